@@ -1,0 +1,32 @@
+//! Where events come from: the simulator, recorded files, a user's own publisher. All give the same batches.
+
+use crate::market::{Event, FeedKind, Instruments, Timestamp};
+
+/// A source of events on its own timeline. It never waits and knows no wall clock: whoever pulls decides when
+/// each batch is let out, so the same feed runs in real time, faster, or as fast as the machine can.
+pub trait Feed: Send {
+    fn kind(&self) -> FeedKind;
+
+    /// Appends the next events to `out`, all of one moment of the feed's timeline, and says which; `None` when the
+    /// feed has ended. Definitions go into `out` before the first event that needs them, by way of `instruments`.
+    ///
+    /// Moments never run backwards: a feed whose record has an earlier time than the one before repeats the later one
+    /// (the events keep their own times).
+    ///
+    /// # Errors
+    /// [`FeedError`] for one record that cannot be read. The feed stays good: the next call goes on behind it.
+    fn next(
+        &mut self,
+        instruments: &mut Instruments,
+        out: &mut Vec<Event>,
+    ) -> Result<Option<Timestamp>, FeedError>;
+}
+
+/// A record that could not be read: where, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {reason}")]
+pub struct FeedError {
+    /// File and line, or file and offset.
+    pub place: String,
+    pub reason: String,
+}

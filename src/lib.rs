@@ -1,0 +1,7 @@
+//! Tickcast: live market-data push. Events flow one way:
+//! feed → tape (the log) → hub (what each subscriber is owed) → wire → server → client.
+#![forbid(unsafe_code)]
+#![warn(clippy::pedantic)]
+
+pub mod feed;
+pub mod market; // Symbol, Price, Quote, Trade, Bar: the words the rest is written in // simulator, replay, publish: where events come from
