@@ -79,6 +79,17 @@ impl Session {
         self.position
     }
 
+    #[must_use]
+    pub fn upto(&self) -> Upto {
+        Upto { position: self.position, time: self.time }
+    }
+
+    /// Whether its position says all: no fresh topics, no flush half told.
+    #[must_use]
+    pub fn is_steady(&self) -> bool {
+        self.catch_up.is_none()
+    }
+
     /// Whether its debt follows from the view and its flush alone, so that sessions with the same flush get the same bytes.
     #[must_use]
     pub fn shares(&self) -> bool {
@@ -141,7 +152,7 @@ impl Session {
     /// The flush that brings it to the tape's end, or the rest of the one that was begun.
     #[must_use]
     pub fn flush(&self, replica: &Replica) -> Flush {
-        let from = Upto { position: self.position, time: self.time };
+        let from = self.upto();
         match self.catch_up.as_ref().and_then(|catch_up| catch_up.begun) {
             Some(Begun { next, upto }) => Flush { next, from, upto },
             None => {

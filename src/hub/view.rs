@@ -46,7 +46,9 @@ pub struct View {
     flush: u32,
     /// Where the tape was at the last flush: `touched` is all that has changed since.
     flushed_at: Position,
-    /// Events that touched this view since it exists.
+    /// On its owner's clock: not to be flushed before, for its rate.
+    pub next_flush: Duration,
+    /// Changes of its topics since it exists.
     pub events: u64,
     /// Sessions that have this view, in no order.
     pub members: Vec<u32>,
@@ -95,6 +97,11 @@ impl View {
         let all = (!steady).then(|| next..self.topics.len());
         let numbers = touched.into_iter().flatten().chain(all.into_iter().flatten());
         numbers.map(|number| (number, self.topics[number]))
+    }
+
+    #[must_use]
+    pub fn flushed_at(&self) -> Position {
+        self.flushed_at
     }
 
     /// Whether anything was touched since the last flush.
@@ -176,6 +183,7 @@ impl Views {
             touched: Vec::new(),
             flush: 1,
             flushed_at: replica.position(),
+            next_flush: Duration::ZERO,
             events: 0,
             members: Vec::new(),
         });

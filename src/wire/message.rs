@@ -156,6 +156,9 @@ pub struct TopicAnswer {
     /// The symbol is not known yet; the topic delivers when it appears.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pending: bool,
+    /// For a pending topic: the nearest one that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Refusal>,
 }
@@ -204,7 +207,7 @@ const OPS: [&str; 6] = ["subscribe", "unsubscribe", "ping", "stats", "checksum",
 impl TopicAnswer {
     #[must_use]
     pub fn granted(topic: String) -> Self {
-        Self { topic, instrument: None, pending: false, error: None }
+        Self { topic, instrument: None, pending: false, nearest: None, error: None }
     }
 
     #[must_use]

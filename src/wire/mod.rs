@@ -1,6 +1,7 @@
 //! The protocol `tickcast.v1`: messages, their MessagePack and JSON forms, WebSocket framing, close codes.
 //! `docs/protocol.md` is the specification.
 
+mod checksum;
 mod close;
 mod frame;
 mod json;
@@ -8,6 +9,7 @@ mod message;
 mod msgpack;
 mod update;
 
+pub use checksum::checksum;
 pub use close::CloseCode;
 pub use frame::{FrameError, FrameReader, Incoming, MAX_MESSAGE_BYTES, Opcode, mask, write_frame};
 pub use message::{

@@ -1,0 +1,3 @@
+//! Everything with a socket: HTTP routes, the WebSocket upgrade, the fan-out shards.
+
+pub mod fanout;
