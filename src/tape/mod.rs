@@ -1,5 +1,9 @@
 //! The ordered log: every event gets its place here, and a place is all that a reader needs to go on.
 
+mod writer;
+
+pub use writer::{Publication, Publisher, Reader, Writer};
+
 use crate::market::{Event, Timestamp};
 
 /// A place on the tape: the number of batches before and including it. 0 is the beginning, before any batch.

@@ -4,7 +4,7 @@
 mod checksum;
 mod close;
 mod frame;
-mod json;
+pub(crate) mod json;
 mod message;
 mod msgpack;
 mod update;

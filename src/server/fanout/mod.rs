@@ -11,7 +11,7 @@ use crate::market::Event;
 use crate::tape::{Batch, Epoch, Position};
 use crate::wire::{
     Answer, CloseCode, FrameError, Incoming, Limits, MAX_HZ, MAX_MESSAGE_BYTES, Opcode, PROTOCOL, Resume,
-    UpdateEncoder, write_frame,
+    UpdateEncoder,
 };
 use connection::{Connection, State};
 use slab::Slab;
