@@ -3,14 +3,15 @@ use super::{random::Random, session};
 /// Decides whose turn it is: the busier an instrument, the more often, and in bursts.
 ///
 /// A share of all ticks is fresh, drawn by weight; the others are answers to a tick just before and come from the same
-/// instrument, as in a Hawkes process. Answers inherit the shares of what they answer, so that in the long run the
-/// weights hold, while the number of ticks a second stays exactly what was asked for.
+/// instrument, as in a Hawkes process. Answers inherit the shares of what they answer, so the weights hold for both,
+/// while the number of ticks a second stays exactly what was asked for. Outside of the busiest minute of the day
+/// instruments that never rest get more than their weight.
 pub(super) struct Activity {
     shares: Shares,
     /// Per instrument: trades day and night.
     always_on: Vec<bool>,
-    /// The instruments of the latest ticks.
-    recent: [u32; RECENT],
+    /// The instruments of the latest ticks, in a ring.
+    recent: Vec<u32>,
     newest: usize,
 }
 
@@ -23,7 +24,7 @@ impl Activity {
     pub(super) fn new(instruments: &[(u32, bool)], random: &mut Random) -> Self {
         let weights: Vec<u32> = instruments.iter().map(|i| i.0).collect();
         let shares = Shares::new(&weights);
-        let recent = std::array::from_fn(|_| shares.draw(random));
+        let recent = (0..RECENT).map(|_| shares.draw(random)).collect();
         let always_on = instruments.iter().map(|i| i.1).collect();
         Self { shares, always_on, recent, newest: 0 }
     }

@@ -143,7 +143,7 @@ impl Book {
             price: self.rules.price(ticks),
             size: self.rules.size(lots),
             side: if buy { Side::Buy } else { Side::Sell },
-            conditions: if odd_lot { self.rules.odd_lot() } else { Conditions::default() },
+            conditions: Conditions::new(if odd_lot { "I" } else { "" }).unwrap_or_default(),
             ts_event: at,
             ts_recv: at,
         }
@@ -262,10 +262,6 @@ impl Rules {
     /// `lots` as whole round lots, at least one.
     fn round(&self, lots: i64) -> i64 {
         (lots - lots % self.round_lot).clamp(self.round_lot, self.max_lots)
-    }
-
-    fn odd_lot(&self) -> Conditions {
-        Conditions::new("I").unwrap_or_default()
     }
 }
 
