@@ -1,5 +1,7 @@
 //! Where events come from: the simulator, recorded files, a user's own publisher. All give the same batches.
 
+pub mod sim; // a market of invented prices that never closes
+
 use crate::market::{Event, FeedKind, Instruments, Timestamp};
 
 /// A source of events on its own timeline. It never waits and knows no wall clock: whoever pulls decides when
