@@ -1,0 +1,11 @@
+//! Recorded market data in files, one module a format; [`open`] tells them apart.
+
+mod clock;
+mod columns;
+mod csv;
+mod lines;
+#[cfg(test)]
+mod show;
+mod unpack;
+
+pub use columns::{ColumnError, ColumnMapping, Field};
