@@ -4,6 +4,7 @@ mod clock;
 mod columns;
 mod csv;
 mod lines;
+pub mod recording;
 #[cfg(test)]
 mod show;
 mod unpack;
