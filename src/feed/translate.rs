@@ -72,11 +72,7 @@ impl Translator {
         self.known.insert(definition.id, known);
     }
 
-    fn units<'a>(
-        &self,
-        id: InstrumentId,
-        instruments: &'a Instruments,
-    ) -> Result<Units<'a>, TranslateError> {
+    fn units<'a>(&self, id: InstrumentId, instruments: &'a Instruments) -> Result<Units<'a>, TranslateError> {
         let known = *self.known.get(&id).ok_or(TranslateError::Undefined(id.0))?;
         let tape = instruments.get(known.id).ok_or(TranslateError::Undefined(id.0))?;
         Ok(Units { known, tape })

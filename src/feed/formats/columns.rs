@@ -186,7 +186,9 @@ impl ColumnMapping {
             .contains(&"time")
             .then(|| Self::parse(&format!("time=time,{}", pairs.join(","))).ok())
             .flatten()
-            .ok_or_else(|| ColumnError::UnknownHeader { header: header.join(",").chars().take(200).collect() })
+            .ok_or_else(|| ColumnError::UnknownHeader {
+                header: header.join(",").chars().take(200).collect(),
+            })
     }
 
     /// Finds the mapped columns in a file's header.
@@ -237,11 +239,7 @@ impl FromStr for ColumnMapping {
     }
 }
 
-fn option<T: FromStr>(
-    option: &'static str,
-    value: &str,
-    expected: &'static str,
-) -> Result<T, ColumnError> {
+fn option<T: FromStr>(option: &'static str, value: &str, expected: &'static str) -> Result<T, ColumnError> {
     value.parse().map_err(|_| ColumnError::Option { option, value: value.to_owned(), expected })
 }
 

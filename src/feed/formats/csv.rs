@@ -341,16 +341,16 @@ mod tests {
         bad("1,A,1,-1,", "-1 is a negative size");
         bad("1,A,1", "3 columns where the header has 5");
         bad("1,A,1,1,buy,", "6 columns where the header has 5");
-        bad("noon,A,1,1,", "time: \"noon\" is no time: expected RFC 3339, or whole seconds, ms, us or ns since 1970");
+        bad(
+            "noon,A,1,1,",
+            "time: \"noon\" is no time: expected RFC 3339, or whole seconds, ms, us or ns since 1970",
+        );
         bad("1,A*,1,1,", "symbol \"A*\" contains '*', which a symbol must not");
         bad("1,A,1,1,hold", "side: \"hold\" is none of buy, sell, or empty");
         bad("1,A,1e19,1,", "10000000000000000000 at 2 decimals is beyond 2^53 units");
         check(
             &format!("{OWN_TRADES}\n\n1,A,x,1,\n2,A,3,1,sell\n"),
-            &[
-                "x.csv line 3: price: \"x\" is no decimal number",
-                "1970-01-01T00:00:02Z trade A 3 x 1 sell",
-            ],
+            &["x.csv line 3: price: \"x\" is no decimal number", "1970-01-01T00:00:02Z trade A 3 x 1 sell"],
         );
     }
 

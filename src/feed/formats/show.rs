@@ -12,7 +12,8 @@ pub fn show(feed: &mut dyn Feed) -> Vec<String> {
             Ok(None) => return shown,
             Ok(Some(time)) => {
                 let events = out.drain(..).filter(|event| !matches!(event, Event::Instrument(_)));
-                shown.extend(events.map(|event| format!("{time} {}", show_event(&event, time, &instruments))));
+                shown
+                    .extend(events.map(|event| format!("{time} {}", show_event(&event, time, &instruments))));
             }
             Err(error) => shown.push(error.to_string()),
         }

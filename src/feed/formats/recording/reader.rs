@@ -1,7 +1,7 @@
 use super::{FORMAT, MAX_BATCH, MAX_EVENTS, MAX_TEXT, RecordingHeader, VERSION, kind};
 use crate::market::{
-    Conditions, Event, FeedStatus, Instrument, InstrumentId, MAX_SCALE, Price, Quote, Side, Size, Speed, Status,
-    Symbol, Timestamp, Trade,
+    Conditions, Event, FeedStatus, Instrument, InstrumentId, MAX_SCALE, Price, Quote, Side, Size, Speed,
+    Status, Symbol, Timestamp, Trade,
 };
 use rmp::Marker;
 use rmp::decode::{self as mp, NumValueReadError, ValueReadError};
@@ -135,7 +135,10 @@ impl<R: BufRead> Bounded<R> {
 
     fn consumed(&mut self, bytes: usize) -> io::Result<()> {
         self.left = self.left.checked_sub(bytes).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("batch exceeds the limit of {MAX_BATCH} bytes"))
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("batch exceeds the limit of {MAX_BATCH} bytes"),
+            )
         })?;
         Ok(())
     }
@@ -151,7 +154,12 @@ fn header<R: BufRead>(input: &mut Bounded<R>) -> Result<RecordingHeader, Recordi
             "epoch" => header.epoch = uint(input, "epoch")?,
             "created" => header.created = Timestamp::from_nanos(int(input, "created")?),
             "source" => header.source = text(input, "source")?,
-            _ => return Err(RecordingError::Unexpected { what: "key of the header", expected: "a known one" }),
+            _ => {
+                return Err(RecordingError::Unexpected {
+                    what: "key of the header",
+                    expected: "a known one",
+                });
+            }
         }
         // The first two entries decide whether the rest can be understood.
         match version {
@@ -248,7 +256,10 @@ fn definition<R: BufRead>(input: &mut Bounded<R>) -> Result<Instrument, Recordin
             "anchor" => definition.anchor = price(input, "anchor", 0)?,
             "previous_close" => definition.previous_close = price(input, "previous_close", 0)?,
             _ => {
-                return Err(RecordingError::Unexpected { what: "key of a definition", expected: "a known one" });
+                return Err(RecordingError::Unexpected {
+                    what: "key of a definition",
+                    expected: "a known one",
+                });
             }
         }
     }
@@ -379,7 +390,9 @@ fn from_value(error: ValueReadError, what: &'static str) -> RecordingError {
 
 fn from_number(error: NumValueReadError, what: &'static str) -> RecordingError {
     match error {
-        NumValueReadError::InvalidMarkerRead(error) | NumValueReadError::InvalidDataRead(error) => from_io(error),
+        NumValueReadError::InvalidMarkerRead(error) | NumValueReadError::InvalidDataRead(error) => {
+            from_io(error)
+        }
         NumValueReadError::TypeMismatch(_) => RecordingError::Unexpected { what, expected: "a whole number" },
         NumValueReadError::OutOfRange => {
             RecordingError::Unexpected { what, expected: "a whole number in its range" }

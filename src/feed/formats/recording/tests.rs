@@ -1,8 +1,8 @@
 use super::*;
 use crate::feed::formats::show::show;
 use crate::market::{
-    Conditions, FeedState, FeedStatus, Instrument, InstrumentId, MAX_UNITS, Price, Quote, Side, Size, Speed, Status,
-    Symbol, Trade, TradingState,
+    Conditions, FeedState, FeedStatus, Instrument, InstrumentId, MAX_UNITS, Price, Quote, Side, Size, Speed,
+    Status, Symbol, Trade, TradingState,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
