@@ -97,8 +97,9 @@ export class Selection {
         .slice(-TAPE_LINES)
         .reverse()
         .map((trade): TapeLine => ({ kind: "trade", trade, instrument }));
-      const gap = change.missed > 0 ? gapLine(change.missed, change.trades[0]) : [];
-      this.tape = [...lines, ...gap, ...this.tape].slice(0, TAPE_LINES);
+      const { missed } = change;
+      if (missed > 0) lines.push({ kind: "gap", missed, before: change.trades[0]?.number ?? 0 });
+      this.tape = [...lines, ...this.tape].slice(0, TAPE_LINES);
     } else if (change.interval === this.interval) {
       if (change.kind === "closed_bars") {
         this.missedBars += change.missed;
@@ -112,22 +113,16 @@ export class Selection {
   private addBar(instrument: Instrument, bar: Readonly<Bar>): void {
     const point = chartBar(instrument, bar);
     if (!point) return;
-    const last = this.bars.at(-1);
-    if (last && point.time < last.time) return; // closed, and shown, before
-    if (last?.time === point.time) {
-      this.bars[this.bars.length - 1] = point;
-      this.unseenBars = Math.max(this.unseenBars, 1);
-      return;
-    }
-    this.bars.push(point);
-    this.unseenBars++;
+    // Nearly always the last one or a new one; a bar may also be closed after the next one began.
+    let index = this.bars.length;
+    while (index > 0 && this.bars[index - 1]!.time >= point.time) index--;
+    const known = this.bars[index]?.time === point.time;
+    if (!known && index < this.bars.length) this.series++;
+    this.bars.splice(index, known ? 1 : 0, point);
+    if (!known) this.unseenBars++;
     if (this.bars.length > CHART_BARS) this.bars.shift();
-    this.unseenBars = Math.min(this.unseenBars, this.bars.length);
+    this.unseenBars = Math.min(Math.max(this.unseenBars, this.bars.length - index), this.bars.length);
   }
-}
-
-function gapLine(missed: number, next: Trade | undefined): TapeLine[] {
-  return [{ kind: "gap", missed, before: next?.number ?? -1 }];
 }
 
 function chartBar(instrument: Instrument, bar: Readonly<Bar>): ChartBar | null {
