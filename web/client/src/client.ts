@@ -102,7 +102,11 @@ export class TickcastClient extends Emitter<ClientEvents> {
   readonly image = new Image();
   readonly counters: Counters = { frames: 0, bytes: 0, changes: 0, missed: 0, reconnects: 0 };
 
-  private currentState: ConnectionState = { kind: "closed", code: 1000, reason: "not connected yet" };
+  private currentState: ConnectionState = {
+    kind: "closed",
+    code: 1000,
+    reason: "not connected yet",
+  };
   private readonly subscriptions = new Subscriptions();
   private sessionOptions: SubscribeOptions = {};
   private socket: WebSocketLike | null = null;
@@ -173,7 +177,8 @@ export class TickcastClient extends Emitter<ClientEvents> {
     for (const topic of added) this.subscriptions.wanted.add(topic);
     this.sessionOptions = { ...this.sessionOptions, ...options };
     // In a running session a snapshot is asked for, even of a topic whose end is still on its way.
-    if (this.welcome && topics.length > 0) this.requestTopics([], added.length > 0 ? added : topics);
+    if (this.welcome && topics.length > 0)
+      this.requestTopics([], added.length > 0 ? added : topics);
   }
 
   unsubscribe(topics: readonly Topic[]): void {
@@ -208,7 +213,8 @@ export class TickcastClient extends Emitter<ClientEvents> {
       this.counters.frames++;
       this.counters.bytes += data.byteLength;
       const message = decodeFrame(new Uint8Array(data));
-      if (message.type === "update") this.receiveUpdate(this.image.apply(message), message.positions > 0);
+      if (message.type === "update")
+        this.receiveUpdate(this.image.apply(message), message.positions > 0);
       else if (message.type !== "unknown") this.receiveAnswer(message);
     } catch (error) {
       if (!(error instanceof DecodeError)) throw error;
@@ -360,7 +366,8 @@ export class TickcastClient extends Emitter<ClientEvents> {
   }
 
   private lost(code: number, reason: string): void {
-    const lasted = this.welcome !== null && this.clock.now() - this.welcomedAt >= this.welcome.heartbeat_ms;
+    const lasted =
+      this.welcome !== null && this.clock.now() - this.welcomedAt >= this.welcome.heartbeat_ms;
     const goodbye = this.goodbye;
     this.dropSocket();
     if (!mayReconnect(code)) {

@@ -7,23 +7,17 @@ import type { Answer } from "./protocol.js";
  *
  * @throws {DecodeError} where the bytes are not what `docs/protocol.md` describes.
  */
-export function decodeFrame(
-  bytes: Uint8Array,
-): WireUpdate | Answer | { type: "unknown" } {
+export function decodeFrame(bytes: Uint8Array): WireUpdate | Answer | { type: "unknown" } {
   let value: unknown;
   try {
     value = messagePack.decode(bytes);
   } catch (error) {
-    throw new DecodeError(
-      `frame of ${bytes.length} bytes is not MessagePack: ${String(error)}`,
-    );
+    throw new DecodeError(`frame of ${bytes.length} bytes is not MessagePack: ${String(error)}`);
   }
   if (Array.isArray(value)) return decodeUpdate(value);
   if (typeof value === "object" && value !== null)
     return decodeAnswer(value as Record<string, unknown>);
-  throw new DecodeError(
-    `frame is neither an array nor a map, but ${String(value)}`,
-  );
+  throw new DecodeError(`frame is neither an array nor a map, but ${String(value)}`);
 }
 
 export class DecodeError extends Error {
@@ -155,8 +149,7 @@ function decodeEntry(read: Reader): WireEntry {
       speed: read.numberOrNull("speed"),
     };
   if (number === null) throw read.wrong("instrument", "a number", null);
-  if (tag >= 1 && tag <= 31 && tag !== 16)
-    return decodeQuote(read, number, tag);
+  if (tag >= 1 && tag <= 31 && tag !== 16) return decodeQuote(read, number, tag);
   switch (tag) {
     case 32:
     case 33:
@@ -214,8 +207,7 @@ function decodeQuote(read: Reader, instrument: number, tag: number): WireQuote {
 
 function decodeTrade(read: Reader): WireTrade {
   const flags = read.count("flags");
-  if (flags > 7 || (flags & 3) === 3)
-    throw read.wrong("flags", "0, 1, 2 or 4, 5, 6", flags);
+  if (flags > 7 || (flags & 3) === 3) throw read.wrong("flags", "0, 1, 2 or 4, 5, 6", flags);
   return {
     flags,
     price: read.integer("price"),
@@ -227,8 +219,7 @@ function decodeTrade(read: Reader): WireTrade {
 
 function decodeBarFields(read: Reader, day: boolean): WireBar {
   const mask = read.count("mask");
-  if (mask > (day ? 511 : 255))
-    throw read.wrong("mask", day ? "at most 511" : "at most 255", mask);
+  if (mask > (day ? 511 : 255)) throw read.wrong("mask", day ? "at most 511" : "at most 255", mask);
   const bar: WireBar = {};
   if (mask & 1) bar.start = read.integer("start");
   if (mask & 2) bar.open = read.integerOrNull("open");
@@ -260,9 +251,7 @@ function decodeDefinition(read: Reader, instrument: number): WireDefinition {
 }
 
 /** Checks what the client relies on; further fields are passed on as they are. */
-function decodeAnswer(
-  map: Record<string, unknown>,
-): Answer | { type: "unknown" } {
+function decodeAnswer(map: Record<string, unknown>): Answer | { type: "unknown" } {
   const fields = new Fields(String(map["type"]), map);
   switch (map["type"]) {
     case "welcome":
@@ -285,8 +274,7 @@ function decodeAnswer(
       for (const name of ["code", "message"]) fields.string(name);
       break;
     case "goodbye":
-      for (const name of ["code", "retry_after_ms", "jitter_ms"])
-        fields.integer(name);
+      for (const name of ["code", "retry_after_ms", "jitter_ms"]) fields.integer(name);
       break;
     default:
       return { type: "unknown" };
@@ -346,11 +334,7 @@ class Reader {
   list<T>(width: number, item: () => T): T[] {
     const count = this.count("count");
     if (count * width > this.values.length - this.next)
-      throw this.wrong(
-        "count",
-        `at most ${this.values.length - this.next} values`,
-        count,
-      );
+      throw this.wrong("count", `at most ${this.values.length - this.next} values`, count);
     return Array.from({ length: count }, item);
   }
 
@@ -400,9 +384,7 @@ class Fields {
     const value = this.map["topics"];
     if (
       !Array.isArray(value) ||
-      !value.every(
-        (item) => typeof (item as { topic?: unknown } | null)?.topic === "string",
-      )
+      !value.every((item) => typeof (item as { topic?: unknown } | null)?.topic === "string")
     )
       throw this.wrong("topics", "a list of maps with a topic", value);
   }

@@ -164,11 +164,14 @@ export class Image {
         const instrument = this.known(entry.instrument);
         const changed = absoluteBar(instrument, entry.fields);
         const bars = this.bars[entry.topic];
-        const bar = getOrInsert(bars, instrument.number, newBar);
+        let bar = getOrInsert(bars, instrument.number, newBar);
         // A new start begins a new bar: what the entry leaves out is not known of it. The previous
         // close belongs to the day, and changes on its own.
-        if (changed.start !== undefined && changed.start !== bar.start)
-          for (const field of FIELDS_OF_ONE_BAR) delete bar[field];
+        if (changed.start !== undefined && changed.start !== bar.start) {
+          const { previous_close } = bar;
+          bar = previous_close === undefined ? {} : { previous_close };
+          bars.set(instrument.number, bar);
+        }
         Object.assign(bar, changed);
         return entry.topic === "day"
           ? { kind: "day", instrument, changed, day: bar }
@@ -224,13 +227,11 @@ export class Image {
   private rescale(before: Instrument, after: Instrument): void {
     const prices = 10 ** (after.price_scale - before.price_scale);
     const sizes = 10 ** (after.size_scale - before.size_scale);
-    if (prices < 1 || sizes < 1)
-      throw new DecodeError(`${after.symbol}: a scale became coarser`);
+    if (prices < 1 || sizes < 1) throw new DecodeError(`${after.symbol}: a scale became coarser`);
     if (prices === 1 && sizes === 1) return;
     const scaled = (kept: object | undefined, fields: readonly string[], factor: number) => {
       const record = kept as Record<string, number | null> | undefined;
-      for (const field of fields)
-        if (typeof record?.[field] === "number") record[field] *= factor;
+      for (const field of fields) if (typeof record?.[field] === "number") record[field] *= factor;
     };
     scaled(this.quotes.get(after.number), ["bid", "ask"], prices);
     scaled(this.quotes.get(after.number), ["bid_size", "ask_size"], sizes);
@@ -247,11 +248,7 @@ export function covers(topic: Topic, kind: string, instrument: Instrument | null
   if (instrument === null) return topic === kind;
   if (!topic.startsWith(`${kind}:`)) return false;
   const selector = topic.slice(kind.length + 1);
-  return (
-    selector === "*" ||
-    selector === instrument.symbol ||
-    selector === `@${instrument.sector}`
-  );
+  return selector === "*" || selector === instrument.symbol || selector === `@${instrument.sector}`;
 }
 
 type RingTopic = "trades" | Interval;
@@ -289,7 +286,6 @@ const SIDES: readonly Side[] = ["none", "buy", "sell"];
 const TRADING_STATES: readonly TradingState[] = ["pre-open", "open", "halted", "closed"];
 const FEED_KINDS: readonly Feed["kind"][] = ["simulator", "replay", "publisher"];
 const FEED_STATES: readonly Feed["state"][] = ["live", "stale", "paused", "ended"];
-const FIELDS_OF_ONE_BAR = ["open", "high", "low", "close", "volume", "trades", "vwap"] as const;
 
 const newQuote = (): Quote => ({});
 const newBar = (): Bar => ({});

@@ -12,4 +12,12 @@ export {
 export { DecodeError } from "./decode.js";
 export { Image } from "./image.js";
 export { updateToJson } from "./json.js";
-export { formatDecimal, formatMicros, formatSeconds, price, size, toNumber, vwap } from "./number.js";
+export {
+  formatDecimal,
+  formatMicros,
+  formatSeconds,
+  price,
+  size,
+  toNumber,
+  vwap,
+} from "./number.js";

@@ -110,7 +110,11 @@ function sizeText(instrument: Instrument): (units: Units) => string {
 }
 
 /** The one-field object, or nothing where the field was not sent; null stays null. */
-function present<T>(name: string, value: T | null | undefined, text: (value: T) => unknown): object {
+function present<T>(
+  name: string,
+  value: T | null | undefined,
+  text: (value: T) => unknown,
+): object {
   if (value === undefined) return {};
   return { [name]: value === null ? null : text(value) };
 }

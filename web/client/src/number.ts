@@ -20,9 +20,7 @@ export function formatDecimal({ units, scale }: Decimal): string {
   const sign = units < 0 ? "-" : "";
   const digits = String(Math.abs(units)).padStart(scale + 1, "0");
   const point = digits.length - scale;
-  return scale === 0
-    ? sign + digits
-    : `${sign}${digits.slice(0, point)}.${digits.slice(point)}`;
+  return scale === 0 ? sign + digits : `${sign}${digits.slice(0, point)}.${digits.slice(point)}`;
 }
 
 /** The nearest float, for charts and percentages; never for what is shown as a price. */

@@ -266,11 +266,4 @@ export interface Goodbye {
 
 /** Everything the server says besides updates. */
 export type Answer =
-  | Welcome
-  | Subscribed
-  | Unsubscribed
-  | Pong
-  | Stats
-  | Checksum
-  | ServerError
-  | Goodbye;
+  Welcome | Subscribed | Unsubscribed | Pong | Stats | Checksum | ServerError | Goodbye;

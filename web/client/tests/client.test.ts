@@ -81,7 +81,9 @@ test("waits double with full jitter up to 30 seconds", () => {
     return delay;
   });
   expect(delays).toEqual([125, 250, 500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000]);
-  expect([reconnectDelay(3, 0, 1006, null), reconnectDelay(3, 0.999, 1006, null)]).toEqual([0, 999]);
+  expect([reconnectDelay(3, 0, 1006, null), reconnectDelay(3, 0.999, 1006, null)]).toEqual([
+    0, 999,
+  ]);
 });
 
 test("only a session that lasted starts the waits over", () => {

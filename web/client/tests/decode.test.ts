@@ -46,7 +46,11 @@ test("tags 17 to 31 add the time of the quote, relative to the update", () => {
 });
 
 test("several entries of one update follow each other", () => {
-  check([3, 1, 41, 3, 4, 43], { topic: "quote:AAPL", bid: "189.41" }, { topic: "quote:AAPL", ask: "189.43" });
+  check(
+    [3, 1, 41, 3, 4, 43],
+    { topic: "quote:AAPL", bid: "189.41" },
+    { topic: "quote:AAPL", ask: "189.43" },
+  );
 });
 
 test("trades carry price, size, side, conditions and time, and go on counting", () => {
@@ -56,7 +60,13 @@ test("trades carry price, size, side, conditions and time, and go on counting", 
     {
       topic: "trades:AAPL",
       trades: [
-        { number: 17, price: "189.42", size: "100", side: "buy", ts_event: "2026-11-22T18:55:43.999990Z" },
+        {
+          number: 17,
+          price: "189.42",
+          size: "100",
+          side: "buy",
+          ts_event: "2026-11-22T18:55:43.999990Z",
+        },
         {
           number: 18,
           price: "189.41",
@@ -86,8 +96,15 @@ test("tags 40 to 42 are the fields of the latest bar", () => {
       vwap: "189.4114",
     },
   });
-  check([3, 41, 16 + 32, 43, 800], { topic: "bars.1m:AAPL", bar: { close: "189.43", volume: "800" } });
-  check([3, 42, 16 + 256, 42, -10], { topic: "day:AAPL", close: "189.42", previous_close: "188.90" });
+  check([3, 41, 16 + 32, 43, 800], {
+    topic: "bars.1m:AAPL",
+    bar: { close: "189.43", volume: "800" },
+  });
+  check([3, 42, 16 + 256, 42, -10], {
+    topic: "day:AAPL",
+    close: "189.42",
+    previous_close: "188.90",
+  });
 });
 
 test("tags 44 to 47 are closed bars, numbered where they are 46 or 47", () => {
@@ -97,9 +114,15 @@ test("tags 44 to 47 are closed bars, numbered where they are 46 or 47", () => {
   expect(numbered).toMatchObject([
     { topic: "bars.1s:AAPL", closed: [{ number: 4, vwap: "189.4114" }, { number: 5 }] },
   ]);
-  expect(jsonOf(applyTo(image, 1, 0, 3, 44, 1, ...bar))).toMatchObject([{ closed: [{ number: 6 }] }]);
-  expect(jsonOf(applyTo(image, 1, 0, 3, 47, 0, 1, ...bar))).toMatchObject([{ topic: "bars.1m:AAPL" }]);
-  expect(jsonOf(applyTo(image, 1, 0, 3, 45, 1, ...bar))).toMatchObject([{ closed: [{ number: 1 }] }]);
+  expect(jsonOf(applyTo(image, 1, 0, 3, 44, 1, ...bar))).toMatchObject([
+    { closed: [{ number: 6 }] },
+  ]);
+  expect(jsonOf(applyTo(image, 1, 0, 3, 47, 0, 1, ...bar))).toMatchObject([
+    { topic: "bars.1m:AAPL" },
+  ]);
+  expect(jsonOf(applyTo(image, 1, 0, 3, 45, 1, ...bar))).toMatchObject([
+    { closed: [{ number: 1 }] },
+  ]);
 });
 
 test("tag 60 is the trading state of an instrument or of the market", () => {
@@ -109,8 +132,14 @@ test("tag 60 is the trading state of an instrument or of the market", () => {
 });
 
 test("tag 61 is the feed", () => {
-  check([null, 61, 0, 0, 1], { topic: "status", feed: { kind: "simulator", state: "live", speed: 1 } });
-  check([null, 61, 1, 3, null], { topic: "status", feed: { kind: "replay", state: "ended", speed: null } });
+  check([null, 61, 0, 0, 1], {
+    topic: "status",
+    feed: { kind: "simulator", state: "live", speed: 1 },
+  });
+  check([null, 61, 1, 3, null], {
+    topic: "status",
+    feed: { kind: "replay", state: "ended", speed: null },
+  });
 });
 
 test("tag 63 defines an instrument", () => {
@@ -121,7 +150,10 @@ test("tag 63 defines an instrument", () => {
 test("a malformed update is refused with the place and what is wrong", () => {
   checkRefused(frame(), /update value 0 \(positions\): expected an integer, found the end/);
   checkRefused(frame(-1, 0), /positions\): expected 0 or more, found -1/);
-  checkRefused(frame(0, 0, 3, 99), /update value 3 \(tag\): expected one of tickcast\.v1, found 99/);
+  checkRefused(
+    frame(0, 0, 3, 99),
+    /update value 3 \(tag\): expected one of tickcast\.v1, found 99/,
+  );
   checkRefused(frame(0, 0, 3, 16), /found 16/);
   checkRefused(frame(0, 0, null, 1, 5), /instrument\): expected a number, found null/);
   checkRefused(frame(0, 0, 3, 1, "5"), /bid\): expected an integer, found 5/);

@@ -1,5 +1,10 @@
 import { encode } from "@msgpack/msgpack";
-import { TickcastClient, type ClientEvents, type Clock, type WebSocketLike } from "../src/client.js";
+import {
+  TickcastClient,
+  type ClientEvents,
+  type Clock,
+  type WebSocketLike,
+} from "../src/client.js";
 import { AAPL, MOMENT } from "./frames.js";
 
 /** A clock that moves only when told to. */
@@ -89,9 +94,22 @@ export function world() {
     }
   }
   const clock = new FakeClock();
-  const client = new TickcastClient("ws://test/v1/ws", { WebSocket: Socket, clock, random: () => 0.5 });
+  const client = new TickcastClient("ws://test/v1/ws", {
+    WebSocket: Socket,
+    clock,
+    random: () => 0.5,
+  });
   const events: [keyof ClientEvents, unknown][] = [];
-  const types = ["state", "gap", "resumed", "replaced", "status", "error", "goodbye", "update"] as const;
+  const types = [
+    "state",
+    "gap",
+    "resumed",
+    "replaced",
+    "status",
+    "error",
+    "goodbye",
+    "update",
+  ] as const;
   for (const type of types) client.on(type, (event) => events.push([type, event]));
   return {
     client,

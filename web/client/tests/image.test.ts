@@ -30,13 +30,25 @@ test("a finer scale multiplies what is kept", () => {
   applyTo(image, 1, 0, 3, 42, 16 + 32 + 64 + 128, 42, 700, 5, 4114);
   const finer = { ...AAPL, price_scale: 4, size_scale: 1, anchor: 1_890_000 };
   applyTo(image, 1, 0, 3, 63, finer, 3, 4, 4300);
-  expect(image.quote(apple)).toEqual({ bid: 1_894_100, bid_size: 3000, ask: 1_894_300, ask_size: 2000 });
-  expect(image.bar("day", apple)).toEqual({ close: 1_894_200, volume: 7000, trades: 5, vwap: 189_411_400 });
+  expect(image.quote(apple)).toEqual({
+    bid: 1_894_100,
+    bid_size: 3000,
+    ask: 1_894_300,
+    ask_size: 2000,
+  });
+  expect(image.bar("day", apple)).toEqual({
+    close: 1_894_200,
+    volume: 7000,
+    trades: 5,
+    vwap: 189_411_400,
+  });
 });
 
 test("a coarser scale is refused", () => {
   const image = imageWithApple();
-  expect(() => applyTo(image, 1, 0, 3, 63, { ...AAPL, price_scale: 1 })).toThrow("AAPL: a scale became coarser");
+  expect(() => applyTo(image, 1, 0, 3, 63, { ...AAPL, price_scale: 1 })).toThrow(
+    "AAPL: a scale became coarser",
+  );
 });
 
 test("a start begins a new bar of which nothing else is known", () => {

@@ -42,9 +42,7 @@ function sortValue(row: Row, key: SortKey): number | null {
     case "last":
       return row.lastSeen;
     case "volume":
-      return row.day.volume === undefined
-        ? null
-        : row.day.volume / 10 ** row.instrument.size_scale;
+      return row.day.volume === undefined ? null : row.day.volume / 10 ** row.instrument.size_scale;
     case "percent": {
       const moved = dayChange(row);
       return moved && moved.change / moved.previous;

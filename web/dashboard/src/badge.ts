@@ -28,7 +28,9 @@ export function connectionBadge(state: ConnectionState, now: number): Badge {
     case "reconnecting": {
       const attempt = `attempt ${state.attempt}`;
       const wait =
-        state.retry_at === null ? "now" : `in ${Math.ceil(Math.max(0, state.retry_at - now) / 1000)} s`;
+        state.retry_at === null
+          ? "now"
+          : `in ${Math.ceil(Math.max(0, state.retry_at - now) / 1000)} s`;
       return {
         tone: "bad",
         label: `Reconnecting, ${attempt} ${wait}`,
@@ -47,7 +49,11 @@ export function connectionBadge(state: ConnectionState, now: number): Badge {
 /** What feeds the server. Never called live unless a publisher is. */
 export function feedBadge(feed: Feed | null): Badge {
   if (!feed)
-    return { tone: "warn", label: "FEED UNKNOWN", detail: "The server has not said what feeds it." };
+    return {
+      tone: "warn",
+      label: "FEED UNKNOWN",
+      detail: "The server has not said what feeds it.",
+    };
   const name = {
     simulator: "SIMULATED",
     replay: feed.speed === null ? "REPLAY MAX" : `REPLAY ×${feed.speed}`,

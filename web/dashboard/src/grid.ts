@@ -172,7 +172,8 @@ class Cell {
     }
     if (!this.column.moves) return;
     const value = this.column.moves(row);
-    if (!this.fresh && value !== null && this.value !== null) this.flash.move(value - this.value, now);
+    if (!this.fresh && value !== null && this.value !== null)
+      this.flash.move(value - this.value, now);
     this.value = value;
     this.fresh = false;
   }

@@ -78,7 +78,9 @@ export class Selection {
   }
 
   private topics(): Topic[] {
-    return this.symbol === "" ? [] : [`trades:${this.symbol}`, `bars.${this.interval}:${this.symbol}`];
+    return this.symbol === ""
+      ? []
+      : [`trades:${this.symbol}`, `bars.${this.interval}:${this.symbol}`];
   }
 
   private clearBars(): void {
@@ -121,7 +123,10 @@ export class Selection {
     this.bars.splice(index, known ? 1 : 0, point);
     if (!known) this.unseenBars++;
     if (this.bars.length > CHART_BARS) this.bars.shift();
-    this.unseenBars = Math.min(Math.max(this.unseenBars, this.bars.length - index), this.bars.length);
+    this.unseenBars = Math.min(
+      Math.max(this.unseenBars, this.bars.length - index),
+      this.bars.length,
+    );
   }
 }
 
