@@ -1,0 +1,113 @@
+//! Builds the dashboard into `$OUT_DIR/web`, from where the server embeds it.
+//!
+//! `TICKCAST_WEB=skip` embeds a page that says so instead, for machines without Node. `TICKCAST_NPM` names
+//! the npm to run. Nothing generated lands in the source tree except `web/node_modules`.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, exit};
+
+/// What the page is made of. Directories are watched with all that is in them. Cargo builds anew each time
+/// where one of these does not exist, so each must.
+const SOURCES: [&str; 10] = [
+    "client/src",
+    "dashboard/index.html",
+    "dashboard/public",
+    "dashboard/src",
+    ".npmrc",
+    "package-lock.json",
+    "package.json",
+    "svelte.config.js",
+    "tsconfig.json",
+    "vite.config.ts",
+];
+
+const PLACEHOLDER: &str = "<!doctype html>
+<html lang=\"en\">
+<meta charset=\"utf-8\">
+<title>Tickcast</title>
+<h1>Tickcast</h1>
+<p>This server was built without its dashboard (TICKCAST_WEB=skip). Everything else works.</p>
+</html>
+";
+
+fn main() {
+    let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("web");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("web");
+    println!("cargo::rerun-if-changed=build.rs");
+    for source in SOURCES {
+        println!("cargo::rerun-if-changed=web/{source}");
+    }
+    println!("cargo::rerun-if-env-changed=TICKCAST_WEB");
+    println!("cargo::rerun-if-env-changed=TICKCAST_NPM");
+
+    let built = if skipped() { write_placeholder(&out) } else { build(&web, &out) };
+    if let Err(message) = built {
+        eprintln!("{message}");
+        eprintln!("To build without the dashboard, set TICKCAST_WEB=skip.");
+        exit(1);
+    }
+}
+
+fn skipped() -> bool {
+    env::var_os("TICKCAST_WEB").is_some_and(|value| value == "skip") || env::var_os("DOCS_RS").is_some()
+}
+
+fn write_placeholder(out: &Path) -> Result<(), String> {
+    let written = fs::remove_dir_all(out)
+        .or_else(|error| if out.exists() { Err(error) } else { Ok(()) })
+        .and_then(|()| fs::create_dir_all(out))
+        .and_then(|()| fs::write(out.join("index.html"), PLACEHOLDER));
+    written.map_err(|error| format!("cannot write {}: {error}", out.display()))
+}
+
+fn build(web: &Path, out: &Path) -> Result<(), String> {
+    // An editor's `cargo check` and a build in a terminal would install over each other.
+    let lock = web.join(".npm.lock");
+    let _lock = File::create(&lock)
+        .and_then(|file| file.lock().map(|()| file))
+        .map_err(|error| format!("cannot lock {}: {error}", lock.display()))?;
+
+    install(web)?;
+    npm(web, &["run", "--silent", "build"], Some(out))
+}
+
+/// Installs what the build needs, unless this very lock file is installed already. A full install for the
+/// tests has the same stamp (`postinstall` in package.json writes it), so it is never replaced by a smaller one.
+fn install(web: &Path) -> Result<(), String> {
+    let lock = web.join("package-lock.json");
+    let wanted = fs::read(&lock).map_err(|error| format!("cannot read {}: {error}", lock.display()))?;
+    let stamp = web.join("node_modules/.installed-lock.json");
+    if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    npm(web, &["ci", "--omit=dev", "--no-audit", "--no-fund"], None)?;
+    // Where npm is told to run no scripts.
+    fs::write(&stamp, wanted).map_err(|error| format!("cannot write {}: {error}", stamp.display()))
+}
+
+/// Runs npm in `web`; silent unless it fails.
+fn npm(web: &Path, arguments: &[&str], out: Option<&Path>) -> Result<(), String> {
+    let default = if cfg!(windows) { "npm.cmd" } else { "npm" };
+    let program = env::var_os("TICKCAST_NPM").unwrap_or_else(|| default.into());
+    let mut command = Command::new(&program);
+    command.current_dir(web).args(arguments);
+    if let Some(out) = out {
+        command.env("WEB_OUT_DIR", out);
+    }
+    let described = format!("`npm {}` in web/", arguments.join(" "));
+    let output = command.output().map_err(|error| {
+        format!(
+            "The dashboard is built with npm, but {} cannot be run: {error}\n\
+             Install Node 20.19 or newer, which brings npm.",
+            program.display()
+        )
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let [stdout, stderr] =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    Err(format!("{described} failed ({}):\n{stdout}\n{stderr}", output.status))
+}

@@ -1,0 +1,424 @@
+import { mayReconnect, reconnectDelay } from "./backoff.js";
+import { DecodeError, decodeFrame } from "./decode.js";
+import { Emitter } from "./emitter.js";
+import { Image } from "./image.js";
+import {
+  SUBPROTOCOL,
+  type Answer,
+  type Change,
+  type Cursor,
+  type Epoch,
+  type Goodbye,
+  type Request,
+  type Stats,
+  type Subscribed,
+  type Topic,
+  type Update,
+  type Welcome,
+} from "./protocol.js";
+import { Subscriptions } from "./subscriptions.js";
+
+/** How far what {@link TickcastClient.image} holds can be trusted to be the present. */
+export type ConnectionState =
+  | { readonly kind: "connecting" }
+  | { readonly kind: "live" }
+  /** Connected, but nothing was heard for two heartbeats. */
+  | { readonly kind: "stale"; readonly heard_at: number }
+  /** `retry_at` is null while attempt `attempt` is being made. Times are the clock's, in ms. */
+  | { readonly kind: "reconnecting"; readonly attempt: number; readonly retry_at: number | null }
+  /** Will not come back by itself: closed by the application, or for a reason that retrying does not mend. */
+  | { readonly kind: "closed"; readonly code: number; readonly reason: string };
+
+export interface ClientEvents {
+  state: ConnectionState;
+  update: Update;
+  /** Exactly `missed` entries of the ring `topic` were lost to this session. */
+  gap: { readonly topic: Topic; readonly missed: number };
+  /** A lost session was continued: nothing that the rings still held was lost. */
+  resumed: Cursor;
+  /** The server's tape is another one: everything kept was dropped, and comes anew. */
+  replaced: { readonly epoch: Epoch };
+  /** The state of the market, an instrument or the feed changed. */
+  status: Extract<Change, { kind: "trading" | "feed" }>;
+  subscribed: Subscribed;
+  stats: Stats;
+  /** A request, one topic of it, or a frame was wrong; the client carries on by itself. */
+  error: { readonly code: string; readonly message: string; readonly topic?: Topic };
+  goodbye: Goodbye;
+}
+
+export interface SubscribeOptions {
+  /** Updates a second at most, for the whole session: 0.1 to 1,000; null lifts the cap. */
+  maxHz?: number | null;
+  /** Whether quotes carry `ts_event`, for the whole session. */
+  times?: boolean;
+}
+
+/** The part of the browser's WebSocket that is used; that of the package `ws` fits as well. */
+export interface WebSocketLike {
+  binaryType: string;
+  onmessage: ((event: { data: unknown }) => void) | null;
+  onclose: ((event: { code: number; reason: string }) => void) | null;
+  onerror: ((event: never) => void) | null;
+  send(text: string): void;
+  close(code?: number, reason?: string): void;
+}
+
+export interface Clock {
+  /** Milliseconds, from any start. */
+  now(): number;
+  /** Calls `callback` once after `ms`, unless the returned function is called before. */
+  after(ms: number, callback: () => void): () => void;
+}
+
+export interface ClientOptions {
+  WebSocket?: new (url: string, protocols: string[]) => WebSocketLike;
+  clock?: Clock;
+  /** In [0, 1). */
+  random?: () => number;
+}
+
+/** Since the client was made. */
+export interface Counters {
+  frames: number;
+  bytes: number;
+  /** Things that updates said: changed images and ring entries. */
+  changes: number;
+  missed: number;
+  reconnects: number;
+}
+
+const CONNECT_TIMEOUT_MS = 10_000;
+const TOPICS_LIMIT = 1_024;
+/** Heartbeats of silence after which the data is called stale, and after which the connection is given up. */
+const STALE_HEARTBEATS = 2;
+const DEAD_HEARTBEATS = 3;
+
+/**
+ * A session with a server that survives lost connections: it comes back by itself, takes up where it was,
+ * and says so truthfully by `state` events. Create, listen with {@link on}, {@link connect}.
+ */
+export class TickcastClient extends Emitter<ClientEvents> {
+  readonly image = new Image();
+  readonly counters: Counters = { frames: 0, bytes: 0, changes: 0, missed: 0, reconnects: 0 };
+
+  private currentState: ConnectionState = {
+    kind: "closed",
+    code: 1000,
+    reason: "not connected yet",
+  };
+  private readonly subscriptions = new Subscriptions();
+  private sessionOptions: SubscribeOptions = {};
+  private socket: WebSocketLike | null = null;
+  private welcome: Welcome | null = null;
+  private goodbye: Goodbye | null = null;
+  /** The last moment of which everything has come. */
+  private cursor: Cursor | null = null;
+  /** Requests to subscribe that wait for their answer: until then a moved position does not cover them. */
+  private readonly unanswered = new Set<number>();
+  private lastRequest = 0;
+  private attempt = 0;
+  private welcomedAt = 0;
+  private heardAt = 0;
+  private cancelTimer = () => {};
+
+  private readonly WebSocket: NonNullable<ClientOptions["WebSocket"]>;
+  private readonly clock: Clock;
+  private readonly random: () => number;
+
+  /** @param url of the endpoint, as in `wss://example.com/v1/ws` */
+  constructor(
+    readonly url: string,
+    options: ClientOptions = {},
+  ) {
+    super();
+    this.WebSocket = options.WebSocket ?? (globalThis.WebSocket as never);
+    this.clock = options.clock ?? systemClock;
+    this.random = options.random ?? Math.random;
+  }
+
+  get state(): ConnectionState {
+    return this.currentState;
+  }
+
+  /** What the server said of itself; null while there is no session. */
+  get session(): Welcome | null {
+    return this.welcome;
+  }
+
+  /** Connects, and keeps connected until {@link close}. */
+  connect(): void {
+    if (this.currentState.kind !== "closed") return;
+    this.attempt = 0;
+    this.open({ kind: "connecting" });
+  }
+
+  /** Ends a wait between two attempts. */
+  reconnectNow(): void {
+    if (this.currentState.kind !== "reconnecting" || this.currentState.retry_at === null) return;
+    this.cancelTimer();
+    this.retry();
+  }
+
+  close(): void {
+    this.dropSocket();
+    this.enter({ kind: "closed", code: 1000, reason: "closed by the application" });
+  }
+
+  /**
+   * Adds topics, now and after every reconnect.
+   *
+   * @throws {RangeError} beyond the 1,024 topics of a session.
+   */
+  subscribe(topics: readonly Topic[], options: SubscribeOptions = {}): void {
+    const added = topics.filter((topic) => !this.subscriptions.wanted.has(topic));
+    if (this.subscriptions.wanted.size + added.length > TOPICS_LIMIT)
+      throw new RangeError(`more than ${TOPICS_LIMIT} topics in one session`);
+    for (const topic of added) this.subscriptions.wanted.add(topic);
+    this.sessionOptions = { ...this.sessionOptions, ...options };
+    // In a running session a snapshot is asked for, even of a topic whose end is still on its way.
+    if (this.welcome && topics.length > 0)
+      this.requestTopics([], added.length > 0 ? added : topics);
+  }
+
+  unsubscribe(topics: readonly Topic[]): void {
+    for (const topic of topics) this.subscriptions.wanted.delete(topic);
+    if (topics.length === 0) return;
+    if (this.welcome) this.request({ op: "unsubscribe", topics });
+    else this.end(topics);
+  }
+
+  /** Asks for a `stats` event once a second, in the running session. */
+  requestStats(enabled: boolean): void {
+    if (this.welcome) this.request({ op: "stats", enabled });
+  }
+
+  private open(state: ConnectionState): void {
+    const socket = new this.WebSocket(this.url, [SUBPROTOCOL]);
+    this.socket = socket;
+    socket.binaryType = "arraybuffer";
+    socket.onmessage = ({ data }) => this.receive(data);
+    socket.onclose = ({ code, reason }) => this.lost(code, reason);
+    socket.onerror = () => {}; // a close event follows, and says more
+    this.enter(state);
+    this.cancelTimer = this.clock.after(CONNECT_TIMEOUT_MS, () =>
+      this.lost(1006, "no answer to the handshake"),
+    );
+  }
+
+  private receive(data: unknown): void {
+    this.heardAt = this.clock.now();
+    try {
+      if (!(data instanceof ArrayBuffer)) throw new DecodeError("a text frame on a binary session");
+      this.counters.frames++;
+      this.counters.bytes += data.byteLength;
+      const message = decodeFrame(new Uint8Array(data));
+      if (message.type === "update")
+        this.receiveUpdate(this.image.apply(message), message.positions > 0);
+      else if (message.type !== "unknown") this.receiveAnswer(message);
+    } catch (error) {
+      if (!(error instanceof DecodeError)) throw error;
+      // What is kept can no longer be trusted: begin anew with a snapshot.
+      this.dropImage();
+      this.emit("error", { code: "malformed", message: error.message });
+      this.lost(1006, error.message);
+    }
+  }
+
+  private receiveUpdate(update: Update, moved: boolean): void {
+    if (this.welcome && this.unanswered.size === 0) {
+      // Parts of a large flush do not move the position; the last one does, and then nothing is owed.
+      if (moved) {
+        this.subscriptions.caughtUp();
+        this.cursor = { epoch: this.welcome.epoch, position: update.position };
+      }
+      this.enterLive();
+    }
+    this.counters.changes += update.changes.length;
+    this.emit("update", update);
+    for (const change of update.changes) this.announce(change);
+  }
+
+  private announce(change: Change): void {
+    if (change.kind === "trading" || change.kind === "feed") this.emit("status", change);
+    if ((change.kind !== "trades" && change.kind !== "closed_bars") || change.missed === 0) return;
+    const kind = change.kind === "trades" ? "trades" : `bars.${change.interval}`;
+    this.counters.missed += change.missed;
+    this.emit("gap", { topic: `${kind}:${change.instrument.symbol}`, missed: change.missed });
+  }
+
+  private receiveAnswer(answer: Answer): void {
+    switch (answer.type) {
+      case "welcome":
+        this.begin(answer);
+        break;
+      case "subscribed":
+        this.answered(answer.id);
+        this.receiveSubscribed(answer);
+        break;
+      case "unsubscribed":
+        this.end(answer.topics.map(({ topic }) => topic));
+        break;
+      case "error":
+        this.answered(answer.id);
+        this.emit("error", answer);
+        break;
+      case "goodbye":
+        this.goodbye = answer;
+        this.emit("goodbye", answer);
+        break;
+      case "stats":
+        this.emit("stats", answer);
+        break;
+      case "pong":
+      case "checksum":
+        break;
+    }
+    if (this.currentState.kind === "stale") this.enterLive();
+  }
+
+  private begin(welcome: Welcome): void {
+    this.cancelTimer();
+    this.welcome = welcome;
+    this.welcomedAt = this.heardAt;
+    if (this.image.epoch !== null && this.image.epoch !== welcome.epoch)
+      this.replace(welcome.epoch);
+    this.image.begin(welcome);
+    const { resumable, fresh } = this.subscriptions.split();
+    this.requestTopics(resumable, fresh);
+    if (this.unanswered.size === 0) this.enterLive();
+    this.watch(STALE_HEARTBEATS);
+  }
+
+  /** Of `resumable` topics only what changed since the cursor comes; `fresh` ones begin with a snapshot. */
+  private requestTopics(resumable: readonly Topic[], fresh: readonly Topic[]): void {
+    const { maxHz, times } = this.sessionOptions;
+    const session = {
+      ...(maxHz === undefined ? {} : { max_hz: maxHz }),
+      ...(times === undefined ? {} : { times }),
+    };
+    if (resumable.length > 0 && this.cursor)
+      this.requestSubscribe({ topics: resumable, since: this.cursor, ...session });
+    if (fresh.length > 0) this.requestSubscribe({ topics: fresh, ...session });
+  }
+
+  private requestSubscribe(fields: Omit<Extract<Request, { op: "subscribe" }>, "op" | "id">): void {
+    this.unanswered.add(this.request({ op: "subscribe", ...fields }));
+  }
+
+  private request(request: Request): number {
+    const id = ++this.lastRequest;
+    // As text: the server reads JSON on a MessagePack session, and the page needs no encoder.
+    this.socket?.send(JSON.stringify({ ...request, id }));
+    return id;
+  }
+
+  private answered(id: unknown): void {
+    if (typeof id === "number") this.unanswered.delete(id);
+  }
+
+  private receiveSubscribed(answer: Subscribed): void {
+    if (answer.resumed === false) this.replace(answer.epoch);
+    else if (answer.resumed && this.cursor) this.emit("resumed", this.cursor);
+    for (const { topic, error } of answer.topics) {
+      if (!error) {
+        this.subscriptions.accepted(topic);
+        continue;
+      }
+      this.subscriptions.wanted.delete(topic);
+      this.emit("error", { code: error.code, message: error.message, topic });
+    }
+    this.emit("subscribed", answer);
+  }
+
+  private end(topics: readonly Topic[]): void {
+    for (const topic of topics) this.subscriptions.ended(topic);
+    this.image.forget((kind, instrument) => this.subscriptions.covers(kind, instrument));
+  }
+
+  private replace(epoch: Epoch): void {
+    this.dropImage();
+    this.emit("replaced", { epoch });
+  }
+
+  private dropImage(): void {
+    this.cursor = null;
+    this.image.reset();
+    this.subscriptions.imageDropped();
+  }
+
+  /** Wakes up when `heartbeats` of silence are over, without a timer to set for each frame. */
+  private watch(heartbeats: number): void {
+    const heartbeat = this.welcome?.heartbeat_ms ?? 0;
+    const due = this.heardAt + heartbeats * heartbeat;
+    this.cancelTimer = this.clock.after(Math.max(0, due - this.clock.now()), () => {
+      const silence = this.clock.now() - this.heardAt;
+      if (silence >= DEAD_HEARTBEATS * heartbeat) {
+        this.lost(1006, "the server fell silent");
+      } else if (silence >= STALE_HEARTBEATS * heartbeat) {
+        if (this.currentState.kind === "live")
+          this.enter({ kind: "stale", heard_at: this.heardAt });
+        this.watch(DEAD_HEARTBEATS);
+      } else {
+        this.watch(STALE_HEARTBEATS);
+      }
+    });
+  }
+
+  private lost(code: number, reason: string): void {
+    const lasted =
+      this.welcome !== null && this.clock.now() - this.welcomedAt >= this.welcome.heartbeat_ms;
+    const goodbye = this.goodbye;
+    this.dropSocket();
+    if (!mayReconnect(code)) {
+      this.enter({ kind: "closed", code, reason });
+      return;
+    }
+    // A server that accepts and drops at once is not hammered: only a session that lasted starts over.
+    this.attempt = lasted ? 1 : this.attempt + 1;
+    const delay = reconnectDelay(this.attempt, this.random(), code, goodbye);
+    this.enter({
+      kind: "reconnecting",
+      attempt: this.attempt,
+      retry_at: this.clock.now() + delay,
+    });
+    this.cancelTimer = this.clock.after(delay, () => this.retry());
+  }
+
+  private retry(): void {
+    this.counters.reconnects++;
+    this.open({ kind: "reconnecting", attempt: this.attempt, retry_at: null });
+  }
+
+  private dropSocket(): void {
+    this.cancelTimer();
+    this.welcome = null;
+    this.goodbye = null;
+    this.unanswered.clear();
+    this.subscriptions.sessionEnded();
+    const socket = this.socket;
+    this.socket = null;
+    if (!socket) return;
+    socket.onmessage = null;
+    socket.onclose = null;
+    socket.close();
+  }
+
+  private enterLive(): void {
+    if (this.currentState.kind !== "live") this.enter({ kind: "live" });
+  }
+
+  private enter(state: ConnectionState): void {
+    this.currentState = state;
+    this.emit("state", state);
+  }
+}
+
+const systemClock: Clock = {
+  now: () => performance.now(),
+  after(ms, callback) {
+    // A longer timer would fire at once.
+    const timer = setTimeout(callback, Math.min(ms, 2 ** 31 - 1));
+    return () => clearTimeout(timer);
+  },
+};

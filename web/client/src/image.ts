@@ -1,0 +1,325 @@
+import {
+  DecodeError,
+  type BarTopic,
+  type WireBar,
+  type WireDefinition,
+  type WireEntry,
+  type WireQuote,
+  type WireUpdate,
+} from "./decode.js";
+import type {
+  Bar,
+  Change,
+  ClosedBar,
+  Epoch,
+  Feed,
+  Instrument,
+  InstrumentNumber,
+  Interval,
+  Micros,
+  Position,
+  Quote,
+  Side,
+  Topic,
+  Trade,
+  TradingState,
+  TradingStatus,
+  Units,
+  Update,
+} from "./protocol.js";
+
+/**
+ * What a client keeps: its place on the tape, the definitions, and the image of every topic.
+ *
+ * No I/O and no clock. Its memory is bounded by the instruments of the universe: entries of rings are
+ * handed on in the {@link Change} and not kept.
+ */
+export class Image {
+  epoch: Epoch | null = null;
+  position = 0 as Position;
+  time = 0 as Micros;
+  feed: Feed | null = null;
+
+  private readonly instruments = new Map<number, Instrument>();
+  private readonly quotes = new Map<number, Quote>();
+  private readonly bars: Record<BarTopic, Map<number, Bar>> = {
+    "1s": new Map(),
+    "1m": new Map(),
+    day: new Map(),
+  };
+  private readonly rings: Record<RingTopic, Map<number, Ring>> = {
+    trades: new Map(),
+    "1s": new Map(),
+    "1m": new Map(),
+  };
+  /** The key null is the market as a whole. */
+  private readonly statuses = new Map<number | null, TradingStatus>();
+
+  instrument(number: InstrumentNumber): Instrument | undefined {
+    return this.instruments.get(number);
+  }
+
+  quote(number: InstrumentNumber): Readonly<Quote> | undefined {
+    return this.quotes.get(number);
+  }
+
+  bar(topic: BarTopic, number: InstrumentNumber): Readonly<Bar> | undefined {
+    return this.bars[topic].get(number);
+  }
+
+  trading(number: InstrumentNumber | null): TradingStatus | undefined {
+    return this.statuses.get(number);
+  }
+
+  /** Stands at the place a session starts from, which the positions of its updates count from. */
+  begin(at: { epoch: Epoch; position: Position; time: Micros }): void {
+    this.epoch = at.epoch;
+    this.position = at.position;
+    this.time = at.time;
+  }
+
+  /** Drops everything kept, as when the server's tape is another one. */
+  reset(): void {
+    this.forget(() => false);
+    this.instruments.clear();
+  }
+
+  /** Drops the images of all topics for which `covered` is false; definitions stay. */
+  forget(covered: (kind: string, instrument: Instrument | null) => boolean): void {
+    const kinds: [string, Map<number | null, unknown>][] = [
+      ["quote", this.quotes],
+      ["day", this.bars.day],
+      ["bars.1s", this.bars["1s"]],
+      ["bars.1m", this.bars["1m"]],
+      ["trades", this.rings.trades],
+      ["bars.1s", this.rings["1s"]],
+      ["bars.1m", this.rings["1m"]],
+      ["status", this.statuses],
+    ];
+    for (const [kind, kept] of kinds)
+      for (const number of kept.keys())
+        if (!covered(kind, number === null ? null : this.known(number))) kept.delete(number);
+    if (!covered("status", null)) this.feed = null;
+  }
+
+  /**
+   * Takes the next update of the session and says what it changed.
+   *
+   * @throws {DecodeError} where an entry cannot be understood; what came before it has been applied.
+   */
+  apply(update: WireUpdate): Update {
+    this.position = (this.position + update.positions) as Position;
+    this.time = (this.time + update.micros) as Micros;
+    return {
+      type: "update",
+      position: this.position,
+      time: this.time,
+      changes: update.entries.map((entry) => this.applyEntry(entry)),
+    };
+  }
+
+  private applyEntry(entry: WireEntry): Change {
+    switch (entry.kind) {
+      case "definition":
+        return { kind: "instrument", instrument: this.define(entry) };
+      case "quote": {
+        const instrument = this.known(entry.instrument);
+        const changed = this.absoluteQuote(instrument, entry);
+        const quote = getOrInsert(this.quotes, instrument.number, newQuote);
+        Object.assign(quote, changed);
+        return { kind: "quote", instrument, changed, quote };
+      }
+      case "trades": {
+        const instrument = this.known(entry.instrument);
+        const ring = this.rings.trades;
+        const taken = take(ring, instrument.number, entry.number, entry.trades);
+        return {
+          kind: "trades",
+          instrument,
+          missed: taken.missed,
+          trades: taken.entries.map((wire, i) => ({
+            number: taken.first + i,
+            price: absolute(instrument, wire.price),
+            size: wire.size as Units,
+            side: SIDES[wire.flags & 3]!,
+            conditions: wire.conditions,
+            ts_event: this.moment(wire.ts_event),
+          })) satisfies Trade[],
+        };
+      }
+      case "closed_bars": {
+        const instrument = this.known(entry.instrument);
+        const ring = this.rings[entry.interval];
+        const taken = take(ring, instrument.number, entry.number, entry.bars);
+        return {
+          kind: "closed_bars",
+          instrument,
+          interval: entry.interval,
+          missed: taken.missed,
+          first: taken.first,
+          bars: taken.entries.map((wire) => absoluteBar(instrument, wire) as ClosedBar),
+        };
+      }
+      case "bar": {
+        const instrument = this.known(entry.instrument);
+        const changed = absoluteBar(instrument, entry.fields);
+        const bars = this.bars[entry.topic];
+        let bar = getOrInsert(bars, instrument.number, newBar);
+        // A new start begins a new bar: what the entry leaves out is not known of it. The previous
+        // close belongs to the day, and changes on its own.
+        if (changed.start !== undefined && changed.start !== bar.start) {
+          const { previous_close } = bar;
+          bar = previous_close === undefined ? {} : { previous_close };
+          bars.set(instrument.number, bar);
+        }
+        Object.assign(bar, changed);
+        return entry.topic === "day"
+          ? { kind: "day", instrument, changed, day: bar }
+          : { kind: "bar", instrument, interval: entry.topic, changed, bar };
+      }
+      case "trading": {
+        const instrument = entry.instrument === null ? null : this.known(entry.instrument);
+        const state = named(TRADING_STATES, entry.state, "trading state");
+        const status = { state, ts_event: this.moment(entry.ts_event) };
+        this.statuses.set(entry.instrument, status);
+        return { kind: "trading", instrument, status };
+      }
+      case "feed":
+        this.feed = {
+          kind: named(FEED_KINDS, entry.feed, "feed kind"),
+          state: named(FEED_STATES, entry.state, "feed state"),
+          speed: entry.speed,
+        };
+        return { kind: "feed", feed: this.feed };
+    }
+  }
+
+  private known(number: number): Instrument {
+    const instrument = this.instruments.get(number);
+    if (instrument) return instrument;
+    throw new DecodeError(`instrument ${number} was used before it was defined`);
+  }
+
+  private moment(relative: number): Micros {
+    return (this.time + relative) as Micros;
+  }
+
+  private absoluteQuote(instrument: Instrument, wire: WireQuote): Quote {
+    const quote: Quote = {};
+    if (wire.bid !== undefined) quote.bid = absolute(instrument, wire.bid);
+    if (wire.bid_size !== undefined) quote.bid_size = wire.bid_size as Units;
+    if (wire.ask !== undefined) quote.ask = absolute(instrument, wire.ask);
+    if (wire.ask_size !== undefined) quote.ask_size = wire.ask_size as Units;
+    if (wire.ts_event !== undefined) quote.ts_event = this.moment(wire.ts_event);
+    return quote;
+  }
+
+  private define(wire: WireDefinition): Instrument {
+    const { kind: _, instrument: number, ...fields } = wire;
+    const instrument = { number, ...fields } as Instrument;
+    const before = this.instruments.get(number);
+    if (before) this.rescale(before, instrument);
+    this.instruments.set(number, instrument);
+    return instrument;
+  }
+
+  /** What is kept in units of the scales before becomes units of the finer ones; nothing is sent again. */
+  private rescale(before: Instrument, after: Instrument): void {
+    const prices = 10 ** (after.price_scale - before.price_scale);
+    const sizes = 10 ** (after.size_scale - before.size_scale);
+    if (prices < 1 || sizes < 1) throw new DecodeError(`${after.symbol}: a scale became coarser`);
+    if (prices === 1 && sizes === 1) return;
+    const scaled = (kept: object | undefined, fields: readonly string[], factor: number) => {
+      const record = kept as Record<string, number | null> | undefined;
+      for (const field of fields) if (typeof record?.[field] === "number") record[field] *= factor;
+    };
+    scaled(this.quotes.get(after.number), ["bid", "ask"], prices);
+    scaled(this.quotes.get(after.number), ["bid_size", "ask_size"], sizes);
+    for (const bars of Object.values(this.bars)) {
+      const bar = bars.get(after.number);
+      scaled(bar, ["open", "high", "low", "close", "vwap", "previous_close"], prices);
+      scaled(bar, ["volume"], sizes);
+    }
+  }
+}
+
+/** Whether a subscription to `topic` includes `kind` of `instrument`, null being the market as a whole. */
+export function covers(topic: Topic, kind: string, instrument: Instrument | null): boolean {
+  if (instrument === null) return topic === kind;
+  if (!topic.startsWith(`${kind}:`)) return false;
+  const selector = topic.slice(kind.length + 1);
+  return selector === "*" || selector === instrument.symbol || selector === `@${instrument.sector}`;
+}
+
+type RingTopic = "trades" | Interval;
+
+interface Ring {
+  /** Number of the next entry on the wire. */
+  next: number;
+  /** Everything below it has been handed on, or counted as missed. */
+  seen: number;
+}
+
+/** Which of `entries` are new, the number of the first of them, and how many were lost before it. */
+function take<T>(
+  rings: Map<number, Ring>,
+  instrument: number,
+  stated: number | null,
+  entries: readonly T[],
+): { missed: number; first: number; entries: readonly T[] } {
+  let ring = rings.get(instrument);
+  if (!ring) {
+    if (stated === null)
+      throw new DecodeError(`instrument ${instrument}: numbering continues that never began`);
+    ring = { next: stated, seen: stated };
+    rings.set(instrument, ring);
+  }
+  const start = stated ?? ring.next;
+  const missed = Math.max(0, start - ring.seen);
+  const skipped = Math.min(entries.length, Math.max(0, ring.seen - start));
+  ring.next = start + entries.length;
+  ring.seen = Math.max(ring.seen, ring.next);
+  return { missed, first: start + skipped, entries: entries.slice(skipped) };
+}
+
+const SIDES: readonly Side[] = ["none", "buy", "sell"];
+const TRADING_STATES: readonly TradingState[] = ["pre-open", "open", "halted", "closed"];
+const FEED_KINDS: readonly Feed["kind"][] = ["simulator", "replay", "publisher"];
+const FEED_STATES: readonly Feed["state"][] = ["live", "stale", "paused", "ended"];
+
+const newQuote = (): Quote => ({});
+const newBar = (): Bar => ({});
+
+function absolute(instrument: Instrument, relative: number): Units;
+function absolute(instrument: Instrument, relative: number | null): Units | null;
+function absolute(instrument: Instrument, relative: number | null): Units | null {
+  return relative === null ? null : ((instrument.anchor + relative) as Units);
+}
+
+function absoluteBar(instrument: Instrument, wire: WireBar): Bar {
+  const bar: Bar = {};
+  if (wire.start !== undefined) bar.start = wire.start;
+  if (wire.open !== undefined) bar.open = absolute(instrument, wire.open);
+  if (wire.high !== undefined) bar.high = absolute(instrument, wire.high);
+  if (wire.low !== undefined) bar.low = absolute(instrument, wire.low);
+  if (wire.close !== undefined) bar.close = absolute(instrument, wire.close);
+  if (wire.volume !== undefined) bar.volume = wire.volume as Units;
+  if (wire.trades !== undefined) bar.trades = wire.trades;
+  if (wire.vwap !== undefined)
+    bar.vwap = wire.vwap === null ? null : ((100 * instrument.anchor + wire.vwap) as Units);
+  if (wire.previous_close !== undefined)
+    bar.previous_close = absolute(instrument, wire.previous_close);
+  return bar;
+}
+
+function named<T>(names: readonly T[], value: number, what: string): T {
+  const name = names[value];
+  if (name !== undefined) return name;
+  throw new DecodeError(`${what} ${value} is not one of tickcast.v1`);
+}
+
+function getOrInsert<V>(map: Map<number, V>, key: number, make: () => V): V {
+  let value = map.get(key);
+  if (value === undefined) map.set(key, (value = make()));
+  return value;
+}

@@ -1,0 +1,23 @@
+export * from "./protocol.js";
+export {
+  TickcastClient,
+  type ClientEvents,
+  type ClientOptions,
+  type Clock,
+  type ConnectionState,
+  type Counters,
+  type SubscribeOptions,
+  type WebSocketLike,
+} from "./client.js";
+export { DecodeError } from "./decode.js";
+export { Image } from "./image.js";
+export { updateToJson } from "./json.js";
+export {
+  formatDecimal,
+  formatMicros,
+  formatSeconds,
+  price,
+  size,
+  toNumber,
+  vwap,
+} from "./number.js";

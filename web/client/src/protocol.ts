@@ -1,0 +1,269 @@
+/**
+ * The words of `tickcast.v1`, as `docs/protocol.md` defines them. Field names are the ones on the wire.
+ *
+ * Integers of the wire stay below 2^53, so a JavaScript number holds each of them exactly.
+ */
+
+export const SUBPROTOCOL = "tickcast.v1.msgpack";
+
+declare const brand: unique symbol;
+type Brand<T, Name> = T & { readonly [brand]: Name };
+
+/** Batches since the tape began; comparable only within one {@link Epoch}. */
+export type Position = Brand<number, "Position">;
+/** One life of the server's tape. Two epochs are the same or they are different. */
+export type Epoch = Brand<number, "Epoch">;
+/** Microseconds since 1970, UTC. */
+export type Micros = Brand<number, "Micros">;
+/** Number of an instrument within an epoch. */
+export type InstrumentNumber = Brand<number, "InstrumentNumber">;
+/** A price or size as an integer: the value is `units × 10^-scale`, with the scale of its instrument. */
+export type Units = Brand<number, "Units">;
+/** `kind:SYMBOL`, `kind:*`, `kind:@SECTOR` or `status`. */
+export type Topic = string;
+
+/** An exact decimal number: `units × 10^-scale`. */
+export interface Decimal {
+  readonly units: number;
+  readonly scale: number;
+}
+
+export interface Instrument {
+  readonly number: InstrumentNumber;
+  readonly symbol: string;
+  readonly name: string;
+  readonly sector: string;
+  readonly currency: string;
+  /** Digits behind the point of its prices. */
+  readonly price_scale: number;
+  /** Digits behind the point of its sizes. */
+  readonly size_scale: number;
+  readonly tick_size: Units;
+  /** What prices on the wire are relative to. */
+  readonly anchor: Units;
+  readonly previous_close: Units | null;
+}
+
+/** Best bid and offer. A price is null where that side is empty; a field never received is absent. */
+export interface Quote {
+  bid?: Units | null;
+  bid_size?: Units;
+  ask?: Units | null;
+  ask_size?: Units;
+  ts_event?: Micros;
+}
+
+/** A bar as far as it is known: an image holds the fields that were sent. */
+export interface Bar {
+  /** Whole seconds since 1970. */
+  start?: number;
+  open?: Units | null;
+  high?: Units | null;
+  low?: Units | null;
+  close?: Units | null;
+  volume?: Units;
+  /** How many. */
+  trades?: number;
+  /** In hundredths of a price unit. */
+  vwap?: Units | null;
+  /** Of the `day` topic only. */
+  previous_close?: Units | null;
+}
+
+export type ClosedBar = Required<Omit<Bar, "previous_close">>;
+
+export type Side = "none" | "buy" | "sell";
+
+export interface Trade {
+  /** Place in the instrument's trades of this epoch, counted from 0. */
+  readonly number: number;
+  readonly price: Units;
+  readonly size: Units;
+  /** The side that took liquidity. */
+  readonly side: Side;
+  readonly conditions: string;
+  readonly ts_event: Micros;
+}
+
+export type Interval = "1s" | "1m";
+export type TradingState = "pre-open" | "open" | "halted" | "closed";
+
+export interface TradingStatus {
+  readonly state: TradingState;
+  readonly ts_event: Micros;
+}
+
+export interface Feed {
+  readonly kind: "simulator" | "replay" | "publisher";
+  readonly state: "live" | "stale" | "paused" | "ended";
+  /** Times real time; null where it runs as fast as it can. */
+  readonly speed: number | null;
+}
+
+/** One thing that an update said, in exact absolute values. `changed` holds the fields that it carried. */
+export type Change =
+  | { readonly kind: "instrument"; readonly instrument: Instrument }
+  | {
+      readonly kind: "quote";
+      readonly instrument: Instrument;
+      readonly changed: Readonly<Quote>;
+      readonly quote: Readonly<Quote>;
+    }
+  | {
+      readonly kind: "trades";
+      readonly instrument: Instrument;
+      /** How many entries before these were lost to this session; 0 almost always. */
+      readonly missed: number;
+      readonly trades: readonly Trade[];
+    }
+  | {
+      readonly kind: "closed_bars";
+      readonly instrument: Instrument;
+      readonly interval: Interval;
+      readonly missed: number;
+      /** Number of the first bar. */
+      readonly first: number;
+      readonly bars: readonly ClosedBar[];
+    }
+  | {
+      readonly kind: "bar";
+      readonly instrument: Instrument;
+      readonly interval: Interval;
+      readonly changed: Readonly<Bar>;
+      readonly bar: Readonly<Bar>;
+    }
+  | {
+      readonly kind: "day";
+      readonly instrument: Instrument;
+      readonly changed: Readonly<Bar>;
+      readonly day: Readonly<Bar>;
+    }
+  | {
+      readonly kind: "trading";
+      /** Null for the market as a whole. */
+      readonly instrument: Instrument | null;
+      readonly status: TradingStatus;
+    }
+  | { readonly kind: "feed"; readonly feed: Feed };
+
+export interface Update {
+  readonly type: "update";
+  readonly position: Position;
+  /** The tape's clock when the update was made. */
+  readonly time: Micros;
+  readonly changes: readonly Change[];
+}
+
+export type RequestId = number | string;
+
+export interface Cursor {
+  readonly epoch: Epoch;
+  readonly position: Position;
+}
+
+export type Request =
+  | {
+      op: "subscribe";
+      id?: RequestId;
+      topics: readonly Topic[];
+      since?: Cursor;
+      max_hz?: number | null;
+      times?: boolean;
+    }
+  | { op: "unsubscribe"; id?: RequestId; topics: readonly Topic[] }
+  | { op: "ping"; id?: RequestId }
+  | { op: "stats"; id?: RequestId; enabled: boolean }
+  | { op: "checksum"; id?: RequestId; topics: readonly Topic[] };
+
+export interface Welcome {
+  readonly type: "welcome";
+  readonly protocol: string;
+  readonly server: string;
+  readonly epoch: Epoch;
+  readonly position: Position;
+  readonly time: Micros;
+  readonly heartbeat_ms: number;
+  readonly limits: {
+    readonly topics: number;
+    readonly message_bytes: number;
+    readonly requests_per_second: number;
+    readonly max_hz: number;
+  };
+}
+
+export interface TopicError {
+  readonly code: string;
+  readonly message: string;
+  readonly nearest?: string;
+}
+
+export interface TopicAnswer {
+  readonly topic: Topic;
+  readonly instrument?: InstrumentNumber;
+  readonly pending?: boolean;
+  readonly error?: TopicError;
+}
+
+export interface Subscribed {
+  readonly type: "subscribed";
+  readonly id?: RequestId;
+  readonly epoch: Epoch;
+  readonly position: Position;
+  readonly resumed?: boolean;
+  readonly topics: readonly TopicAnswer[];
+}
+
+export interface Unsubscribed {
+  readonly type: "unsubscribed";
+  readonly id?: RequestId;
+  readonly topics: readonly TopicAnswer[];
+}
+
+export interface Pong {
+  readonly type: "pong";
+  readonly id?: RequestId;
+  readonly time: Micros;
+  readonly position: Position;
+}
+
+export interface Stats {
+  readonly type: "stats";
+  readonly id?: RequestId;
+  readonly position: Position;
+  readonly lag: number;
+  readonly lag_ms: number;
+  readonly frames: number;
+  readonly bytes: number;
+  readonly events: number;
+  readonly delivered: number;
+}
+
+export interface Checksum {
+  readonly type: "checksum";
+  readonly id?: RequestId;
+  readonly position: Position;
+  readonly topics: readonly {
+    readonly topic: Topic;
+    readonly checksum?: number;
+    readonly error?: TopicError;
+  }[];
+}
+
+export interface ServerError {
+  readonly type: "error";
+  readonly id?: RequestId;
+  readonly code: string;
+  readonly message: string;
+}
+
+export interface Goodbye {
+  readonly type: "goodbye";
+  readonly code: number;
+  readonly reason: string;
+  readonly retry_after_ms: number;
+  readonly jitter_ms: number;
+}
+
+/** Everything the server says besides updates. */
+export type Answer =
+  Welcome | Subscribed | Unsubscribed | Pong | Stats | Checksum | ServerError | Goodbye;

@@ -1,0 +1,50 @@
+import { covers } from "./image.js";
+import type { Instrument, Topic } from "./protocol.js";
+
+/**
+ * Which topics the application wants, which the running session delivers, and of which the image is
+ * whole, so that after a lost connection only its changes need to come.
+ */
+export class Subscriptions {
+  readonly wanted = new Set<Topic>();
+  private readonly delivered = new Set<Topic>();
+  private readonly whole = new Set<Topic>();
+
+  /** Wanted topics: those whose image is whole can be resumed, the others begin with a snapshot. */
+  split(): { resumable: Topic[]; fresh: Topic[] } {
+    const topics = [...this.wanted];
+    return {
+      resumable: topics.filter((topic) => this.whole.has(topic)),
+      fresh: topics.filter((topic) => !this.whole.has(topic)),
+    };
+  }
+
+  accepted(topic: Topic): void {
+    this.delivered.add(topic);
+  }
+
+  ended(topic: Topic): void {
+    this.delivered.delete(topic);
+    this.whole.delete(topic);
+  }
+
+  sessionEnded(): void {
+    this.delivered.clear();
+  }
+
+  /** The session's position moved: all that its topics were owed has come. */
+  caughtUp(): void {
+    for (const topic of this.delivered) this.whole.add(topic);
+  }
+
+  imageDropped(): void {
+    this.whole.clear();
+  }
+
+  covers(kind: string, instrument: Instrument | null): boolean {
+    for (const topic of this.delivered) if (covers(topic, kind, instrument)) return true;
+    for (const topic of this.wanted)
+      if (this.whole.has(topic) && covers(topic, kind, instrument)) return true;
+    return false;
+  }
+}

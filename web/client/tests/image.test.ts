@@ -1,0 +1,127 @@
+import { expect, test } from "vitest";
+import { DecodeError } from "../src/decode.js";
+import { covers, type Image } from "../src/image.js";
+import type { Instrument, InstrumentNumber } from "../src/protocol.js";
+import { AAPL, applyTo, imageWithApple } from "./frames.js";
+
+const apple = 3 as InstrumentNumber;
+const trade = [1, 42, 100, 0];
+
+/** Applies a batch of trades and says which numbers came out and how many were missed. */
+function checkTrades(image: Image, entry: unknown[], numbers: number[], missed = 0): void {
+  const [change] = applyTo(image, 1, 0, 3, ...entry).changes;
+  if (change?.kind !== "trades") throw new Error("no trades");
+  expect({ numbers: change.trades.map(({ number }) => number), missed: change.missed }).toEqual({
+    numbers,
+    missed,
+  });
+}
+
+test("fields that are not sent keep their values", () => {
+  const image = imageWithApple();
+  applyTo(image, 1, 0, 3, 15, 41, 300, 43, 200);
+  applyTo(image, 1, 0, 3, 4, null);
+  expect(image.quote(apple)).toEqual({ bid: 18_941, bid_size: 300, ask: null, ask_size: 200 });
+});
+
+test("a finer scale multiplies what is kept", () => {
+  const image = imageWithApple();
+  applyTo(image, 1, 0, 3, 15, 41, 300, null, 200);
+  applyTo(image, 1, 0, 3, 42, 16 + 32 + 64 + 128, 42, 700, 5, 4114);
+  const finer = { ...AAPL, price_scale: 4, size_scale: 1, anchor: 1_890_000 };
+  applyTo(image, 1, 0, 3, 63, finer, 3, 4, 4300);
+  expect(image.quote(apple)).toEqual({
+    bid: 1_894_100,
+    bid_size: 3000,
+    ask: 1_894_300,
+    ask_size: 2000,
+  });
+  expect(image.bar("day", apple)).toEqual({
+    close: 1_894_200,
+    volume: 7000,
+    trades: 5,
+    vwap: 189_411_400,
+  });
+});
+
+test("a coarser scale is refused", () => {
+  const image = imageWithApple();
+  expect(() => applyTo(image, 1, 0, 3, 63, { ...AAPL, price_scale: 1 })).toThrow(
+    "AAPL: a scale became coarser",
+  );
+});
+
+test("a start begins a new bar of which nothing else is known", () => {
+  const image = imageWithApple();
+  applyTo(image, 1, 0, 3, 40, 255, 60, 40, 42, 40, 42, 700, 5, 4114);
+  applyTo(image, 1, 0, 3, 40, 1 + 16, 61, 43);
+  expect(image.bar("1s", apple)).toEqual({ start: 61, close: 18_943 });
+});
+
+test("an instrument must be defined before it is used", () => {
+  expect(() => applyTo(imageWithApple(), 1, 0, 4, 1, 5)).toThrow(DecodeError);
+});
+
+test("numbering must begin before it continues", () => {
+  expect(() => applyTo(imageWithApple(), 1, 0, 3, 32, 1, ...trade)).toThrow("never began");
+});
+
+test("a stated number that is the expected one loses nothing", () => {
+  const image = imageWithApple();
+  checkTrades(image, [33, 10, 2, ...trade, ...trade], [10, 11]);
+  checkTrades(image, [33, 12, 1, ...trade], [12]);
+});
+
+test("a larger number is a gap of exactly the difference", () => {
+  const image = imageWithApple();
+  checkTrades(image, [33, 10, 1, ...trade], [10]);
+  checkTrades(image, [33, 51, 1, ...trade], [51], 40);
+  checkTrades(image, [32, 1, ...trade], [52]);
+});
+
+test("a gap is counted even where no entry follows yet", () => {
+  const image = imageWithApple();
+  checkTrades(image, [33, 10, 1, ...trade], [10]);
+  checkTrades(image, [33, 20, 0], [], 9);
+  checkTrades(image, [32, 1, ...trade], [20]);
+});
+
+test("entries that the client has already are skipped", () => {
+  const image = imageWithApple();
+  checkTrades(image, [33, 10, 3, ...trade, ...trade, ...trade], [10, 11, 12]);
+  checkTrades(image, [33, 11, 3, ...trade, ...trade, ...trade], [13]);
+  checkTrades(image, [33, 5, 2, ...trade, ...trade], []);
+  checkTrades(image, [32, 7, ...Array.from({ length: 7 }, () => trade).flat()], []);
+  checkTrades(image, [32, 1, ...trade], [14]);
+});
+
+test("forgetting a topic drops its image and its numbering, and nothing else", () => {
+  const image = imageWithApple();
+  applyTo(image, 1, 0, 3, 1, 41, 3, 42, 16, 42, null, 61, 0, 0, 1);
+  checkTrades(image, [33, 10, 1, ...trade], [10]);
+  image.forget((kind) => kind === "quote" || kind === "status");
+  expect(image.quote(apple)).toEqual({ bid: 18_941 });
+  expect(image.bar("day", apple)).toBeUndefined();
+  expect(image.feed?.kind).toBe("simulator");
+  checkTrades(image, [33, 30, 1, ...trade], [30]);
+});
+
+test("a reset image knows no instrument", () => {
+  const image = imageWithApple();
+  applyTo(image, 1, 0, 3, 1, 41, null, 60, 1, 0);
+  image.reset();
+  expect([image.instrument(apple), image.quote(apple), image.trading(null)]).toEqual([
+    undefined,
+    undefined,
+    undefined,
+  ]);
+});
+
+test("sets cover the instruments they name", () => {
+  const instrument = AAPL as unknown as Instrument;
+  const covered = (topic: string) => covers(topic, "quote", instrument);
+  expect(["quote:*", "quote:AAPL", "quote:@technology"].every(covered)).toBe(true);
+  expect(["quote:MSFT", "quote:@energy", "day:*", "quote"].some(covered)).toBe(false);
+  expect(covers("status", "status", null)).toBe(true);
+  expect(covers("status:*", "status", null)).toBe(false);
+});

@@ -1,0 +1,27 @@
+import "./app.css";
+import { mount } from "svelte";
+import { TickcastClient } from "tickcast-client";
+import App from "./App.svelte";
+import { FrameLoop } from "./frames.js";
+import { Market } from "./market.js";
+import { Selection } from "./selection.js";
+
+/** Updates a second that the page asks for: more than the eye follows, far less than the server has. */
+const MAX_HZ = 10;
+
+const url = new URL("/v1/ws", location.href);
+url.protocol = url.protocol.replace("http", "ws");
+const client = new TickcastClient(url.href);
+const frames = new FrameLoop();
+const market = new Market(client, () => frames.request());
+const selection = new Selection(client, () => frames.request());
+
+client.on("state", () => frames.request());
+client.subscribe(["quote:*", "day:*", "status:*", "status"], { maxHz: MAX_HZ });
+client.connect();
+// The network is back: no reason to wait for the next attempt.
+addEventListener("online", () => client.reconnectNow());
+
+const target = document.getElementById("app");
+if (!target) throw new Error("the page has no element #app");
+mount(App, { target, props: { client, frames, market, selection } });

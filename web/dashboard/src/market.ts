@@ -1,0 +1,116 @@
+import {
+  price,
+  type Bar,
+  type Change,
+  type Decimal,
+  type Instrument,
+  type Quote,
+  type TickcastClient,
+  type TradingState,
+  type Units,
+} from "tickcast-client";
+
+/** One instrument of the watchlist. `quote` and `day` are the client's images: always the newest values. */
+export interface Row {
+  instrument: Instrument;
+  quote: Readonly<Quote>;
+  day: Readonly<Bar>;
+  trading: TradingState | null;
+  /** Direction of the last change of the last price: 1, -1, or 0 before the first. */
+  tick: -1 | 0 | 1;
+  /** The last price as a number, to tell the direction of the next one across scales. */
+  lastSeen: number | null;
+}
+
+/** All instruments that the server has, and which of them changed since the last frame. */
+export class Market {
+  readonly rows: Row[] = [];
+  /** Changes whenever `rows` gains, loses or redefines an instrument. */
+  universe = 0;
+  private readonly byNumber = new Map<number, Row>();
+  private dirty = new Set<Row>();
+
+  /** @param changed is called for every update that concerns the watchlist */
+  constructor(client: TickcastClient, changed: () => void) {
+    client.on("update", ({ changes }) => {
+      for (const change of changes) this.apply(change);
+      changed();
+    });
+    client.on("replaced", () => {
+      this.rows.length = 0;
+      this.byNumber.clear();
+      this.dirty.clear();
+      this.universe++;
+      changed();
+    });
+  }
+
+  find(symbol: string): Row | undefined {
+    return this.rows.find((row) => row.instrument.symbol === symbol);
+  }
+
+  /** The rows that changed since the last call. */
+  takeDirty(): Set<Row> {
+    const taken = this.dirty;
+    this.dirty = new Set();
+    return taken;
+  }
+
+  private apply(change: Change): void {
+    if (change.kind === "instrument") {
+      this.define(change.instrument);
+      return;
+    }
+    if (change.kind === "feed" || !change.instrument) return;
+    const row = this.byNumber.get(change.instrument.number);
+    if (!row) return;
+    switch (change.kind) {
+      case "quote":
+        row.quote = change.quote;
+        break;
+      case "day":
+        row.day = change.day;
+        this.noteTick(row);
+        break;
+      case "trading":
+        row.trading = change.status.state;
+        break;
+      default:
+        return;
+    }
+    this.dirty.add(row);
+  }
+
+  private define(instrument: Instrument): void {
+    const known = this.byNumber.get(instrument.number);
+    if (known) {
+      known.instrument = instrument;
+      this.dirty.add(known);
+    } else {
+      const row: Row = { instrument, quote: {}, day: {}, trading: null, tick: 0, lastSeen: null };
+      this.byNumber.set(instrument.number, row);
+      this.rows.push(row);
+    }
+    this.universe++;
+  }
+
+  private noteTick(row: Row): void {
+    const units = row.day.close;
+    if (units === undefined || units === null) return;
+    const last = units / 10 ** row.instrument.price_scale;
+    if (row.lastSeen !== null && last !== row.lastSeen) row.tick = last > row.lastSeen ? 1 : -1;
+    row.lastSeen = last;
+  }
+}
+
+/** The price of `field` as text needs it, or null where there is none. */
+export function rowPrice(row: Row, units: Units | null | undefined): Decimal | null {
+  return units === null || units === undefined ? null : price(row.instrument, units);
+}
+
+/** Last price against the previous close, both in units. */
+export function dayChange({ instrument, day }: Row): { change: number; previous: number } | null {
+  const previous = day.previous_close ?? instrument.previous_close;
+  if (day.close === null || day.close === undefined || previous === null) return null;
+  return { change: day.close - previous, previous };
+}

@@ -1,0 +1,147 @@
+import { expect, test } from "vitest";
+import { AAPL } from "../../client/tests/frames.js";
+import { liveWorld, welcome, type World } from "../../client/tests/fakes.js";
+import { arrange } from "../src/arrange.js";
+import { COLUMNS } from "../src/columns.js";
+import { Market } from "../src/market.js";
+import { Selection, TAPE_LINES } from "../src/selection.js";
+
+const trade = [1, 42, 100, 0];
+
+function withSelection(): World & { selection: Selection } {
+  const it = liveWorld();
+  const selection = new Selection(it.client, () => {});
+  selection.choose("AAPL");
+  return { ...it, selection };
+}
+
+/** The tape, newest first: numbers of trades, and gaps as text. */
+function tape({ selection }: { selection: Selection }): (number | string)[] {
+  return selection.tape.map((line) =>
+    line.kind === "trade" ? line.trade.number : `gap ${line.missed}`,
+  );
+}
+
+function closedBar(start: number, close: number): number[] {
+  return [start, 40, 45, 35, close, 700, 5, 4000];
+}
+
+test("missed trades are shown where they happened", () => {
+  const it = withSelection();
+  it.socket().deliver([1, 0, 3, 32, 2, ...trade, ...trade]);
+  it.socket().deliver([1, 0, 3, 33, 51, 1, ...trade]);
+  expect(tape(it)).toEqual([51, "gap 37", 13, 12]);
+});
+
+test("the tape holds the newest fifty lines", () => {
+  const it = withSelection();
+  const many = Array.from({ length: 80 }, () => trade).flat();
+  it.socket().deliver([1, 0, 3, 32, 80, ...many]);
+  expect(tape(it)).toHaveLength(TAPE_LINES);
+  expect(tape(it)[0]).toBe(91);
+});
+
+test("another symbol begins with an empty tape and drops the topics of the one before", () => {
+  const it = withSelection();
+  it.socket().accept();
+  it.socket().deliver([1, 0, 3, 32, 1, ...trade]);
+  it.selection.choose("MSFT");
+  expect(tape(it)).toEqual([]);
+  expect(it.socket().requests).toMatchObject([
+    { op: "unsubscribe", topics: ["trades:AAPL", "bars.1s:AAPL"] },
+    { op: "subscribe", topics: ["trades:MSFT", "bars.1s:MSFT"] },
+  ]);
+  it.socket().deliver([1, 0, 3, 32, 1, ...trade]);
+  expect(tape(it)).toEqual([]);
+});
+
+test("the chart is told the bars that are new, and that the last one changed", () => {
+  const it = withSelection();
+  const times = () => it.selection.takeUnseenBars().map(({ time, close }) => [time, close]);
+  it.socket().deliver([1, 0, 3, 46, 0, 2, ...closedBar(60, 42), ...closedBar(61, 43)]);
+  it.socket().deliver([1, 0, 3, 40, 255, ...closedBar(62, 44)]);
+  expect(times()).toEqual([
+    [60, 189.42],
+    [61, 189.43],
+    [62, 189.44],
+  ]);
+  it.socket().deliver([1, 0, 3, 40, 16, 45]);
+  expect(times()).toEqual([[62, 189.45]]);
+  expect(times()).toEqual([]);
+  it.socket().deliver([1, 0, 3, 40, 255, ...closedBar(63, 40), 3, 44, 1, ...closedBar(62, 41)]);
+  expect(times()).toEqual([
+    [62, 189.41],
+    [63, 189.4],
+  ]);
+});
+
+test("a bar of few fields is not drawn before its prices are known", () => {
+  const it = withSelection();
+  it.socket().deliver([1, 0, 3, 40, 17, 60, 42]);
+  expect(it.selection.bars).toEqual([]);
+});
+
+test("a new epoch clears the page", () => {
+  const it = withSelection();
+  const market = new Market(it.client, () => {});
+  it.socket().deliver([1, 0, 3, 63, AAPL, 3, 32, 1, ...trade]);
+  expect(market.rows).toHaveLength(1);
+  it.socket().drop();
+  it.clock.advance(125);
+  it.socket().deliver(welcome(8));
+  expect(market.rows).toEqual([]);
+  expect(tape(it)).toEqual([]);
+});
+
+/** A market of AAPL at 189.42, MSFT at 400.00 and an A that never traded. */
+function threeRows(): { it: World; market: Market } {
+  const it = liveWorld();
+  const market = new Market(it.client, () => {});
+  const msft = { ...AAPL, symbol: "MSFT", name: "Microsoft", previous_close: 41_000 };
+  const a = { ...AAPL, symbol: "A", name: "Agilent", previous_close: null };
+  it.socket().deliver([1, 0, 3, 63, AAPL, 4, 63, msft, 5, 63, a]);
+  it.socket().deliver([1, 0, 3, 42, 16, 42, 4, 42, 16, 21_100]);
+  return { it, market };
+}
+
+test.each([
+  ["", "symbol", false, "A AAPL MSFT"],
+  ["", "percent", true, "AAPL MSFT A"],
+  ["", "percent", false, "MSFT AAPL A"],
+  ["", "last", true, "MSFT AAPL A"],
+  ["micro", "symbol", false, "MSFT"],
+  ["a", "symbol", false, "A AAPL"],
+  [" APPLE ", "symbol", false, "AAPL"],
+  ["zzz", "symbol", false, ""],
+] as const)("searching “%s” sorted by %s, descending %s", (query, sort, descending, expected) => {
+  const { market } = threeRows();
+  const rows = arrange(market.rows, { query, sort, descending });
+  expect(rows.map((row) => row.instrument.symbol).join(" ")).toBe(expected);
+});
+
+test("a row shows exact prices, the change since the previous close, and the tick", () => {
+  const { it, market } = threeRows();
+  const text = (key: string) =>
+    COLUMNS.find((column) => column.key === key)!.text(market.find("AAPL")!);
+  expect(["last", "change", "percent", "bid"].map(text)).toEqual([
+    "189.42",
+    "+0.52",
+    "+0.28%",
+    "–",
+  ]);
+  it.socket().deliver([1, 0, 3, 42, 16, -20, 3, 15, -21, 300, -19, 200]);
+  expect(["last", "change", "bid", "spread"].map(text)).toEqual([
+    "▼ 188.80",
+    "−0.10",
+    "188.79",
+    "0.02",
+  ]);
+});
+
+test("only rows that changed are painted again", () => {
+  const { it, market } = threeRows();
+  market.takeDirty();
+  it.socket().deliver([1, 0, 4, 1, 5]);
+  expect([...market.takeDirty()].map((row) => row.instrument.symbol)).toEqual(["MSFT"]);
+  expect(market.takeDirty().size).toBe(0);
+});
