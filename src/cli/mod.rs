@@ -1,0 +1,3 @@
+//! One file a subcommand. Data goes to stdout, talk to stderr.
+
+pub mod serve;
