@@ -41,7 +41,7 @@ const WAITING_PUBLICATIONS: usize = 64;
 /// Events of one batch. A feed that is behind, or runs as fast as it can, is cut into batches of this size.
 const BATCH_EVENTS: usize = 1024;
 /// Ticks closer together than this leave together: waking up for each would cost more than they do.
-const MIN_WAIT: Duration = Duration::from_micros(250);
+const MIN_WAIT: Duration = Duration::from_micros(500);
 /// A tape on which nothing happens is told the time this often, so that bars close and sessions hear of it.
 const CLOCK_EVERY: Duration = Duration::from_secs(1);
 /// A publisher that is silent for this long is stale.
