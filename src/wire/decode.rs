@@ -329,3 +329,73 @@ impl<T> Numbered<T> {
         (!self.entries.is_empty()).then(|| self.iter().map(|(number, entry)| show(number, entry)).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::market::Price;
+    use proptest::prelude::*;
+
+    /// Decodes after a definition of instrument 0 with anchor 100.
+    fn decode(bytes: &[u8]) -> Result<Update, DecodeError> {
+        let mut decoder = UpdateDecoder::new(Position::new(5), Timestamp::from_micros(1000));
+        let symbol = rmp_serde::to_vec(&json!({ "symbol": "X", "anchor": 100, "later": [1, { "a": null }] }));
+        let define = [&[0x95, 0, 0, 0, 63][..], &symbol.unwrap()].concat();
+        decoder.decode(&define).unwrap();
+        decoder.decode(bytes)
+    }
+
+    #[track_caller]
+    fn check_error(bytes: &[u8], expected: &str) {
+        assert_eq!(decode(bytes).unwrap_err().to_string(), expected);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        check_error(&[], "not an update: its first byte begins no array");
+        check_error(&[0x81, 0, 0], "not an update: its first byte begins no array");
+        check_error(&[0x92, 0], "update ends within element 1");
+        check_error(&[0x92, 0, 0, 7], "update has 1 bytes behind its last element");
+        check_error(&[0x92, 0, 0xa1, b'x'], "element 1 is no integer");
+        check_error(&[0x92, 0xff, 0], "element 0 is out of range for positions");
+        check_error(&[0x94, 0, 0, 0, 16], "element 3: unknown tag 16");
+        check_error(&[0x94, 0, 0, 0xc0, 1], "element 3: unknown tag 1");
+        check_error(&[0x94, 0, 0, 0, 61], "element 3: unknown tag 61");
+        check_error(&[0x95, 0, 0, 1, 1, 0], "element 2: instrument 1 was never defined");
+        check_error(&[0x95, 0, 0, 0, 2, 0xff], "element 4 is out of range for a size");
+        check_error(&[0x94, 0, 0, 0, 1], "update ends within element 4");
+        check_error(&[0x96, 0, 0, 0xc0, 60, 9, 0], "element 4 is out of range for a trading state");
+        check_error(&[0x95, 0, 0, 0, 63, 0x80], "element 4: bad definition: it has no symbol");
+    }
+
+    #[test]
+    fn counts_and_lengths_are_checked_before_memory_is_given() {
+        let many = [0x95, 0, 0, 0, 32, 0xce, 0xff, 0xff, 0xff, 0xff];
+        check_error(&many, "element 4: 4294967295 entries are announced and 0 elements are left");
+        check_error(&[0xdd, 0xff, 0xff, 0xff, 0xff, 0, 0], "update ends within element 2");
+        let name = [0x95, 0, 0, 0, 63, 0x81, 0xdb, 0xff, 0xff, 0xff, 0xff];
+        check_error(&name, "update ends within element 4");
+    }
+
+    #[test]
+    fn a_quote_is_told_in_absolute_units() {
+        let update = decode(&[0x96, 1, 2, 0, 5, 41, 0xc0]).unwrap();
+        assert_eq!((update.position, update.time), (Position::new(6), Timestamp::from_micros(1002)));
+        let [Entry::Quote(instrument, quote)] = &update.entries[..] else { panic!("{update:?}") };
+        assert_eq!(instrument.symbol.as_str(), "X");
+        let expected =
+            QuoteFields { bid: Some(Price::new(141)), ask: Some(Price::NONE), ..QuoteFields::default() };
+        assert_eq!(*quote, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_decoder_panic_or_hoard(tail in proptest::collection::vec(any::<u8>(), 0..120), len in 0..15_u8) {
+            let _ = decode(&tail);
+            // Nearly all of those fail at once; these get further.
+            if let Ok(update) = decode(&[&[0x90 + len, 0, 0][..], &tail].concat()) {
+                prop_assert!(update.entries.len() <= tail.len());
+            }
+        }
+    }
+}
