@@ -4,6 +4,7 @@
 #![warn(clippy::pedantic)]
 
 pub mod cli;
+pub mod client;
 pub mod feed;
 pub mod hub;
 pub mod market; // Symbol, Price, Quote, Trade, Bar: the words the rest is written in // simulator, replay, publish: where events come from
