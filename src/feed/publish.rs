@@ -1,4 +1,4 @@
-//! Events as a user's own publisher states them: JSON objects or MessagePack maps, one an event.
+//! Events as a user's own publisher states them: JSON objects or `MessagePack` maps, one an event.
 //!
 //! Numbers may be numbers or text; both are exact. A quote states both sides: one that is absent or null is empty.
 
@@ -13,9 +13,9 @@ use crate::market::{
 use rmp::decode::MessageLen;
 use rust_decimal::Decimal;
 
-/// The longest JSON line or MessagePack map.
+/// The longest JSON line or `MessagePack` map.
 pub const MAX_EVENT_BYTES: usize = 64 * 1024;
-/// Levels of arrays and maps in MessagePack, the outermost array included. Events are flat, so nothing needs more.
+/// Levels of arrays and maps in `MessagePack`, the outermost array included. Events are flat, so nothing needs more.
 const MAX_DEPTH: usize = 16;
 /// The longest name of an instrument, in bytes.
 const MAX_NAME: usize = 256;
@@ -134,7 +134,7 @@ pub fn parse_json_line(line: &str) -> Result<Published, PublishError> {
     if line.len() > MAX_EVENT_BYTES {
         return Err(PublishError::TooLong { len: line.len() });
     }
-    Published::from_fields(Fields::from_json(line).map_err(malformed)?)
+    Published::from_fields(Fields::from_json(line)?)
 }
 
 /// Reads newline-delimited JSON. Good lines go through, each bad one is told; blank ones are nothing.
@@ -158,7 +158,7 @@ pub fn parse_ndjson(body: &[u8]) -> (Vec<Published>, Vec<LineError>) {
 }
 
 /// Reads one map, an array of maps, or maps one after the other. Good ones go through, each bad one is told. What
-/// breaks the framing of MessagePack itself ends the reading.
+/// breaks the framing of `MessagePack` itself ends the reading.
 #[must_use]
 pub fn parse_msgpack(body: &[u8]) -> (Vec<Published>, Vec<LineError>) {
     let (mut events, mut errors) = (Vec::new(), Vec::new());
@@ -195,7 +195,7 @@ fn parse_msgpack_event(event: &[u8]) -> Result<Published, PublishError> {
     if event.len() > MAX_EVENT_BYTES {
         return Err(PublishError::TooLong { len: event.len() });
     }
-    Published::from_fields(Fields::from_msgpack(event).map_err(malformed)?)
+    Published::from_fields(Fields::from_msgpack(event)?)
 }
 
 impl Published {
@@ -266,7 +266,7 @@ impl Published {
         let trade = PublishedTrade {
             price: fields.number("price")?.ok_or(PublishError::Missing { field: "price" })?,
             size: fields.number("size")?.ok_or(PublishError::Missing { field: "size" })?,
-            side: fields.parsed("side", |text| text.parse::<Side>())?.unwrap_or_default(),
+            side: fields.parsed("side", str::parse::<Side>)?.unwrap_or_default(),
             conditions: fields
                 .parsed("conditions", |text| {
                     Conditions::new(text).ok_or("expected up to 4 printable ASCII characters")
@@ -278,7 +278,7 @@ impl Published {
 
     fn status(fields: &mut Fields) -> Result<Self, PublishError> {
         let symbol = fields.parsed("symbol", Symbol::new)?;
-        let state = fields.parsed("state", |text| text.parse::<TradingState>())?;
+        let state = fields.parsed("state", str::parse::<TradingState>)?;
         let state = state.ok_or(PublishError::Missing { field: "state" })?;
         Ok(Self::Status { symbol, state, ts_event: fields.time("ts_event")? })
     }
@@ -361,6 +361,12 @@ impl PublishedInstrument {
     }
 }
 
+impl From<FieldError> for PublishError {
+    fn from(error: FieldError) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
 fn required_symbol(fields: &mut Fields) -> Result<Symbol, PublishError> {
     fields.parsed("symbol", Symbol::new)?.ok_or(PublishError::Missing { field: "symbol" })
 }
@@ -370,10 +376,6 @@ fn short(text: &str) -> Result<String, &'static str> {
         return Err("expected at most 256 bytes without control characters");
     }
     Ok(text.to_owned())
-}
-
-fn malformed(error: FieldError) -> PublishError {
-    PublishError::Malformed(error.to_string())
 }
 
 impl Fields<'_> {

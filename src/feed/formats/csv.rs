@@ -188,17 +188,12 @@ fn csv_record(line: &str) -> Result<csv::StringRecord, csv::Error> {
 
 /// The venue's time and the time of arrival; where the file has one of them, it is both.
 fn times(cells: &Cells) -> Result<(Timestamp, Timestamp), RecordError> {
-    let time = |field: Field| match cells[field as usize] {
-        "" => Ok(None),
-        text => parse_time(text).map(Some).map_err(|error| RecordError::Time { field, error }),
-    };
-    match (time(Field::Time)?, time(Field::TsRecv)?) {
-        (Some(event), Some(arrival)) => Ok((event, arrival)),
-        (Some(both), None) | (None, Some(both)) => Ok((both, both)),
-        // Both cells are empty: the error for that is the one of the empty text.
-        (None, None) => parse_time("")
-            .map(|time| (time, time))
-            .map_err(|error| RecordError::Time { field: Field::Time, error }),
+    let time =
+        |field: Field| parse_time(cells[field as usize]).map_err(|error| RecordError::Time { field, error });
+    match (cells[Field::Time as usize], cells[Field::TsRecv as usize]) {
+        (_, "") => time(Field::Time).map(|both| (both, both)),
+        ("", _) => time(Field::TsRecv).map(|both| (both, both)),
+        _ => Ok((time(Field::Time)?, time(Field::TsRecv)?)),
     }
 }
 

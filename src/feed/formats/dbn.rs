@@ -252,9 +252,12 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
-    fn trade(&mut self, (units, size, side): (i64, u32, dbn::Result<dbn::Side>)) -> Result<(), RecordError> {
-        let numbers = (price(units).ok_or(RecordError::NoPrice)?, size.into());
-        let side = match side {
+    fn trade(
+        &mut self,
+        (units, size, aggressor): (i64, u32, dbn::Result<dbn::Side>),
+    ) -> Result<(), RecordError> {
+        let numbers = (price(units).ok_or(RecordError::NoPrice)?, Decimal::from(size));
+        let side = match aggressor {
             Ok(dbn::Side::Ask) => Side::Sell,
             Ok(dbn::Side::Bid) => Side::Buy,
             Ok(dbn::Side::None) | Err(_) => Side::None,

@@ -229,10 +229,10 @@ fn trade<R: BufRead>(
     let anchor = anchors.get(&id).copied().unwrap_or(0);
     let price = price(input, "price", anchor)?;
     let size = size(input, "size")?;
-    let side = side(input)?;
+    let aggressor = side(input)?;
     let (ts_recv, ts_event) = if len >= 7 { times(input, time)? } else { (time, time) };
     let conditions = if len == 8 { conditions(input)? } else { Conditions::default() };
-    Ok(Event::Trade(InstrumentId(id), Trade { price, size, side, conditions, ts_event, ts_recv }))
+    Ok(Event::Trade(InstrumentId(id), Trade { price, size, side: aggressor, conditions, ts_event, ts_recv }))
 }
 
 fn definition<R: BufRead>(input: &mut Bounded<R>) -> Result<Instrument, RecordingError> {
