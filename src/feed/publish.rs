@@ -3,14 +3,15 @@
 //! Numbers may be numbers or text; both are exact. A quote states both sides: one that is absent or null is empty.
 
 mod fields;
+mod framing;
 
 use self::fields::{FieldError, Fields, Scalar};
+use self::framing::value_len;
 use super::text::{nearest, parse_time, time_from_integer};
 use crate::market::{
     Conditions, Event, Instrument, InstrumentId, Instruments, MAX_SCALE, NumberError, Price, QuoteValues,
     Side, Status, Symbol, Timestamp, TradingState, parse_decimal,
 };
-use rmp::decode::MessageLen;
 use rust_decimal::Decimal;
 
 /// The longest JSON line or `MessagePack` map.
@@ -171,13 +172,13 @@ pub fn parse_msgpack(body: &[u8]) -> (Vec<Published>, Vec<LineError>) {
     let mut line = 0;
     while !rest.is_empty() {
         line += 1;
-        let Ok(len) = MessageLen::with_limits(MAX_DEPTH, body.len().max(1)).incremental_len(rest) else {
+        let Some(len) = value_len(rest) else {
             let reason =
                 PublishError::Malformed("MessagePack breaks off or nests too deeply here".to_owned());
             errors.push(LineError { line, reason });
             return (events, errors);
         };
-        let (event, after) = rest.split_at(len.clamp(1, rest.len()));
+        let (event, after) = rest.split_at(len);
         rest = after;
         match parse_msgpack_event(event) {
             Ok(event) => events.push(event),
