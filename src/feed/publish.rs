@@ -142,7 +142,7 @@ pub fn parse_json_line(line: &str) -> Result<Published, PublishError> {
     if line.len() > MAX_EVENT_BYTES {
         return Err(PublishError::TooLong { len: line.len() });
     }
-    Published::from_fields(Fields::from_json(line).map_err(malformed)?)
+    Published::from_fields(Fields::from_json(line)?)
 }
 
 /// Reads newline-delimited JSON. Good lines go through, each bad one is told; blank ones are nothing.
@@ -203,7 +203,7 @@ fn parse_msgpack_event(event: &[u8]) -> Result<Published, PublishError> {
     if event.len() > MAX_EVENT_BYTES {
         return Err(PublishError::TooLong { len: event.len() });
     }
-    Published::from_fields(Fields::from_msgpack(event).map_err(malformed)?)
+    Published::from_fields(Fields::from_msgpack(event)?)
 }
 
 impl Published {
@@ -274,7 +274,7 @@ impl Published {
         let trade = PublishedTrade {
             price: fields.number("price")?.ok_or(PublishError::Missing { field: "price" })?,
             size: fields.number("size")?.ok_or(PublishError::Missing { field: "size" })?,
-            side: fields.parsed("side", |text| text.parse::<Side>())?.unwrap_or_default(),
+            side: fields.parsed("side", str::parse::<Side>)?.unwrap_or_default(),
             conditions: fields
                 .parsed("conditions", |text| {
                     Conditions::new(text).ok_or("expected up to 4 printable ASCII characters")
@@ -286,7 +286,7 @@ impl Published {
 
     fn status(fields: &mut Fields) -> Result<Self, PublishError> {
         let symbol = fields.parsed("symbol", Symbol::new)?;
-        let state = fields.parsed("state", |text| text.parse::<TradingState>())?;
+        let state = fields.parsed("state", str::parse::<TradingState>)?;
         let state = state.ok_or(PublishError::Missing { field: "state" })?;
         Ok(Self::Status { symbol, state, ts_event: fields.time("ts_event")? })
     }
@@ -380,8 +380,10 @@ fn short(text: &str) -> Result<String, &'static str> {
     Ok(text.to_owned())
 }
 
-fn malformed(error: FieldError) -> PublishError {
-    PublishError::Malformed(error.to_string())
+impl From<FieldError> for PublishError {
+    fn from(error: FieldError) -> Self {
+        Self::Malformed(error.to_string())
+    }
 }
 
 impl Fields<'_> {

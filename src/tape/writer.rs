@@ -317,7 +317,7 @@ fn tell_fault(faults: &mut u64, error: &FeedError) {
     match *faults {
         1..=FAULTS_TOLD => tracing::warn!("{error}"),
         n if n == FAULTS_TOLD + 1 => {
-            tracing::warn!("more records cannot be read; only their number will be told")
+            tracing::warn!("more records cannot be read; only their number will be told");
         }
         _ => {}
     }
