@@ -22,4 +22,6 @@ pub mod wire; // the protocol: messages, their two forms, WebSocket frames
 
 pub mod server; // sockets: HTTP, the upgrade, the fan-out shards, shutdown
 
+pub mod client; // the same wire, read from the other end
+
 pub mod cli; // one file a subcommand

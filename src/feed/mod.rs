@@ -12,6 +12,7 @@ mod translate;
 
 pub use looped::Looped;
 pub use merge::Merged;
+pub use translate::{TranslateError, Translator};
 
 use crate::market::{Event, FeedKind, Instruments, Timestamp};
 
