@@ -99,6 +99,7 @@ step() {
     if [[ $(type -t "$1") == function ]]; then
         set -- bash -euo pipefail -c "$(declare -f "$1"); $1"
     fi
+    : >"$log"
     timeout --kill-after=10 "$seconds" "$@" >"$log" 2>&1 </dev/null &
     child=$!
     tail --pid="$child" --sleep-interval=0.1 -n +1 -f "$log"
