@@ -127,6 +127,19 @@ struct World {
     now: Duration,
 }
 
+impl Client {
+    fn watches(&self, kind: &str, symbol: &str) -> bool {
+        [format!("{kind}:{symbol}"), format!("{kind}:*")].iter().any(|topic| self.topics.contains(&**topic))
+    }
+
+    /// What is subscribed anew is counted anew.
+    fn forget_unwatched(&mut self) {
+        let mut counted = std::mem::take(&mut self.next_trade);
+        counted.retain(|symbol, _| self.watches("trades", symbol));
+        self.next_trade = counted;
+    }
+}
+
 impl World {
     fn new() -> Self {
         let start = Instant::now();
@@ -265,12 +278,8 @@ impl World {
     }
 
     fn command(&mut self, client: usize, command: Command) {
-        let given_up = matches!(command, Command::Unsubscribe { .. });
         self.handle(client, Input::Command(command));
-        if given_up {
-            // Whatever was counted may begin anew.
-            self.clients[client].next_trade.clear();
-        }
+        self.clients[client].forget_unwatched();
     }
 
     fn hang_up(&mut self, client: usize, tell: bool) {
@@ -314,6 +323,7 @@ impl World {
         let Client { next_trade, .. } = &mut self.clients[client];
         let changes = match event {
             Event::Update { changes, .. } => changes,
+            Event::Unsubscribed { .. } => return self.clients[client].forget_unwatched(),
             Event::Replaced => panic!("there is one epoch only"),
             Event::Closed { reason, .. } => panic!("closed for good: {reason}"),
             Event::Error { message, .. } => panic!("refused: {message}"),
@@ -332,7 +342,8 @@ impl World {
                 }
                 Change::Gap { instrument, kind: Kind::Trades, missed } => {
                     let symbol = instrument.symbol.as_str();
-                    let next = next_trade.entry(symbol.to_owned()).or_insert(0);
+                    // Of a topic that is being given up nothing is counted here.
+                    let Some(next) = next_trade.get_mut(symbol) else { continue };
                     *next += missed;
                     let published = self.model.trades[symbol].len() as u64;
                     assert!(missed > 0);
@@ -375,9 +386,7 @@ impl World {
 
     fn check_client(&self, client: &Client) {
         assert!(client.link.is_some(), "came back");
-        let watches = |kind: &str, symbol: &str| {
-            [format!("{kind}:{symbol}"), format!("{kind}:*")].iter().any(|t| client.topics.contains(&**t))
-        };
+        let watches = |kind: &str, symbol: &str| client.watches(kind, symbol);
         for symbol in SYMBOLS {
             let Some(book) = self.fanout.replica().by_symbol(symbol) else { continue };
             let (price_scale, size_scale) = (book.definition.price_scale, book.definition.size_scale);

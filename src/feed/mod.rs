@@ -28,7 +28,8 @@ pub trait Feed: Send {
     /// (the events keep their own times).
     ///
     /// # Errors
-    /// [`FeedError`] for one record that cannot be read. The feed stays good: the next call goes on behind it.
+    /// [`FeedError`] for one record that cannot be read. The feed stays good: the next call goes on behind it. `out` may hold definitions
+    /// all the same, and they count.
     fn next(
         &mut self,
         instruments: &mut Instruments,

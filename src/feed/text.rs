@@ -27,7 +27,7 @@ pub fn parse_time(text: &str) -> Result<Timestamp, TimeError> {
 #[must_use]
 pub fn time_from_integer(since_epoch: i64) -> Timestamp {
     let nanos_per_unit = match since_epoch.unsigned_abs() {
-        0..100_000_000_000 => 1_000_000_000,
+        ..100_000_000_000 => 1_000_000_000,
         100_000_000_000..100_000_000_000_000 => 1_000_000,
         100_000_000_000_000..100_000_000_000_000_000 => 1_000,
         _ => 1,

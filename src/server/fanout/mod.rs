@@ -145,12 +145,14 @@ impl<S: Socket> Fanout<S> {
     /// Folds a batch in. Nothing is sent before [`Self::flush`], so that what is pending together goes out together.
     pub fn apply(&mut self, batch: &Batch) {
         self.touched.clear();
-        let known = self.replica.books().len();
+        let mut known = self.replica.books().len();
         self.replica.apply(batch, &mut self.touched);
         for event in &batch.events {
             if let Event::Instrument(instrument) = event
                 && instrument.id.index() >= known
             {
+                // Once, though a batch may define it and redefine it.
+                known = instrument.id.index() + 1;
                 self.views.welcome(instrument);
             }
         }
