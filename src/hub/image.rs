@@ -136,10 +136,10 @@ impl BarImage {
         if !self.closed && start <= bar.start {
             let before = *bar;
             bar.add(trade);
-            let mask = bar_field::CLOSE * u16::from(bar.close != before.close)
-                | bar_field::HIGH * u16::from(bar.high != before.high)
-                | bar_field::LOW * u16::from(bar.low != before.low)
-                | bar_field::VOLUME * u16::from(bar.volume != before.volume)
+            let mask = (bar_field::CLOSE * u16::from(bar.close != before.close))
+                | (bar_field::HIGH * u16::from(bar.high != before.high))
+                | (bar_field::LOW * u16::from(bar.low != before.low))
+                | (bar_field::VOLUME * u16::from(bar.volume != before.volume))
                 | bar_field::TRADES
                 // Nearly every trade moves it, and two 128-bit divisions to find out cost more than the bytes.
                 | bar_field::VWAP;

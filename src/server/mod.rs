@@ -87,6 +87,7 @@ impl Server {
     ///
     /// # Errors
     /// The operating system's: an address in use, no threads or descriptors left.
+    #[expect(clippy::unused_async, reason = "it spawns tasks, so it must be called within a runtime")]
     pub async fn start(config: Config) -> io::Result<Self> {
         let listener = listen(config.listen)?;
         let address = listener.local_addr()?;

@@ -327,7 +327,7 @@ fn tell_fault(faults: &mut u64, error: &impl std::fmt::Display) {
     match *faults {
         1..=FAULTS_TOLD => tracing::warn!("{error}"),
         n if n == FAULTS_TOLD + 1 => {
-            tracing::warn!("more records cannot be read; only their number will be told")
+            tracing::warn!("more records cannot be read; only their number will be told");
         }
         _ => {}
     }

@@ -235,12 +235,11 @@ impl Owed for MsgpackUpdate {
     }
 
     fn status(&mut self, instrument: Option<&Instrument>, status: &Status) {
-        match instrument {
-            Some(instrument) => self.entry(instrument, tag::STATUS),
-            None => {
-                self.nil();
-                self.uint(u64::from(tag::STATUS));
-            }
+        if let Some(instrument) = instrument {
+            self.entry(instrument, tag::STATUS);
+        } else {
+            self.nil();
+            self.uint(u64::from(tag::STATUS));
         }
         self.uint(match status.state {
             TradingState::PreOpen => 0,

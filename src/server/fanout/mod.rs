@@ -336,13 +336,11 @@ impl<S: Socket> Fanout<S> {
     fn take(&mut self, key: usize, message: Incoming) -> bool {
         let now = second(self.now);
         let Some(connection) = self.connections.get_mut(key) else { return false };
-        match connection.requests_left.checked_sub(1) {
-            Some(left) => connection.requests_left = left,
-            None => {
-                connection.close(CloseCode::RATE_LIMITED, "more than 50 requests a second", now);
-                return false;
-            }
-        }
+        let Some(left) = connection.requests_left.checked_sub(1) else {
+            connection.close(CloseCode::RATE_LIMITED, "more than 50 requests a second", now);
+            return false;
+        };
+        connection.requests_left = left;
         if connection.backlog.len() > MAX_BACKLOG {
             connection.close(CloseCode::STALLED, "answers were not read", now);
             return false;
