@@ -1,5 +1,18 @@
 //! Where events come from: the simulator, recorded files, a user's own publisher. All give the same batches.
 
+pub mod sim; // a market of invented prices that never closes
+pub mod formats;
+mod looped;
+mod merge;
+pub mod publish;
+#[cfg(test)]
+mod script;
+mod text;
+mod translate;
+
+pub use looped::Looped;
+pub use merge::Merged;
+
 use crate::market::{Event, FeedKind, Instruments, Timestamp};
 
 /// A source of events on its own timeline. It never waits and knows no wall clock: whoever pulls decides when

@@ -1,0 +1,231 @@
+//! Recorded market data in files, one module a format; [`open`] tells them apart.
+
+mod clock;
+mod columns;
+mod csv;
+mod dbn;
+mod exchange;
+mod lines;
+pub mod recording;
+#[cfg(test)]
+mod show;
+mod unpack;
+
+pub use self::csv::{Csv, HeaderError};
+pub use self::dbn::{Dbn, DbnError};
+pub use columns::{ColumnError, ColumnMapping, Field};
+pub use exchange::ExchangeCapture;
+
+use self::recording::{Recording, RecordingError};
+use self::unpack::Input;
+use super::Feed;
+use crate::market::{Symbol, SymbolError};
+use std::io::{self, Cursor, Read};
+use std::path::{Path, PathBuf};
+
+/// What a file does not say of itself.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// What the columns of a CSV file hold. Default: its header is a known one.
+    pub columns: Option<ColumnMapping>,
+    /// The symbol of a CSV file that has no column for it. Default: the file's name up to the first dot.
+    pub symbol: Option<Symbol>,
+}
+
+/// A file that cannot be opened as a recording, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {reason}", path.display())]
+pub struct OpenError {
+    pub path: PathBuf,
+    pub reason: OpenReason,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenReason {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("this is a directory: expected a file")]
+    Directory,
+    #[error("the file is empty: expected {FORMS}")]
+    Empty,
+    #[error("the form is not known: expected {FORMS}")]
+    Unknown,
+    #[error("{0}")]
+    Recording(#[from] RecordingError),
+    #[error("{0}")]
+    Dbn(#[from] DbnError),
+    #[error("{0}")]
+    Header(#[from] HeaderError),
+    #[error("the file's name is no symbol, so one must be given: {0}")]
+    Symbol(#[from] SymbolError),
+}
+
+const FORMS: &str = "a .tape recording, Databento DBN, an exchange capture (time and JSON on each line), \
+                     or CSV with a header; each may be packed by gzip or zstd";
+
+/// How much of a file tells its form. Headers of CSV files can be long.
+const HEAD: u64 = 4096;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Recording,
+    Dbn,
+    Exchange,
+    Csv,
+}
+
+/// Opens a recording of any form. Its content tells the form; its name only where the content does not.
+///
+/// # Errors
+/// [`OpenError`] names the file, and what was expected of it.
+pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Feed>, OpenError> {
+    open_form(path, options).map_err(|reason| OpenError { path: path.to_owned(), reason })
+}
+
+fn open_form(path: &Path, options: &OpenOptions) -> Result<Box<dyn Feed>, OpenReason> {
+    if path.is_dir() {
+        return Err(OpenReason::Directory);
+    }
+    let mut input = unpack::open(path)?;
+    let mut head = Vec::new();
+    (&mut input).take(HEAD).read_to_end(&mut head)?;
+    if head.is_empty() {
+        return Err(OpenReason::Empty);
+    }
+    let form = form_of(&head).or_else(|| form_by_name(path)).ok_or(OpenReason::Unknown)?;
+    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let input: Input = Box::new(Cursor::new(head).chain(input));
+    Ok(match form {
+        Form::Recording => Box::new(Recording::new(file, input)?),
+        Form::Dbn => Box::new(Dbn::new(file, input)?),
+        Form::Exchange => Box::new(ExchangeCapture::new(file, input)),
+        Form::Csv => {
+            let symbol = match &options.symbol {
+                Some(symbol) => symbol.clone(),
+                None => Symbol::new(file.split('.').next().unwrap_or_default())?,
+            };
+            Box::new(Csv::new(file, input, options.columns.as_ref(), symbol)?)
+        }
+    })
+}
+
+fn form_of(head: &[u8]) -> Option<Form> {
+    match head {
+        // A map of up to 15 entries whose first key is `format`.
+        [0x80..=0x8f, 0xa6, rest @ ..] if rest.starts_with(b"format") => return Some(Form::Recording),
+        [b'D', b'B', b'N', ..] => return Some(Form::Dbn),
+        _ => {}
+    }
+    let line = head.split(|&b| b == b'\n').next()?;
+    let line = match std::str::from_utf8(line) {
+        Ok(line) => line.trim_end(),
+        // The head may end within a character.
+        Err(error) if error.error_len().is_none() => {
+            std::str::from_utf8(&line[..error.valid_up_to()]).ok()?
+        }
+        Err(_) => return None,
+    };
+    if line.contains(|c: char| c.is_control() && c != '\t') {
+        None
+    } else if exchange::is_capture(line) {
+        Some(Form::Exchange)
+    } else if line.contains(',') && !line.starts_with(['{', '[', '<']) {
+        Some(Form::Csv)
+    } else {
+        None
+    }
+}
+
+fn form_by_name(path: &Path) -> Option<Form> {
+    let name = path.file_name()?.to_str()?.to_lowercase();
+    let name = name.trim_end_matches(".gz").trim_end_matches(".zst");
+    match name.rsplit_once('.')?.1 {
+        "tape" => Some(Form::Recording),
+        "dbn" => Some(Form::Dbn),
+        "csv" => Some(Form::Csv),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::formats::show::show;
+    use std::io::Write;
+
+    const TRADES: &str = "time,price,size\n1,2.5,3\n";
+
+    /// Opens a file of that name and content; what it gives, or why it cannot be opened.
+    #[track_caller]
+    fn check(name: &str, content: &[u8], expected: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let got = match open(&path, &OpenOptions::default()) {
+            Ok(mut feed) => show(&mut *feed).join("; "),
+            Err(error) => {
+                assert_eq!(error.path, path);
+                error.reason.to_string()
+            }
+        };
+        assert_eq!(got, expected);
+    }
+
+    fn gzip(text: &str) -> Vec<u8> {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(text.as_bytes()).unwrap();
+        packer.finish().unwrap()
+    }
+
+    #[test]
+    fn content_tells_the_form_and_the_packing_whatever_the_name() {
+        let expected = "1970-01-01T00:00:01Z trade X 2.5 x 3 none";
+        check("X.csv", TRADES.as_bytes(), expected);
+        check("X.tape", TRADES.as_bytes(), expected);
+        check("X", &gzip(TRADES), expected);
+        check("X.gz", &zstd::encode_all(TRADES.as_bytes(), 1).unwrap(), expected);
+        check("X.csv", b"1 {\"stream\":\"x@depth\",\"data\":{}}", "");
+    }
+
+    #[test]
+    fn a_tape_is_opened_packed_or_not() {
+        let header = recording::RecordingHeader::default();
+        let tape = recording::RecordingWriter::new(Vec::new(), &header).unwrap().finish().unwrap();
+        check("X", &tape, "");
+        check("X", &zstd::decode_all(&tape[..]).unwrap(), "");
+    }
+
+    #[test]
+    fn what_is_no_recording_is_told_what_was_expected() {
+        check("X.csv", b"", &OpenReason::Empty.to_string());
+        check("X.gz", &gzip(""), &OpenReason::Empty.to_string());
+        check("X.png", b"\x89PNG\r\n\x1a\n\0\0\0", &OpenReason::Unknown.to_string());
+        check("X.json", b"{\"a\":1,\"b\":2}", &OpenReason::Unknown.to_string());
+        check("X.tape", b"\x00PNG", "header: expected a map");
+        check("X.tape", b"\x81", "the recording breaks off here, as after a crash: all before is intact");
+        check("X.dbn", b"\x89PNG5678", "decoding error: invalid DBN header");
+        let message = "the file's name is no symbol, so one must be given: symbol is empty";
+        check(".csv", TRADES.as_bytes(), message);
+    }
+
+    #[test]
+    fn directories_and_missing_files_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = |path: &Path| open(path, &OpenOptions::default()).err().unwrap().to_string();
+        let path = folder.path();
+        assert_eq!(error(path), format!("{}: this is a directory: expected a file", path.display()));
+        let missing = path.join("none.tape");
+        assert_eq!(error(&missing), format!("{}: No such file or directory (os error 2)", missing.display()));
+    }
+
+    #[test]
+    fn a_given_symbol_stands_for_the_file_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("A,B.csv");
+        std::fs::write(&path, TRADES).unwrap();
+        let options = OpenOptions { symbol: Some(Symbol::new("EURUSD").unwrap()), ..OpenOptions::default() };
+        let shown = show(&mut *open(&path, &options).unwrap());
+        assert_eq!(shown, ["1970-01-01T00:00:01Z trade EURUSD 2.5 x 3 none"]);
+    }
+}

@@ -1,0 +1,139 @@
+use super::{Feed, FeedError};
+use crate::market::{Event, FeedKind, Instruments, Timestamp};
+use std::fmt::Display;
+
+/// A recording played over and over. Each round is later by the length of the recording and one mean gap between
+/// its batches, so that time never runs back; the events' own times are shifted alike.
+pub struct Looped<Open> {
+    open: Open,
+    feed: Option<Box<dyn Feed>>,
+    kind: FeedKind,
+    shift: i64,
+    round: Round,
+}
+
+/// What a round has shown so far, in the recording's own time.
+#[derive(Default)]
+struct Round {
+    first: Option<Timestamp>,
+    last: Timestamp,
+    batches: i64,
+}
+
+impl Round {
+    /// From the start of this round to the start of the next, at least 1 ns.
+    fn length(&self) -> i64 {
+        let span = self.first.map_or(0, |first| self.last.nanos_since(first));
+        let mean_gap = span / (self.batches - 1).max(1);
+        span.saturating_add(mean_gap.max(1))
+    }
+}
+
+impl<Open, Error> Looped<Open>
+where
+    Open: FnMut() -> Result<Box<dyn Feed>, Error> + Send,
+    Error: Display,
+{
+    /// Plays what `open` opens, and opens it again each time it has ended.
+    ///
+    /// # Errors
+    /// What `open` gives the first time. Later failures come out of [`Feed::next`], and end the feed.
+    pub fn new(mut open: Open) -> Result<Self, Error> {
+        let feed = open()?;
+        Ok(Self { open, kind: feed.kind(), feed: Some(feed), shift: 0, round: Round::default() })
+    }
+}
+
+impl<Open, Error> Feed for Looped<Open>
+where
+    Open: FnMut() -> Result<Box<dyn Feed>, Error> + Send,
+    Error: Display,
+{
+    fn kind(&self) -> FeedKind {
+        self.kind
+    }
+
+    fn next(
+        &mut self,
+        instruments: &mut Instruments,
+        out: &mut Vec<Event>,
+    ) -> Result<Option<Timestamp>, FeedError> {
+        let start = out.len();
+        while let Some(feed) = &mut self.feed {
+            if let Some(time) = feed.next(instruments, out)? {
+                self.round.first.get_or_insert(time);
+                self.round.last = time;
+                self.round.batches += 1;
+                out[start..].iter_mut().for_each(|event| shift(event, self.shift));
+                return Ok(Some(time.plus_nanos(self.shift)));
+            }
+            self.feed = None;
+            // A recording without any batch would be opened for ever.
+            if self.round.batches > 0 {
+                self.shift = self.shift.saturating_add(self.round.length());
+                self.round = Round::default();
+                let reopened = (self.open)().map_err(|error| FeedError {
+                    place: "start of the next round".to_owned(),
+                    reason: error.to_string(),
+                })?;
+                self.feed = Some(reopened);
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn shift(event: &mut Event, nanos: i64) {
+    match event {
+        Event::Quote(_, quote) => {
+            quote.ts_event = quote.ts_event.plus_nanos(nanos);
+            quote.ts_recv = quote.ts_recv.plus_nanos(nanos);
+        }
+        Event::Trade(_, trade) => {
+            trade.ts_event = trade.ts_event.plus_nanos(nanos);
+            trade.ts_recv = trade.ts_recv.plus_nanos(nanos);
+        }
+        Event::Status(_, status) => status.ts_event = status.ts_event.plus_nanos(nanos),
+        Event::Instrument(_) | Event::Feed(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::script::{Script, play_at_most};
+
+    #[track_caller]
+    fn check(script: &'static str, batches: usize, expected: &[&str]) {
+        let open = || Ok::<_, FeedError>(Box::new(Script::new(script)) as Box<dyn Feed>);
+        assert_eq!(play_at_most(batches, &mut Looped::new(open).unwrap()), expected);
+    }
+
+    #[test]
+    fn a_round_is_later_by_the_recordings_length_and_a_mean_gap() {
+        let expected = ["10 A=1", "12 A=2", "16 A=3", "19 A=1", "21 A=2", "25 A=3", "28 A=1"];
+        check("10:A=1 12:A=2 16:A=3", 7, &expected);
+    }
+
+    #[test]
+    fn a_recording_of_one_moment_goes_on_by_a_nanosecond() {
+        check("10:A=1", 3, &["10 A=1", "11 A=1", "12 A=1"]);
+        check("10:A=1 10:A=2", 4, &["10 A=1", "10 A=2", "11 A=1", "11 A=2"]);
+    }
+
+    #[test]
+    fn an_empty_recording_ends() {
+        check("", 3, &[]);
+    }
+
+    #[test]
+    fn a_recording_that_is_gone_is_told_once_and_ends() {
+        let mut opened = 0;
+        let open = move || {
+            opened += 1;
+            if opened == 1 { Ok(Box::new(Script::new("1:A=1")) as Box<dyn Feed>) } else { Err("gone") }
+        };
+        let expected = ["1 A=1", "start of the next round: gone"];
+        assert_eq!(play_at_most(5, &mut Looped::new(open).unwrap()), expected);
+    }
+}

@@ -1,0 +1,307 @@
+use super::{
+    factors::{Common, SectorId},
+    float,
+    path::Path,
+    random::Random,
+    whole,
+};
+use crate::market::{
+    Conditions, Instrument, InstrumentId, Listing, MAX_UNITS, Price, Quote, Side, Size, Timestamp, Trade,
+};
+
+/// The best bid and offer of one instrument, and the fair value they follow.
+/// Prices count in ticks, sizes in lots; bid < ask always.
+pub(super) struct Book {
+    id: InstrumentId,
+    pub(super) sector: SectorId,
+    bid: Level,
+    ask: Level,
+    /// In ticks; quotes gather round it.
+    fair: f64,
+    /// How restless the instrument is just now, 1 in the mean: spreads grow and sizes shrink with it.
+    unrest: f64,
+    own: Path,
+    rules: Rules,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Level {
+    ticks: i64,
+    lots: i64,
+}
+
+/// What never changes about an instrument.
+struct Rules {
+    /// Price units.
+    tick_size: i64,
+    /// Size units.
+    lot_size: i64,
+    /// Quoted sizes are whole multiples of it, in lots: 100 shares, elsewhere 1.
+    round_lot: i64,
+    /// The fair value at rest, in ticks: the previous close and the opening gap.
+    rest: f64,
+    /// Ticks the fair value moves for one unit of a [`Path`].
+    ticks_per_unit: f64,
+    /// Ticks, in a calm market; may be under 1.
+    usual_spread: f64,
+    /// Lots at the best price, in a calm market.
+    usual_lots: f64,
+    max_ticks: i64,
+    max_lots: i64,
+}
+
+/// 252 days of six and a half hours: what annual volatility is counted over.
+const SECONDS_A_YEAR: f64 = 252.0 * 6.5 * 3600.0;
+
+impl Book {
+    /// `instrument` is `listing` as the tape knows it: under its number, perhaps at finer scales.
+    pub(super) fn open(
+        listing: &Listing,
+        instrument: &Instrument,
+        sector: SectorId,
+        now: i64,
+        random: &mut Random,
+    ) -> Self {
+        let rules = Rules::new(listing, instrument, random);
+        let empty = Level { ticks: 0, lots: 0 };
+        let mut book = Self {
+            id: instrument.id,
+            sector,
+            bid: empty,
+            ask: empty,
+            fair: rules.rest,
+            unrest: 1.0,
+            own: Path::new(now),
+            rules,
+        };
+        let (bid, ask) = book.target();
+        book.bid = Level { ticks: bid, lots: book.fresh_lots(random) };
+        book.ask = Level { ticks: ask, lots: book.fresh_lots(random) };
+        book
+    }
+
+    pub(super) fn id(&self) -> InstrumentId {
+        self.id
+    }
+
+    /// Brings the fair value forward to `now`.
+    pub(super) fn advance(&mut self, now: i64, common: &Common, random: &mut Random) {
+        self.own.advance(now, common.pace, random);
+        let moved = common.level + common.own * self.own.level();
+        self.fair = self.rules.rest + self.rules.ticks_per_unit * moved;
+        self.unrest = self.own.volatility() * (0.5 + 0.5 * common.pace);
+        let margin = self.width() / 2.0 + 1.0;
+        self.fair = self.fair.min(float(self.rules.max_ticks) - margin).max(margin);
+    }
+
+    pub(super) fn quote(&self, at: Timestamp) -> Quote {
+        Quote {
+            bid: self.rules.price(self.bid.ticks),
+            bid_size: self.rules.quoted(self.bid.lots),
+            ask: self.rules.price(self.ask.ticks),
+            ask_size: self.rules.quoted(self.ask.lots),
+            ts_event: at,
+            ts_recv: at,
+        }
+    }
+
+    /// Changes the quote: a price where it has strayed from the fair value, mostly just a size.
+    pub(super) fn requote(&mut self, random: &mut Random) {
+        let before = (self.bid, self.ask);
+        if random.chance(0.6) {
+            self.follow(random);
+        }
+        if before == (self.bid, self.ask) {
+            self.resize(random);
+        }
+    }
+
+    /// A trade within the quote. The book is left as the trade leaves it: eaten into, and wider where a side ran out.
+    pub(super) fn trade(&mut self, at: Timestamp, random: &mut Random) -> Trade {
+        let mid = float(self.bid.ticks + self.ask.ticks) / 2.0;
+        // Who takes liquidity tends to know where the price is going.
+        let lean = ((self.fair - mid) / self.width()).clamp(-0.5, 0.5);
+        let buy = random.chance(0.5 + 0.6 * lean);
+        let wanted = self.wanted_lots(random);
+        let inside = self.ask.ticks - self.bid.ticks > 1 && random.chance(0.125);
+        let (ticks, lots) = if inside {
+            // Hidden orders at the middle: nothing that is quoted changes.
+            (i64::midpoint(self.bid.ticks, self.ask.ticks), wanted)
+        } else {
+            let fresh = self.fresh_lots(random);
+            let (side, away) = if buy { (&mut self.ask, 1) } else { (&mut self.bid, -1) };
+            let filled = (wanted.min(side.lots), side.ticks);
+            side.lots -= filled.0;
+            if side.lots < self.rules.round_lot {
+                let ticks = (side.ticks + away).clamp(1, self.rules.max_ticks);
+                *side = Level { ticks, lots: fresh };
+            }
+            (filled.1, filled.0)
+        };
+        let odd_lot = lots < self.rules.round_lot;
+        Trade {
+            price: self.rules.price(ticks),
+            size: self.rules.size(lots),
+            side: if buy { Side::Buy } else { Side::Sell },
+            conditions: Conditions::new(if odd_lot { "I" } else { "" }).unwrap_or_default(),
+            ts_event: at,
+            ts_recv: at,
+        }
+    }
+
+    /// The spread that the market would like, in ticks.
+    fn width(&self) -> f64 {
+        (self.rules.usual_spread * self.unrest).max(1.0)
+    }
+
+    /// Where bid and ask would stand if all orders were placed afresh.
+    fn target(&self) -> (i64, i64) {
+        let half = self.width() / 2.0;
+        let bid = whole(self.fair - half).clamp(1, self.rules.max_ticks - 1);
+        (bid, whole(self.fair + half).clamp(bid + 1, self.rules.max_ticks.max(bid + 1)))
+    }
+
+    /// Moves the side that has strayed too far; both where the price has run away.
+    fn follow(&mut self, random: &mut Random) {
+        let width = self.width();
+        let (bid, ask) = self.target();
+        // Slack keeps a fair value that hovers between two ticks from moving the quote at each turn.
+        let slack = 0.8 + width / 4.0;
+        let off = |level: Level, edge: f64| edge - float(level.ticks);
+        let bid_off = off(self.bid, self.fair - width / 2.0);
+        let ask_off = off(self.ask, self.fair + width / 2.0);
+        let far = 2.0 + width;
+        let both = bid_off.abs() > far && ask_off.abs() > far;
+        // The side that makes room goes first.
+        let ask_first = ask_off > 0.0;
+        let move_ask = ask_off.abs() > slack && (ask_first || bid_off.abs() <= slack);
+        let move_bid = bid_off.abs() > slack && !move_ask;
+        let lots = self.fresh_lots(random);
+        if both {
+            self.bid = Level { ticks: bid, lots };
+            self.ask = Level { ticks: ask, lots: self.fresh_lots(random) };
+        } else if move_ask {
+            let ticks = ask.max(self.bid.ticks + 1);
+            if ticks != self.ask.ticks {
+                self.ask = Level { ticks, lots };
+            }
+        } else if move_bid {
+            let ticks = bid.min(self.ask.ticks - 1);
+            if ticks != self.bid.ticks {
+                self.bid = Level { ticks, lots };
+            }
+        }
+    }
+
+    /// Orders come and go at one of the best prices.
+    fn resize(&mut self, random: &mut Random) {
+        let half_way = self.fresh_lots(random) / 2;
+        let side = if random.chance(0.5) { &mut self.bid } else { &mut self.ask };
+        let lots = self.rules.round(side.lots / 2 + half_way);
+        let one_more = side.lots + self.rules.round_lot;
+        let changed = self.rules.quoted(lots) != self.rules.quoted(side.lots);
+        side.lots = if changed || one_more > self.rules.max_lots { lots } else { one_more };
+    }
+
+    fn fresh_lots(&self, random: &mut Random) -> i64 {
+        self.rules.round(whole(self.rules.usual_lots * random.skewed() / self.unrest))
+    }
+
+    /// How many lots a trade is after: half of those in shares are odd lots.
+    fn wanted_lots(&self, random: &mut Random) -> i64 {
+        if self.rules.round_lot > 1 && random.chance(0.5) {
+            return whole(float(self.rules.round_lot - 1) * random.unit()).max(1);
+        }
+        self.rules.round(whole(self.rules.usual_lots * 0.6 * random.skewed()))
+    }
+}
+
+impl Rules {
+    fn new(listing: &Listing, instrument: &Instrument, random: &mut Random) -> Self {
+        let finer = instrument.size_scale.saturating_sub(listing.instrument.size_scale);
+        let lot_size = Size::new(listing.lot_size).refined(finer).units().max(1);
+        let tick_size = instrument.tick_size.max(1);
+        let close = float(instrument.previous_close.units());
+        let volatility = f64::from(listing.volatility) / 10_000.0;
+        let activity = f64::from(listing.activity);
+        let kind = Kind::of(listing);
+        // Overnight the market moved about as far as half a day's trading would have moved it.
+        let gap = volatility * (0.5_f64 / 252.0).sqrt() * random.normal();
+        let rest = (close / float(tick_size) * (1.0 + gap.clamp(-0.5, 0.5))).max(1.0);
+        // Wider for what moves much, narrower for what is traded much.
+        let usual_spread = kind.tightness() * rest * volatility / activity.sqrt();
+        let lot = float(lot_size) / power_of_ten(instrument.size_scale);
+        let price = close / power_of_ten(instrument.price_scale);
+        let max_lots = (MAX_UNITS / lot_size).max(1);
+        Self {
+            tick_size,
+            lot_size,
+            round_lot: if matches!(kind, Kind::Share) { 100 } else { 1 },
+            rest,
+            ticks_per_unit: rest * volatility / SECONDS_A_YEAR.sqrt(),
+            usual_spread,
+            usual_lots: (kind.depth() * activity.sqrt() / price / lot).min(float(max_lots) / 8.0),
+            max_ticks: (MAX_UNITS / tick_size).max(2),
+            max_lots,
+        }
+    }
+
+    fn price(&self, ticks: i64) -> Price {
+        Price::new(ticks.saturating_mul(self.tick_size))
+    }
+
+    fn size(&self, lots: i64) -> Size {
+        Size::new(lots.saturating_mul(self.lot_size))
+    }
+
+    /// The size that is shown of `lots`.
+    fn quoted(&self, lots: i64) -> Size {
+        self.size(lots - lots % self.round_lot)
+    }
+
+    /// `lots` as whole round lots, at least one.
+    fn round(&self, lots: i64) -> i64 {
+        (lots - lots % self.round_lot).clamp(self.round_lot, self.max_lots)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Share,
+    Future,
+    Currency,
+    Crypto,
+}
+
+impl Kind {
+    fn of(listing: &Listing) -> Self {
+        let i = &listing.instrument;
+        match i.sector.as_str() {
+            "crypto" => Self::Crypto,
+            "fx" => Self::Currency,
+            "commodities" => Self::Future,
+            // Shares trade singly and in cents, futures in steps of their own.
+            _ if (i.price_scale, i.tick_size, i.size_scale, listing.lot_size) == (2, 1, 0, 1) => Self::Share,
+            _ => Self::Future,
+        }
+    }
+
+    /// Spread over (price × volatility / √activity).
+    fn tightness(self) -> f64 {
+        if let Self::Crypto = self { 0.000_25 } else { 0.005 }
+    }
+
+    /// What usually stands at the best price, in the instrument's currency, over √activity.
+    fn depth(self) -> f64 {
+        match self {
+            Self::Share => 6_000.0,
+            Self::Future => 12_000.0,
+            Self::Currency => 100_000.0,
+            Self::Crypto => 3_000.0,
+        }
+    }
+}
+
+fn power_of_ten(exponent: u8) -> f64 {
+    (0..exponent).fold(1.0, |power, _| power * 10.0)
+}

@@ -1,0 +1,341 @@
+//! Does it look like a market? Each test pulls a market of a fixed seed and measures it.
+
+use super::*;
+use crate::market::{Conditions, InstrumentId, Quote, Side, Trade};
+use std::collections::BTreeMap;
+
+const START: Timestamp = Timestamp::from_nanos(1_700_000_000_123_456_789);
+
+fn universe(rows: &str) -> Universe {
+    let header = "symbol,name,sector,currency,tick_size,lot_size,previous_close,volatility,activity";
+    Universe::parse(&format!("{header}\n{rows}")).unwrap()
+}
+
+fn simulator(universe: &Universe, symbols: usize, rate: u32, seed: u64) -> Simulator {
+    let rate = NonZeroU32::new(rate).unwrap();
+    Simulator::new(universe, SimConfig { symbols, rate, seed, start: START })
+}
+
+/// A market, pulled call by call.
+struct World {
+    simulator: Simulator,
+    instruments: Instruments,
+    /// The last quote of each instrument.
+    quotes: BTreeMap<InstrumentId, Quote>,
+}
+
+impl World {
+    fn new(simulator: Simulator) -> Self {
+        Self { simulator, instruments: Instruments::default(), quotes: BTreeMap::new() }
+    }
+
+    fn pull(&mut self) -> (Vec<Event>, Option<Timestamp>) {
+        let mut out = Vec::new();
+        let at = self.simulator.next(&mut self.instruments, &mut out).unwrap();
+        (out, at)
+    }
+
+    /// Hands every event of the opening and of `ticks` ticks to `look`, with the quote before it.
+    fn run(&mut self, ticks: usize, mut look: impl FnMut(&Instruments, Option<Quote>, &Event)) {
+        for _ in 0..=ticks {
+            let (events, _) = self.pull();
+            for event in &events {
+                let before = match event {
+                    Event::Quote(id, _) | Event::Trade(id, _) => self.quotes.get(id).copied(),
+                    _ => None,
+                };
+                look(&self.instruments, before, event);
+                if let Event::Quote(id, quote) = event {
+                    self.quotes.insert(*id, *quote);
+                }
+            }
+        }
+    }
+}
+
+/// FNV-1a over the numbers of the events.
+fn hash(simulator: Simulator, ticks: usize) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut add = |number: i64| {
+        for byte in number.to_le_bytes() {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    World::new(simulator).run(ticks, |_, _, event| match event {
+        Event::Quote(id, q) => {
+            let sizes = [q.bid_size.units(), q.ask_size.units()];
+            let numbers = [i64::from(id.0), q.bid.units(), q.ask.units(), q.ts_event.nanos()];
+            numbers.into_iter().chain(sizes).for_each(&mut add);
+        }
+        Event::Trade(id, t) => {
+            let side = t.side.name().len() as u64;
+            let letters = t.conditions.as_str().len() as u64;
+            let numbers = [i64::from(id.0), t.price.units(), t.size.units(), t.ts_event.nanos()];
+            numbers.into_iter().for_each(&mut add);
+            add(side.cast_signed());
+            add(letters.cast_signed());
+        }
+        _ => add(-1),
+    });
+    hash
+}
+
+#[test]
+fn a_seed_gives_the_same_events_on_every_machine() {
+    // A changed value breaks every saved seed: say so in the commit.
+    let universe = default_universe();
+    assert_eq!(hash(simulator(&universe, 550, 10_000, 42), 100_000), 6_568_888_772_207_408_184);
+}
+
+#[test]
+fn another_seed_gives_another_market() {
+    let universe = default_universe();
+    let first = |seed| hash(simulator(&universe, 10, 1_000, seed), 100);
+    assert_eq!(first(1), first(1));
+    assert_ne!(first(1), first(2));
+}
+
+#[test]
+fn the_default_universe_is_large_and_on_its_grid() {
+    let listings = default_universe().listings;
+    assert!(listings.len() >= 500, "{}", listings.len());
+    for Listing { instrument, .. } in &listings {
+        assert!(instrument.previous_close.units() % instrument.tick_size == 0, "{instrument:?}");
+        assert!(!instrument.name.is_empty() && !instrument.sector.is_empty(), "{instrument:?}");
+    }
+}
+
+#[test]
+fn the_first_call_defines_opens_and_quotes_everything_at_the_start() {
+    let mut world = World::new(simulator(&default_universe(), 600, 1_000, 1));
+    let (events, at) = world.pull();
+    assert_eq!((events.len(), at, world.instruments.len()), (600 + 1 + 600, Some(START), 600));
+    assert!(events[..600].iter().all(|e| matches!(e, Event::Instrument(_))));
+    let open = Status { state: TradingState::Open, ts_event: START };
+    assert_eq!(events[600], Event::Status(None, open));
+    let quoted = |e: &Event| matches!(e, Event::Quote(_, q) if q.ts_recv == START);
+    assert!(events[601..].iter().all(quoted));
+}
+
+#[test]
+fn a_market_of_one_symbol_ticks_and_one_of_none_ends() {
+    let universe = default_universe();
+    let mut one = World::new(simulator(&universe, 1, 1, 1));
+    assert_eq!(one.pull().1, Some(START));
+    assert_eq!(one.pull().1, Some(START.plus_nanos(1_000_000_000)));
+    let mut none = World::new(simulator(&universe, 0, 1, 1));
+    assert_eq!((none.pull().0.len(), none.pull().1), (1, None));
+}
+
+#[test]
+fn known_instruments_keep_their_number_and_finer_scale() {
+    let mut world = World::new(simulator(&default_universe(), 1, 1_000, 1));
+    let known = default_universe().listings[0].instrument.clone();
+    world.instruments.define(default_universe().listings[1].instrument.clone(), &mut Vec::new());
+    world.instruments.define(known.refined(2, 3), &mut Vec::new());
+    world.run(200, |instruments, _, event| match event {
+        Event::Quote(id, q) => {
+            let aapl = &instruments.get(*id).unwrap();
+            assert_eq!(
+                (aapl.symbol.as_str(), q.bid.units() % 100, q.bid_size.units() % 1_000),
+                ("AAPL", 0, 0)
+            );
+            assert!((q.bid.units() - aapl.previous_close.units()).abs() < aapl.previous_close.units() / 10);
+        }
+        Event::Trade(id, _) => assert_eq!(id.0, 1),
+        _ => {}
+    });
+}
+
+#[track_caller]
+fn check_rate(rate: u32, ticks: i64) {
+    let mut world = World::new(simulator(&default_universe(), 3, rate, 1));
+    world.pull();
+    for k in 1..=ticks {
+        let (events, at) = world.pull();
+        let expected = START.plus_nanos(k * 1_000_000_000 / i64::from(rate));
+        assert_eq!((events.len(), at), (1, Some(expected)), "tick {k} at {rate} a second");
+    }
+}
+
+#[test]
+fn the_rate_is_exact_to_the_nanosecond() {
+    check_rate(1, 10);
+    check_rate(3, 20);
+    check_rate(7_777, 20_000);
+    check_rate(1_000_000, 2_000);
+    check_rate(3_000_000_000, 100);
+}
+
+#[test]
+fn quotes_and_trades_keep_the_rules_of_a_book() {
+    let (mut quotes, mut trades, mut changed_fields) = (0_u32, 0_u32, 0_u32);
+    let mut world = World::new(simulator(&default_universe(), 600, 50_000, 3));
+    world.run(300_000, |instruments, before, event| match (event, before) {
+        (Event::Quote(id, now), before) => {
+            let instrument = instruments.get(*id).unwrap();
+            let on_grid = |units: i64| units % instrument.tick_size == 0;
+            assert!(now.bid.units() > 0 && now.bid < now.ask, "{instrument:?} {now:?}");
+            assert!(on_grid(now.bid.units()) && on_grid(now.ask.units()), "{instrument:?} {now:?}");
+            assert!(now.bid_size.units() > 0 && now.ask_size.units() > 0, "{instrument:?} {now:?}");
+            if let Some(before) = before {
+                quotes += 1;
+                let fields = changes(&before, now);
+                assert!(fields > 0, "a tick that changes nothing: {now:?}");
+                changed_fields += fields;
+            }
+        }
+        (Event::Trade(id, trade), Some(quote)) => {
+            trades += 1;
+            check_trade(trade, &quote, instruments.get(*id).unwrap().tick_size);
+        }
+        (Event::Trade(..), None) => panic!("a trade before the first quote"),
+        _ => {}
+    });
+    assert_eq!(quotes + trades, 300_000);
+    assert!((30_000..45_000).contains(&trades), "10 to 15 % are trades: {trades}");
+    assert!(f64::from(changed_fields) / f64::from(quotes) < 1.6, "{changed_fields} of {quotes}");
+}
+
+fn changes(a: &Quote, b: &Quote) -> u32 {
+    [a.bid != b.bid, a.bid_size != b.bid_size, a.ask != b.ask, a.ask_size != b.ask_size]
+        .map(u32::from)
+        .iter()
+        .sum()
+}
+
+#[track_caller]
+fn check_trade(trade: &Trade, quote: &Quote, tick_size: i64) {
+    assert!(trade.size.units() > 0 && trade.price.units() % tick_size == 0, "{trade:?}");
+    assert!(quote.bid <= trade.price && trade.price <= quote.ask, "{trade:?} in {quote:?}");
+    match trade.side {
+        Side::Buy => assert!(trade.price > quote.bid, "{trade:?} in {quote:?}"),
+        Side::Sell => assert!(trade.price < quote.ask, "{trade:?} in {quote:?}"),
+        Side::None => panic!("{trade:?} has no aggressor"),
+    }
+}
+
+#[test]
+fn odd_lots_of_shares_are_marked() {
+    let odd = Conditions::new("I").unwrap();
+    let mut world = World::new(simulator(&default_universe(), 18, 1_000, 3));
+    let mut marked = 0;
+    world.run(20_000, |instruments, _, event| {
+        if let Event::Trade(id, trade) = event {
+            let share = !["fx", "crypto", "commodities"].contains(&&*instruments.get(*id).unwrap().sector)
+                && instruments.get(*id).unwrap().tick_size == 1;
+            assert_eq!(trade.conditions == odd, share && trade.size.units() < 100, "{trade:?}");
+            marked += u32::from(trade.conditions == odd);
+        }
+    });
+    assert!(marked > 300, "{marked}");
+}
+
+#[test]
+fn every_instrument_quotes() {
+    let mut world = World::new(simulator(&default_universe(), 550, 10_000, 3));
+    let mut quoted = vec![false; 550];
+    world.run(400_000, |_, before, event| {
+        if let (Event::Quote(id, _), Some(_)) = (event, before) {
+            quoted[id.index()] = true;
+        }
+    });
+    assert!(quoted.iter().all(|&q| q));
+}
+
+#[test]
+fn extreme_listings_stay_in_range() {
+    let rows = "PENNY,,,,0.01,1,0.01,90000,1\nMOUNTAIN,,,,1,9007199254740991,9007199254740991,90000,4000000000\n\
+                COARSE,,,,9007199254740991,1,9007199254740991,1,1\nFINE,,,,1e-18,1e-18,1e-18,4000000000,1\n";
+    let universe = universe(rows);
+    World::new(simulator(&universe, 4, 10, 1)).run(20_000, |_, _, event| {
+        if let Event::Quote(_, quote) = event {
+            assert!(0 < quote.bid.units() && quote.bid < quote.ask, "{quote:?}");
+            assert!(quote.bid_size.units() > 0 && quote.ask_size.units() <= crate::market::MAX_UNITS);
+        }
+    });
+}
+
+/// One-second returns of the mid-prices of 6 technology and 6 energy companies, over twenty minutes.
+fn returns(seed: u64) -> Vec<Vec<f64>> {
+    let row = |number| {
+        let sector = if number < 6 { "technology" } else { "energy" };
+        format!("S{number},,{sector},USD,0.01,1,200.00,4000,100\n")
+    };
+    let universe = universe(&(0..12).map(row).collect::<String>());
+    let mut world = World::new(simulator(&universe, 12, 500, seed));
+    let mids = |world: &World| -> Vec<f64> {
+        world.quotes.values().map(|q| float(q.bid.units() + q.ask.units()) / 2.0).collect()
+    };
+    let mut returns = vec![Vec::new(); 12];
+    world.run(0, |_, _, _| {});
+    for _ in 0..1_200 {
+        let before = mids(&world);
+        world.run(499, |_, _, _| {});
+        for ((returns, before), now) in returns.iter_mut().zip(before).zip(mids(&world)) {
+            returns.push(now / before - 1.0);
+        }
+    }
+    returns
+}
+
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let count = float(i64::try_from(values.len()).unwrap());
+    values.sum::<f64>() / count
+}
+
+fn correlation(a: &[f64], b: &[f64]) -> f64 {
+    let (mean_a, mean_b) = (mean(a.iter().copied()), mean(b.iter().copied()));
+    let sum = |x: &[f64], mx, y: &[f64], my| x.iter().zip(y).map(|(x, y)| (x - mx) * (y - my)).sum::<f64>();
+    sum(a, mean_a, b, mean_b) / (sum(a, mean_a, a, mean_a) * sum(b, mean_b, b, mean_b)).sqrt()
+}
+
+#[test]
+fn prices_of_a_sector_move_together() {
+    let returns = returns(5);
+    let (mut within, mut across) = (Vec::new(), Vec::new());
+    for a in 0..12 {
+        for b in a + 1..12 {
+            let list = if (a < 6) == (b < 6) { &mut within } else { &mut across };
+            list.push(correlation(&returns[a], &returns[b]));
+        }
+    }
+    let (within, across) = (mean(within.into_iter()), mean(across.into_iter()));
+    assert!(within > across + 0.15, "{within} within sectors, {across} across");
+    assert!(across > 0.1, "the market moves all of them: {across}");
+}
+
+#[test]
+fn volatility_clusters_while_returns_do_not() {
+    let returns = returns(6);
+    let lagged = |lag: usize, of: fn(f64) -> f64| {
+        mean(returns.iter().map(|r| {
+            let r: Vec<f64> = r.iter().map(|&x| of(x)).collect();
+            correlation(&r[lag..], &r[..r.len() - lag])
+        }))
+    };
+    assert!(lagged(1, |r| r).abs() < 0.08, "{}", lagged(1, |r| r));
+    // For 1,200 independent returns the standard error of one of these is 0.03.
+    assert!(lagged(1, f64::abs) > 0.1, "{}", lagged(1, f64::abs));
+    assert!(lagged(20, f64::abs) > 0.05, "{}", lagged(20, f64::abs));
+}
+
+#[test]
+fn returns_have_fat_tails() {
+    let kurtosis = mean(returns(7).iter().map(|r| {
+        let center = mean(r.iter().copied());
+        let moment = |power| mean(r.iter().map(|x| (x - center).powi(power)));
+        moment(4) / (moment(2) * moment(2))
+    }));
+    assert!(kurtosis > 3.5, "{kurtosis}");
+}
+
+#[test]
+fn prices_stay_near_their_close_for_days() {
+    let mut world = World::new(simulator(&default_universe(), 30, 1, 8));
+    world.run(3 * 86_400, |_, _, _| {});
+    for (id, quote) in &world.quotes {
+        let close = world.instruments.get(*id).unwrap().previous_close.units();
+        assert!((quote.bid.units() - close).abs() < close / 4, "{quote:?} from {close}");
+    }
+}

@@ -1,0 +1,137 @@
+use super::replica::Replica;
+use super::ring::Run;
+use super::topic::{Kind, TopicKey};
+use crate::market::{Bar, FeedStatus, Instrument, InstrumentId, Price, Quote, Status, Timestamp, Trade};
+use crate::tape::Position;
+
+/// Takes down what a reader is owed, in the order it must be told. The wire's encoders are such.
+pub trait Owed {
+    fn definition(&mut self, instrument: &Instrument);
+    /// `mask` as of [`super::QuoteImage::changed_since`], never 0.
+    fn quote(&mut self, instrument: &Instrument, mask: u8, quote: &Quote);
+    /// `numbered`: the reader must be told the number of the first one (even where none follows).
+    fn trades(&mut self, instrument: &Instrument, numbered: bool, run: &Run<'_, Trade>);
+    /// `mask` as of [`super::bar_field`], never 0; `bar` is there where it names more than the previous close.
+    fn bar(
+        &mut self,
+        instrument: &Instrument,
+        kind: Kind,
+        mask: u16,
+        bar: Option<&Bar>,
+        previous_close: Price,
+    );
+    fn closed_bars(&mut self, instrument: &Instrument, kind: Kind, numbered: bool, run: &Run<'_, Bar>);
+    fn status(&mut self, instrument: Option<&Instrument>, status: &Status);
+    fn feed(&mut self, feed: &FeedStatus);
+    /// No more fits: what is still owed will be told in the next update.
+    fn is_full(&self) -> bool;
+}
+
+/// From where a reader is owed one topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since {
+    pub position: Position,
+    /// The reader does not know the topic's numbering (any more) and must be told it.
+    pub numbered: bool,
+}
+
+/// The end of a flush: where the reader will stand after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upto {
+    pub position: Position,
+    pub time: Timestamp,
+}
+
+/// Tells `sink` what a reader is owed of these topics (sorted, each with its number in the view), until `sink` is full: of images every field that changed after
+/// `since`, as it stands now; of rings every entry after `since` and not after `upto`.
+///
+/// Returns the number of the first topic that was not told, if there is one.
+pub fn tell(
+    replica: &Replica,
+    topics: impl Iterator<Item = (usize, TopicKey)>,
+    since: impl Fn(TopicKey) -> Since,
+    upto: Position,
+    sink: &mut impl Owed,
+) -> Option<usize> {
+    let mut defined = None;
+    for (number, topic) in topics {
+        if sink.is_full() {
+            return Some(number);
+        }
+        let since = since(topic);
+        let Some(instrument) = topic.instrument else {
+            let market = replica.market();
+            if let Some((status, at)) = &market.status
+                && *at > since.position
+            {
+                sink.status(None, status);
+            }
+            if let Some((feed, at)) = &market.feed
+                && *at > since.position
+            {
+                sink.feed(feed);
+            }
+            continue;
+        };
+        tell_topic(replica, instrument, topic.kind, since, upto, &mut defined, sink);
+    }
+    None
+}
+
+fn tell_topic(
+    replica: &Replica,
+    instrument: InstrumentId,
+    kind: Kind,
+    Since { position: since, numbered }: Since,
+    upto: Position,
+    defined: &mut Option<InstrumentId>,
+    sink: &mut impl Owed,
+) {
+    let Some(book) = replica.book(instrument) else { return };
+    let definition = &*book.definition;
+    // Definitions are owed state too; one precedes the first of its instrument's topics.
+    if book.defined_at > since && *defined != Some(instrument) {
+        *defined = Some(instrument);
+        sink.definition(definition);
+    }
+    match kind {
+        Kind::Quote => {
+            if let Some(quote) = book.quote.get() {
+                match book.quote.changed_since(since) {
+                    0 => {}
+                    mask => sink.quote(definition, mask, quote),
+                }
+            }
+        }
+        Kind::Trades => {
+            let run = book.trades.owed(since, upto);
+            let numbered = run.broken || (numbered && run.number + run.len() as u64 > 0);
+            if numbered || !run.is_empty() {
+                sink.trades(definition, numbered, &run);
+            }
+        }
+        Kind::Bars1s | Kind::Bars1m => {
+            let bars = book.bars(kind).expect("a kind of bars");
+            let run = bars.closed.owed(since, upto);
+            let numbered = run.broken || (numbered && run.number + run.len() as u64 > 0);
+            if numbered || !run.is_empty() {
+                sink.closed_bars(definition, kind, numbered, &run);
+            }
+            match bars.latest.changed_since(since) {
+                0 => {}
+                mask => sink.bar(definition, kind, mask, bars.latest.get(), Price::NONE),
+            }
+        }
+        Kind::Day => match book.day.changed_since(since) {
+            0 => {}
+            mask => sink.bar(definition, kind, mask, book.day.get(), book.day.previous_close()),
+        },
+        Kind::Status => {
+            if let Some((status, at)) = &book.status
+                && *at > since
+            {
+                sink.status(Some(definition), status);
+            }
+        }
+    }
+}

@@ -1,0 +1,359 @@
+use super::image::{BarImage, QuoteImage, refinement};
+use super::ring::Ring;
+use super::topic::{Kind, TopicKey};
+use crate::market::{
+    Bar, Event, FeedStatus, Instrument, InstrumentId, Interval, Status, Symbol, Timestamp, Trade,
+};
+use crate::tape::{Batch, Epoch, Position};
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+
+/// Entries kept per ring, for clients that fall behind and for history.
+///
+/// A ring entry of the wire must fit an update of 64 KiB whole, which bounds these.
+pub const TRADES_KEPT: usize = 1024;
+pub const BARS_KEPT: usize = 600;
+
+/// A trade that reaches the tape this much later than its bar's end still finds the bar open.
+const CLOSE_GRACE_NANOS: i64 = 1_000_000_000;
+
+/// The tape folded up to a position: the image of every topic, and the rings. A pure function of the tape: two replicas that
+/// read the same batches are equal.
+#[derive(Debug)]
+pub struct Replica {
+    epoch: Epoch,
+    position: Position,
+    time: Timestamp,
+    books: Vec<Book>,
+    by_symbol: FxHashMap<Symbol, InstrumentId>,
+    market: Market,
+    /// Instruments with an open bar, to be looked at when the clock passes a second or a minute.
+    open_bars: [Vec<InstrumentId>; 2],
+    /// The last whole second of the clock at which open bars were looked at.
+    looked_at: i64,
+}
+
+/// All that is known of one instrument.
+#[derive(Debug)]
+pub struct Book {
+    pub definition: Arc<Instrument>,
+    pub defined_at: Position,
+    pub quote: QuoteImage,
+    pub trades: Ring<Trade>,
+    pub bars_1s: Bars,
+    pub bars_1m: Bars,
+    pub day: BarImage,
+    pub status: Option<(Status, Position)>,
+}
+
+#[derive(Debug)]
+pub struct Bars {
+    pub latest: BarImage,
+    pub closed: Ring<Bar>,
+}
+
+/// All that is known of the market as a whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Market {
+    pub status: Option<(Status, Position)>,
+    pub feed: Option<(FeedStatus, Position)>,
+}
+
+impl Replica {
+    #[must_use]
+    pub fn new(epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            position: Position::START,
+            time: Timestamp::default(),
+            books: Vec::new(),
+            by_symbol: FxHashMap::default(),
+            market: Market::default(),
+            open_bars: [Vec::new(), Vec::new()],
+            looked_at: i64::MIN,
+        }
+    }
+
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    #[must_use]
+    pub fn time(&self) -> Timestamp {
+        self.time
+    }
+
+    #[must_use]
+    pub fn market(&self) -> &Market {
+        &self.market
+    }
+
+    #[must_use]
+    pub fn book(&self, id: InstrumentId) -> Option<&Book> {
+        self.books.get(id.index())
+    }
+
+    #[must_use]
+    pub fn by_symbol(&self, symbol: &str) -> Option<&Book> {
+        self.by_symbol.get(symbol).and_then(|&id| self.book(id))
+    }
+
+    /// All instruments, by number.
+    pub fn books(&self) -> impl ExactSizeIterator<Item = &Book> {
+        self.books.iter()
+    }
+
+    /// Folds a batch in and appends the topics it touched to `touched`, some perhaps twice.
+    pub fn apply(&mut self, batch: &Batch, touched: &mut Vec<TopicKey>) {
+        self.position = batch.position;
+        self.time = batch.time;
+        for event in &batch.events {
+            self.fold(event, touched);
+        }
+        self.close_bars(touched);
+    }
+
+    fn fold(&mut self, event: &Event, touched: &mut Vec<TopicKey>) {
+        let at = self.position;
+        match event {
+            Event::Instrument(definition) => self.define(definition, touched),
+            &Event::Quote(instrument, ref quote) => {
+                let Some(book) = self.books.get_mut(instrument.index()) else { return };
+                if book.quote.apply(quote, at) {
+                    touched.push(TopicKey::of(instrument, Kind::Quote));
+                }
+            }
+            &Event::Trade(instrument, trade) => {
+                let Some(book) = self.books.get_mut(instrument.index()) else { return };
+                book.trades.push(at, trade);
+                book.day.apply(&trade, at);
+                for (bars, open) in
+                    [&mut book.bars_1s, &mut book.bars_1m].into_iter().zip(&mut self.open_bars)
+                {
+                    if bars.latest.open().is_none() {
+                        open.push(instrument);
+                    }
+                    if let Some(bar) = bars.latest.apply(&trade, at) {
+                        bars.closed.push(at, bar);
+                    }
+                }
+                for kind in [Kind::Trades, Kind::Bars1s, Kind::Bars1m, Kind::Day] {
+                    touched.push(TopicKey::of(instrument, kind));
+                }
+            }
+            &Event::Status(Some(instrument), status) => {
+                let Some(book) = self.books.get_mut(instrument.index()) else { return };
+                book.status = Some((status, at));
+                touched.push(TopicKey::of(instrument, Kind::Status));
+            }
+            &Event::Status(None, status) => {
+                self.market.status = Some((status, at));
+                touched.push(TopicKey::MARKET_STATUS);
+            }
+            &Event::Feed(feed) => {
+                self.market.feed = Some((feed, at));
+                touched.push(TopicKey::MARKET_STATUS);
+            }
+        }
+    }
+
+    fn define(&mut self, definition: &Arc<Instrument>, touched: &mut Vec<TopicKey>) {
+        let (at, instrument) = (self.position, definition.id);
+        let before = match self.books.get_mut(instrument.index()) {
+            Some(book) => {
+                book.refine(definition);
+                book.defined_at = at;
+                Some(std::mem::replace(&mut book.definition, Arc::clone(definition)))
+            }
+            None => {
+                debug_assert_eq!(instrument.index(), self.books.len(), "numbers are dense");
+                self.by_symbol.insert(definition.symbol.clone(), instrument);
+                self.books.push(Book::new(Arc::clone(definition), at));
+                None
+            }
+        };
+        let book = &mut self.books[instrument.index()];
+        let known = before.map_or(crate::market::Price::NONE, |old| {
+            old.previous_close.refined(refinement(&old, definition).0)
+        });
+        if definition.previous_close != known {
+            book.day.set_previous_close(definition.previous_close, at);
+        }
+        touched.extend(Kind::ALL.map(|kind| TopicKey::of(instrument, kind)));
+    }
+
+    /// Closes the bars whose end the clock has passed, at most once for each second of the clock.
+    fn close_bars(&mut self, touched: &mut Vec<TopicKey>) {
+        let clock = self.time.plus_nanos(-CLOSE_GRACE_NANOS);
+        let second = Interval::Second.start_of(clock).nanos();
+        if second <= self.looked_at {
+            return;
+        }
+        self.looked_at = second;
+        let (at, books) = (self.position, &mut self.books);
+        for (open, interval) in self.open_bars.iter_mut().zip([Interval::Second, Interval::Minute]) {
+            open.retain(|&instrument| {
+                let book = &mut books[instrument.index()];
+                let bars = match interval {
+                    Interval::Second => &mut book.bars_1s,
+                    _ => &mut book.bars_1m,
+                };
+                let over = |bar: &Bar| bar.start.plus_nanos(interval.nanos()) <= clock;
+                match bars.latest.open() {
+                    Some(bar) if !over(bar) => true,
+                    _ => {
+                        if let Some(bar) = bars.latest.close() {
+                            bars.closed.push(at, bar);
+                            touched.push(TopicKey::of(instrument, Kind::of_bars(interval)));
+                        }
+                        false
+                    }
+                }
+            });
+        }
+    }
+}
+
+impl Book {
+    fn new(definition: Arc<Instrument>, at: Position) -> Self {
+        let bars = |interval| Bars { latest: BarImage::empty(interval), closed: Ring::new(BARS_KEPT) };
+        Self {
+            definition,
+            defined_at: at,
+            quote: QuoteImage::EMPTY,
+            trades: Ring::new(TRADES_KEPT),
+            bars_1s: bars(Interval::Second),
+            bars_1m: bars(Interval::Minute),
+            day: BarImage::empty(Interval::Day),
+            status: None,
+        }
+    }
+
+    /// The bars of a width that has a ring.
+    #[must_use]
+    pub fn bars(&self, kind: Kind) -> Option<&Bars> {
+        match kind {
+            Kind::Bars1s => Some(&self.bars_1s),
+            Kind::Bars1m => Some(&self.bars_1m),
+            _ => None,
+        }
+    }
+
+    /// Brings all that is kept to the scales of a new definition. Nothing is owed for that: clients do the same.
+    fn refine(&mut self, definition: &Instrument) {
+        let (price, size) = refinement(&self.definition, definition);
+        if (price, size) == (0, 0) {
+            return;
+        }
+        self.quote.refine(price, size);
+        self.day.refine(price, size);
+        self.trades.update_all(|trade| {
+            trade.price = trade.price.refined(price);
+            trade.size = trade.size.refined(size);
+        });
+        for bars in [&mut self.bars_1s, &mut self.bars_1m] {
+            bars.latest.refine(price, size);
+            bars.closed.update_all(|bar| *bar = bar.refined(price, size));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::market::{Conditions, Price, Side, Size};
+
+    const SECOND: i64 = 1_000_000_000;
+    const X: InstrumentId = InstrumentId(0);
+
+    fn trade(price: i64, size: i64, nanos: i64) -> Event {
+        let at = Timestamp::from_nanos(nanos);
+        Event::Trade(
+            X,
+            Trade {
+                price: Price::new(price),
+                size: Size::new(size),
+                side: Side::Buy,
+                conditions: Conditions::default(),
+                ts_event: at,
+                ts_recv: at,
+            },
+        )
+    }
+
+    /// Folds batches of (time, events) after a definition of X with a previous close of 90.
+    fn replica(batches: &[(i64, Vec<Event>)]) -> Replica {
+        let symbol = Symbol::new("X").unwrap();
+        let definition = Instrument { previous_close: Price::new(90), ..Instrument::unknown(symbol) };
+        let mut replica = Replica::new(Epoch::new(1));
+        let define = (0, vec![Event::Instrument(Arc::new(definition))]);
+        for (time, events) in std::iter::once(&define).chain(batches) {
+            let batch = Batch {
+                position: replica.position().next(),
+                time: Timestamp::from_nanos(*time),
+                events: events.clone(),
+            };
+            replica.apply(&batch, &mut Vec::new());
+        }
+        replica
+    }
+
+    /// `start: open high low close volume` of each closed 1 s bar, then of the open one.
+    #[track_caller]
+    fn check_bars(batches: &[(i64, Vec<Event>)], expected: &[&str]) {
+        let replica = replica(batches);
+        let bars = &replica.book(X).unwrap().bars_1s;
+        let show = |word: &str, bar: &Bar| {
+            let prices = [bar.open, bar.high, bar.low, bar.close].map(Price::units);
+            format!("{word} {} {prices:?} {}", bar.start.nanos() / SECOND, bar.volume.units())
+        };
+        let closed = bars.closed.newest(10).map(|(_, bar)| show("closed", bar));
+        let open = bars.latest.open().map(|bar| show("open", bar));
+        assert_eq!(closed.chain(open).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_bar_closes_with_the_first_trade_of_the_next_one() {
+        let trades = vec![trade(100, 1, 0), trade(104, 2, SECOND / 2), trade(99, 1, SECOND)];
+        check_bars(&[(SECOND, trades)], &["closed 0 [100, 104, 100, 104] 3", "open 1 [99, 99, 99, 99] 1"]);
+    }
+
+    #[test]
+    fn a_bar_closes_by_the_clock_after_a_grace_for_late_trades() {
+        let first = (0, vec![trade(100, 1, 0)]);
+        check_bars(&[first.clone(), (SECOND * 3 / 2, vec![])], &["open 0 [100, 100, 100, 100] 1"]);
+        let late = (SECOND * 3 / 2, vec![trade(101, 5, SECOND - 1)]);
+        check_bars(&[first, late, (2 * SECOND, vec![])], &["closed 0 [100, 101, 100, 101] 6"]);
+    }
+
+    #[test]
+    fn a_trade_too_late_for_its_bar_counts_in_the_next_one() {
+        let first = (0, vec![trade(100, 1, 0)]);
+        let late = (5 * SECOND, vec![trade(98, 7, SECOND / 2)]);
+        check_bars(
+            &[first, (4 * SECOND, vec![]), late],
+            &["closed 0 [100, 100, 100, 100] 1", "closed 1 [98, 98, 98, 98] 7"],
+        );
+    }
+
+    #[test]
+    fn a_new_day_takes_the_last_price_as_its_previous_close() {
+        let day = Interval::Day.nanos();
+        let check = |batches: &[(i64, Vec<Event>)], previous, open, close| {
+            let replica = replica(batches);
+            let image = &replica.book(X).unwrap().day;
+            assert_eq!(image.previous_close(), Price::new(previous));
+            let bar = image.get().unwrap();
+            assert_eq!((bar.open, bar.close), (Price::new(open), Price::new(close)));
+        };
+        let today = (1, vec![trade(100, 1, 0), trade(103, 1, 1)]);
+        check(std::slice::from_ref(&today), 90, 100, 103);
+        check(&[today, (day, vec![trade(105, 1, day)])], 103, 105, 105);
+    }
+}

@@ -1,0 +1,128 @@
+use crate::tape::Position;
+use std::collections::VecDeque;
+
+/// The newest entries of a topic whose events must not be merged, each with its number and position.
+///
+/// Grows with what it holds; nothing is reserved for quiet topics.
+#[derive(Clone, Debug)]
+pub struct Ring<T> {
+    entries: VecDeque<(Position, T)>,
+    capacity: usize,
+    /// Number of the first entry held: how many were evicted.
+    first: u64,
+    /// Position of the newest entry evicted.
+    evicted_at: Position,
+}
+
+/// The part of a ring that a reader at some position is owed.
+#[derive(Debug)]
+pub struct Run<'a, T> {
+    /// Number of the first entry here, or of the next one to come where there is none.
+    pub number: u64,
+    /// Whether entries after the reader's position are gone, so that it must be told the number.
+    pub broken: bool,
+    entries: &'a VecDeque<(Position, T)>,
+    range: std::ops::Range<usize>,
+}
+
+impl<T> Ring<T> {
+    #[must_use]
+    pub const fn new(capacity: usize) -> Self {
+        Self { entries: VecDeque::new(), capacity, first: 0, evicted_at: Position::START }
+    }
+
+    pub fn push(&mut self, at: Position, entry: T) {
+        if self.entries.len() >= self.capacity
+            && let Some((evicted_at, _)) = self.entries.pop_front()
+        {
+            self.evicted_at = evicted_at;
+            self.first += 1;
+        }
+        self.entries.push_back((at, entry));
+    }
+
+    /// Entries with `since < at <= upto`.
+    #[must_use]
+    pub fn owed(&self, since: Position, upto: Position) -> Run<'_, T> {
+        // Readers are nearly always at the end: look there before searching.
+        let from = match self.entries.back() {
+            Some(&(at, _)) if at <= since => self.entries.len(),
+            _ => self.entries.partition_point(|&(at, _)| at <= since),
+        };
+        let to = match self.entries.back() {
+            Some(&(at, _)) if at <= upto => self.entries.len(),
+            _ => self.entries.partition_point(|&(at, _)| at <= upto),
+        };
+        Run {
+            number: self.first + from as u64,
+            broken: self.evicted_at > since,
+            entries: &self.entries,
+            range: from..to.max(from),
+        }
+    }
+
+    /// The newest entries, oldest first, with their numbers.
+    pub fn newest(&self, count: usize) -> impl Iterator<Item = (u64, &T)> {
+        let skip = self.entries.len().saturating_sub(count);
+        let numbers = self.first + skip as u64..;
+        numbers.zip(self.entries.iter().skip(skip).map(|(_, entry)| entry))
+    }
+
+    pub fn update_all(&mut self, mut change: impl FnMut(&mut T)) {
+        self.entries.iter_mut().for_each(|(_, entry)| change(entry));
+    }
+}
+
+impl<T> Run<'_, T> {
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.entries.range(self.range.clone()).map(|(_, entry)| entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A ring of `capacity`, one entry a position: entry number n has position n + 1.
+    #[track_caller]
+    fn check_owed(published: u64, capacity: usize, since: u64, upto: u64, expected: &str) {
+        let mut ring = Ring::new(capacity);
+        for number in 0..published {
+            ring.push(Position::new(number + 1), number);
+        }
+        let run = ring.owed(Position::new(since), Position::new(upto));
+        let entries: Vec<u64> = run.iter().copied().collect();
+        let word = if run.broken { "gap to" } else { "from" };
+        assert_eq!(format!("{word} {}: {entries:?}", run.number), expected);
+        assert_eq!(run.len(), entries.len());
+    }
+
+    #[test]
+    fn a_cursor_inside_the_ring_is_owed_every_entry() {
+        check_owed(9, 4, 7, 9, "from 7: [7, 8]");
+        check_owed(9, 4, 5, 9, "from 5: [5, 6, 7, 8]");
+        check_owed(9, 4, 9, 9, "from 9: []");
+        check_owed(0, 4, 0, 0, "from 0: []");
+    }
+
+    #[test]
+    fn a_cursor_behind_the_ring_is_owed_an_exact_gap() {
+        check_owed(9, 4, 2, 9, "gap to 5: [5, 6, 7, 8]");
+    }
+
+    #[test]
+    fn entries_after_the_end_of_a_flush_wait_for_the_next_one() {
+        check_owed(9, 4, 6, 8, "from 6: [6, 7]");
+        check_owed(9, 4, 2, 4, "gap to 5: []");
+    }
+}

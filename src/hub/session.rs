@@ -1,0 +1,177 @@
+use super::owed::{Since, Upto};
+use super::replica::Replica;
+use super::topic::{Topic, TopicKey};
+use super::view::{ViewId, ViewKey, ViewOptions, Views, resolve};
+use crate::market::Timestamp;
+use crate::tape::{Epoch, Position};
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+
+/// Topics one session may have; a set counts as one.
+pub const MAX_TOPICS: usize = 1024;
+
+/// One subscriber: a view and a position. What it is owed follows from these, so there is no queue.
+#[derive(Debug)]
+pub struct Session {
+    view: ViewId,
+    position: Position,
+    time: Timestamp,
+    /// What its position alone does not say; `None` in steady state.
+    catch_up: Option<Box<CatchUp>>,
+}
+
+/// What a session still has to be told beyond its position: fresh topics, and the rest of a flush that needs several updates.
+#[derive(Debug, Default)]
+struct CatchUp {
+    /// Topics subscribed since the last whole flush, and from where each is owed.
+    fresh: FxHashMap<TopicKey, Position>,
+    /// A flush was begun and given up: what it told of rings may be told again, so every number is stated.
+    restate: bool,
+    begun: Option<Begun>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    next: usize,
+    upto: Upto,
+}
+
+/// The flush that a session is due: to be told with [`super::tell`], from the view's topic number `next` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flush {
+    pub next: usize,
+    pub from: Upto,
+    pub upto: Upto,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscribed {
+    /// Whether the client's position was one of this tape; `false` also where it gave none.
+    pub resumed: bool,
+}
+
+impl Session {
+    /// A session without topics, at the tape's end.
+    pub fn open(key: u32, options: ViewOptions, replica: &Replica, views: &mut Views) -> Self {
+        let mut session =
+            Self { view: ViewId::NONE, position: replica.position(), time: replica.time(), catch_up: None };
+        session.enter(key, ViewKey { topics: Arc::new([]), options }, replica, views);
+        session
+    }
+
+    /// Leaves its view. To be called once, when the session ends.
+    pub fn close(&self, key: u32, views: &mut Views) {
+        let members = &mut views.get_mut(self.view).expect("a session has a view").members;
+        // A scan, because it is of plain numbers and only when a session ends; an index kept per session would have to follow moves.
+        if let Some(at) = members.iter().position(|&member| member == key) {
+            members.swap_remove(at);
+        }
+        views.remove_if_empty(self.view);
+    }
+
+    #[must_use]
+    pub fn view(&self) -> ViewId {
+        self.view
+    }
+
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    #[must_use]
+    pub fn upto(&self) -> Upto {
+        Upto { position: self.position, time: self.time }
+    }
+
+    /// Whether its position says all: no fresh topics, no flush half told.
+    #[must_use]
+    pub fn is_steady(&self) -> bool {
+        self.catch_up.is_none()
+    }
+
+    /// Whether its debt follows from the view and its flush alone, so that sessions with the same flush get the same bytes.
+    #[must_use]
+    pub fn shares(&self) -> bool {
+        self.catch_up.as_ref().is_none_or(|catch_up| catch_up.fresh.is_empty() && !catch_up.restate)
+    }
+
+    /// Changes topics and options. `add` are owed from `since` if that is a place on this tape, else from the start.
+    pub fn resubscribe(
+        &mut self,
+        key: u32,
+        view: ViewKey,
+        since: Option<(Epoch, Position)>,
+        replica: &Replica,
+        views: &mut Views,
+    ) -> Subscribed {
+        let resumed = since
+            .filter(|&(epoch, at)| epoch == replica.epoch() && at <= replica.position())
+            .map(|(_, at)| at);
+        let before = views.get(self.view).expect("a session has a view");
+        let added: Vec<Topic> =
+            view.topics.iter().filter(|t| before.key.topics.binary_search(t).is_err()).cloned().collect();
+        let had = before.topics().to_vec();
+        if before.key == view {
+            return Subscribed { resumed: resumed.is_some() };
+        }
+        // The order of topics changes with the view: a flush half told begins anew.
+        if let Some(catch_up) = &mut self.catch_up
+            && catch_up.begun.take().is_some()
+        {
+            catch_up.restate = true;
+        }
+        for topic in resolve(&added, replica) {
+            if had.binary_search(&topic).is_err() {
+                let fresh = &mut self.catch_up.get_or_insert_default().fresh;
+                fresh.insert(topic, resumed.unwrap_or(Position::START));
+            }
+        }
+        self.close(key, views);
+        self.enter(key, view, replica, views);
+        Subscribed { resumed: resumed.is_some() }
+    }
+
+    fn enter(&mut self, key: u32, view: ViewKey, replica: &Replica, views: &mut Views) {
+        self.view = views.intern(view, replica);
+        views.get_mut(self.view).expect("just interned").members.push(key);
+    }
+
+    /// From where it is owed a topic.
+    #[must_use]
+    pub fn since(&self, topic: TopicKey) -> Since {
+        match &self.catch_up {
+            None => Since { position: self.position, numbered: false },
+            Some(catch_up) => match catch_up.fresh.get(&topic) {
+                Some(&position) => Since { position, numbered: true },
+                None => Since { position: self.position, numbered: catch_up.restate },
+            },
+        }
+    }
+
+    /// The flush that brings it to the tape's end, or the rest of the one that was begun.
+    #[must_use]
+    pub fn flush(&self, replica: &Replica) -> Flush {
+        let from = self.upto();
+        match self.catch_up.as_ref().and_then(|catch_up| catch_up.begun) {
+            Some(Begun { next, upto }) => Flush { next, from, upto },
+            None => {
+                let upto = Upto { position: replica.position(), time: replica.time() };
+                Flush { next: 0, from, upto }
+            }
+        }
+    }
+
+    /// The socket took an update that told a flush up to the view's topic number `next`, and not to its end.
+    pub fn told(&mut self, next: usize, upto: Upto) {
+        self.time = upto.time;
+        self.catch_up.get_or_insert_default().begun = Some(Begun { next, upto });
+    }
+
+    /// The socket took the update that ends a flush.
+    pub fn reached(&mut self, upto: Upto) {
+        self.position = upto.position;
+        self.time = upto.time;
+        self.catch_up = None;
+    }
+}

@@ -1,0 +1,38 @@
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use rust_embed::RustEmbed;
+
+/// The page as `build.rs` made it.
+#[derive(RustEmbed)]
+#[folder = "$OUT_DIR/web"]
+struct Page;
+
+/// Nothing the page loads comes from anywhere else.
+const POLICY: &str = "default-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self' ws: wss:; \
+                      object-src 'none'; base-uri 'none'; frame-ancestors 'none'";
+
+/// A file of the dashboard; `None` where the path names none.
+pub(super) fn file(request: &Request) -> Option<Response> {
+    let path = match request.uri().path().trim_start_matches('/') {
+        "" => "index.html",
+        path => path,
+    };
+    let file = Page::get(path)?;
+    let tag = file.metadata.sha256_hash()[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let tag = HeaderValue::from_str(&format!("\"{tag}\"")).expect("hexadecimal digits are ASCII");
+    let mut response = if request.headers().get(header::IF_NONE_MATCH) == Some(&tag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let mime = HeaderValue::from_str(file.metadata.mimetype()).expect("MIME types are ASCII");
+        ([(header::CONTENT_TYPE, mime)], file.data).into_response()
+    };
+    // Vite puts a hash of their content into the names of all but the page itself.
+    let keep = if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(keep));
+    headers.insert(header::ETAG, tag);
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Some(response)
+}

@@ -1,0 +1,187 @@
+use crate::hub::{Form, Session, Upto};
+use crate::wire::{Answer, CloseCode, FrameReader, Id, Opcode, write_frame};
+use std::io;
+
+/// The sending half of a connection, as far as the core needs it. Never blocks.
+pub trait Socket {
+    /// Sends a beginning of `bytes` and returns its length, 0 where the socket takes none now.
+    ///
+    /// # Errors
+    /// Those of a connection that is broken for good.
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Nothing more will be sent.
+    fn finish(&mut self);
+}
+
+/// One client: a socket and a session. Idle connections are most of a server's memory, so what only some need is boxed.
+#[derive(Debug)]
+pub(super) struct Connection<S> {
+    pub socket: S,
+    pub session: Session,
+    pub reader: FrameReader,
+    /// What the socket did not take of a frame it has begun, and answers behind it. Sent before anything else.
+    pub backlog: Vec<u8>,
+    pub state: State,
+    /// Second of the shard's clock in which the peer was last heard.
+    pub heard: u32,
+    /// Second of the shard's clock in which the socket last took bytes.
+    pub sent: u32,
+    /// Second of the shard's clock in which the last update went out.
+    pub updated: u32,
+    /// Requests it may still make before the next refill.
+    pub requests_left: u8,
+    pub frames: u64,
+    pub bytes: u64,
+    pub extras: Option<Box<Extras>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Open,
+    /// The socket takes no more for now.
+    Blocked,
+    /// Our Close frame is out; what is left is to read until the peer has closed too.
+    Closing,
+    /// Broken or done; to be removed.
+    Gone,
+}
+
+/// What only sessions that asked for it need.
+#[derive(Debug, Default)]
+pub(super) struct Extras {
+    pub stats: Option<Stats>,
+    /// A `checksum` request that waits for the session to reach the tape's end.
+    pub checksum: Option<(Option<Id>, Vec<String>)>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stats {
+    /// Changes of its topics counted by views it has left, and what its view had counted when it came.
+    pub events_before: u64,
+    pub events_base: u64,
+    pub delivered: u64,
+}
+
+impl<S: Socket> Connection<S> {
+    pub fn new(socket: S, session: Session, second: u32, requests: u8) -> Self {
+        Self {
+            socket,
+            session,
+            reader: FrameReader::default(),
+            backlog: Vec::new(),
+            state: State::Open,
+            heard: second,
+            sent: second,
+            updated: second,
+            requests_left: requests,
+            frames: 0,
+            bytes: 0,
+            extras: None,
+        }
+    }
+
+    /// Whether the next frame may be sent now.
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// Sends a whole frame; what the socket does not take of one it has begun is kept. Returns whether it was begun.
+    pub fn send_frame(&mut self, frame: &[u8], second: u32) -> bool {
+        debug_assert!(self.backlog.is_empty(), "frames go out in order");
+        let sent = self.send(frame, second);
+        if sent == 0 {
+            return false;
+        }
+        self.backlog.extend_from_slice(&frame[sent..]);
+        self.frames += 1;
+        self.bytes += frame.len() as u64;
+        true
+    }
+
+    /// Sends a frame that must not be lost: behind the backlog if need be.
+    pub fn say(&mut self, opcode: Opcode, payload: &[u8], second: u32) {
+        if matches!(self.state, State::Closing | State::Gone) {
+            return;
+        }
+        let mut frame = Vec::with_capacity(payload.len() + 10);
+        write_frame(opcode, payload, &mut frame);
+        self.frames += 1;
+        self.bytes += frame.len() as u64;
+        let sent = if self.is_open() && self.backlog.is_empty() { self.send(&frame, second) } else { 0 };
+        self.backlog.extend_from_slice(&frame[sent..]);
+    }
+
+    pub fn answer(&mut self, answer: &Answer, form: Form, second: u32) {
+        match form {
+            Form::MessagePack => self.say(Opcode::Binary, &answer.to_msgpack(), second),
+            Form::Json => self.say(Opcode::Text, answer.to_json().as_bytes(), second),
+        }
+    }
+
+    /// The socket takes bytes again: sends the backlog. Returns whether the next frame may follow.
+    pub fn unblock(&mut self, second: u32) -> bool {
+        let state = self.state;
+        if !matches!(state, State::Blocked | State::Closing) || self.backlog.is_empty() {
+            if state == State::Blocked {
+                self.state = State::Open;
+            }
+            return self.is_open();
+        }
+        self.state = State::Open;
+        let mut backlog = std::mem::take(&mut self.backlog);
+        let sent = self.send(&backlog, second);
+        if sent < backlog.len() {
+            backlog.drain(..sent);
+            self.backlog = backlog;
+        }
+        if state == State::Closing && self.state != State::Gone {
+            self.state = State::Closing;
+            self.finish_when_sent();
+        }
+        self.is_open()
+    }
+
+    /// Says why, closes our side, and leaves the rest to the peer.
+    pub fn close(&mut self, code: CloseCode, reason: &str, second: u32) {
+        let mut payload = code.0.to_be_bytes().to_vec();
+        // A control frame holds 125 bytes; reasons are ours and ASCII.
+        payload.extend_from_slice(&reason.as_bytes()[..reason.len().min(123)]);
+        self.say(Opcode::Close, &payload, second);
+        if self.state == State::Gone {
+            return;
+        }
+        self.state = State::Closing;
+        self.sent = second;
+        self.finish_when_sent();
+    }
+
+    fn finish_when_sent(&mut self) {
+        if self.backlog.is_empty() {
+            self.socket.finish();
+        }
+    }
+
+    /// Whether its debt at `at` is paid and nothing waits in front of the next frame.
+    pub fn has_reached(&self, at: Upto) -> bool {
+        self.is_open() && self.session.position() == at.position && self.session.is_steady()
+    }
+
+    fn send(&mut self, bytes: &[u8], second: u32) -> usize {
+        match self.socket.send(bytes) {
+            Ok(sent) => {
+                if sent > 0 {
+                    self.sent = second;
+                }
+                if sent < bytes.len() {
+                    self.state = State::Blocked;
+                }
+                sent
+            }
+            Err(_) => {
+                self.state = State::Gone;
+                0
+            }
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Everything with a socket: HTTP routes, the WebSocket upgrade, the fan-out shards.
+//!
+//! axum answers HTTP and does the handshake; from then on a WebSocket belongs to one shard, a thread that polls its own sockets
+//! and folds the tape for itself. Nothing is shared between shards, and nothing is locked on the way of a tick.
+
+mod api;
+mod dashboard;
+pub mod fanout;
+mod origin;
+mod problem;
+mod publish;
+mod shard;
+mod upgrade;
+
+use crate::feed::Feed;
+use crate::hub::Replica;
+use crate::market::Speed;
+use crate::tape::{Batch, Epoch, Publisher, Reader, Writer};
+use crate::wire::CloseCode;
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use problem::Problem;
+use shard::Shard;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{mpsc, watch};
+
+/// What a server is made of.
+pub struct Config {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Fan-out threads.
+    pub shards: NonZeroUsize,
+    /// WebSocket connections in all; more are refused with 503.
+    pub max_connections: usize,
+    /// Origins of pages that may connect, besides the server's own and loopback ones: `https://desk.example`, a host, or `*`.
+    pub allowed_origins: Vec<String>,
+    /// `None`: only what is published.
+    pub feed: Option<Box<dyn Feed>>,
+    /// How fast the feed's clock runs.
+    pub speed: Speed,
+}
+
+/// A running server.
+pub struct Server {
+    app: Arc<App>,
+    address: SocketAddr,
+    tape: std::thread::JoinHandle<()>,
+    stop: watch::Sender<bool>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+/// What the routes share.
+struct App {
+    replica: Arc<Mutex<Replica>>,
+    publisher: Mutex<Option<Publisher>>,
+    shards: Vec<Shard>,
+    next_shard: AtomicUsize,
+    max_connections: usize,
+    allowed_origins: Vec<String>,
+    leaving: AtomicBool,
+}
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 4096;
+/// A client that has not sent its request by then is not going to.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Batches that may wait for the replica that answers HTTP.
+const WAITING_BATCHES: usize = 256;
+/// How long requests under way may take once the server leaves.
+const DRAIN: Duration = Duration::from_secs(2);
+/// When clients may come back to a server that leaves.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl Server {
+    /// Starts the tape, the shards and the listener.
+    ///
+    /// # Errors
+    /// The operating system's: an address in use, no threads or descriptors left.
+    pub async fn start(config: Config) -> io::Result<Self> {
+        let listener = listen(config.listen)?;
+        let address = listener.local_addr()?;
+        let epoch = Epoch::random();
+        let replica = Arc::new(Mutex::new(Replica::new(epoch)));
+        let mut readers: Vec<Box<dyn Reader>> = vec![Box::new(replica_reader(&replica))];
+        let mut shards = Vec::new();
+        for number in 0..config.shards.get() {
+            let (shard, reader) = Shard::start(number, epoch)?;
+            shards.push(shard);
+            readers.push(Box::new(reader));
+        }
+        let writer = Writer { feed: config.feed, speed: config.speed, readers };
+        let (publisher, tape) = writer.start()?;
+        let app = Arc::new(App {
+            replica,
+            publisher: Mutex::new(Some(publisher)),
+            shards,
+            next_shard: AtomicUsize::new(0),
+            max_connections: config.max_connections,
+            allowed_origins: config.allowed_origins,
+            leaving: AtomicBool::new(false),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let accepting = tokio::spawn(accept(listener, routes(Arc::clone(&app)), stopped));
+        Ok(Self { app, address, tape, stop, accepting })
+    }
+
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops accepting, says goodbye to every client, and waits for all to be gone, a few seconds at the most.
+    pub async fn shutdown(self) {
+        let Self { app, tape, stop, accepting, .. } = self;
+        app.leaving.store(true, Ordering::Relaxed);
+        for shard in &app.shards {
+            shard.leave(CloseCode::RESTART, "server is shutting down", RETRY_AFTER);
+        }
+        let _ = stop.send(true);
+        let _ = accepting.await;
+        app.publisher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let joined = tokio::task::spawn_blocking(move || {
+            // Upgrades under way may hold the app a little longer; their sockets close with their shard.
+            if let Some(app) = Arc::into_inner(app) {
+                app.shards.into_iter().for_each(Shard::join);
+            }
+            let _ = tape.join();
+        });
+        let _ = joined.await;
+    }
+}
+
+impl App {
+    fn replica(&self) -> MutexGuard<'_, Replica> {
+        // A fold that panicked leaves a replica that can still be read.
+        self.replica.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publisher(&self) -> Option<Publisher> {
+        self.publisher.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn connections(&self) -> usize {
+        self.shards.iter().map(Shard::connections).sum()
+    }
+
+    /// The shard for the next connection.
+    fn shard(&self) -> Result<usize, Problem> {
+        let refuse =
+            |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).header(header::RETRY_AFTER, "5");
+        if self.leaving.load(Ordering::Relaxed) {
+            return Err(refuse("the server is shutting down"));
+        }
+        if self.connections() >= self.max_connections {
+            return Err(refuse("the server has as many connections as it may"));
+        }
+        Ok(self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len())
+    }
+}
+
+fn routes(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/ws", get(upgrade::upgrade))
+        .route("/v1/publish", post(publish::publish))
+        .route("/v1/instruments", get(api::instruments))
+        .route("/v1/quotes", get(api::quotes))
+        .route("/v1/trades/{*symbol}", get(api::trades))
+        .route("/v1/bars/{*symbol}", get(api::bars))
+        .route("/healthz", get(api::healthz))
+        .route("/readyz", get(api::readyz))
+        .route("/version", get(api::version))
+        .fallback(page_or_problem)
+        .method_not_allowed_fallback(api::wrong_method)
+        .with_state(app)
+}
+
+async fn page_or_problem(request: Request) -> Response {
+    let is_read = request.method() == "GET" || request.method() == "HEAD";
+    match dashboard::file(&request).filter(|_| is_read) {
+        Some(file) => file,
+        None => api::not_found(request.uri()).into_response(),
+    }
+}
+
+/// Folds the tape into the replica that answers HTTP, away from the tape's own thread.
+fn replica_reader(replica: &Arc<Mutex<Replica>>) -> impl Reader + use<> {
+    let (batches, mut waiting) = mpsc::channel::<Arc<Batch>>(WAITING_BATCHES);
+    let replica = Arc::clone(replica);
+    tokio::spawn(async move {
+        let mut touched = Vec::new();
+        while let Some(batch) = waiting.recv().await {
+            replica.lock().unwrap_or_else(PoisonError::into_inner).apply(&batch, &mut touched);
+            touched.clear();
+        }
+    });
+    move |batch: &Arc<Batch>| {
+        // Fails only when the runtime is going down.
+        let _ = batches.blocking_send(Arc::clone(batch));
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restarted server gets its port back at once.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Accepts until told to stop. axum's own loop has no timeout for slow requests.
+async fn accept(listener: TcpListener, routes: Router, mut stopped: watch::Receiver<bool>) {
+    let mut http = auto::Builder::new(TokioExecutor::new()).http1_only();
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    let under_way = GracefulShutdown::new();
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!("a connection could not be accepted: {error}");
+                    // Out of descriptors most likely; accepting again at once would spin.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+            _ = stopped.changed() => break,
+        };
+        let service = TowerToHyperService::new(routes.clone());
+        let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+        let connection = under_way.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!("a connection ended early: {error}");
+            }
+        });
+    }
+    drop(listener);
+    // Requests that take longer than this lose their connection when the process ends.
+    let _ = tokio::time::timeout(DRAIN, under_way.shutdown()).await;
+}

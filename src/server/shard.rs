@@ -1,0 +1,246 @@
+use super::fanout::{Fanout, Opening, Socket};
+use crate::tape::{Batch, Epoch, Reader};
+use crate::wire::CloseCode;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+use std::io::{self, Read};
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Batches that may wait for a shard. It folds all that wait at once, so more would only hide that it cannot keep up.
+const WAITING_BATCHES: usize = 256;
+/// One read buffer serves all connections of a shard.
+const READ_BYTES: usize = 64 * 1024;
+/// Sockets told of by one poll.
+const EVENTS: usize = 1024;
+/// How long a shard that leaves waits for its peers to close.
+const DRAIN: Duration = Duration::from_secs(3);
+
+const WAKE: Token = Token(usize::MAX);
+
+/// A fan-out thread and the way to it.
+#[derive(Debug)]
+pub(super) struct Shard {
+    commands: mpsc::Sender<Command>,
+    waker: Arc<Waker>,
+    connections: Arc<AtomicUsize>,
+    thread: JoinHandle<()>,
+}
+
+/// The tape's way to a shard.
+struct ShardReader {
+    batches: mpsc::SyncSender<Arc<Batch>>,
+    waker: Arc<Waker>,
+}
+
+enum Command {
+    Open { stream: std::net::TcpStream, opening: Opening, early: Vec<u8> },
+    Leave { code: CloseCode, reason: &'static str, retry_after: Duration },
+}
+
+/// The thread's own: polls its sockets, and moves bytes and batches between them and the core.
+struct Run {
+    poll: Poll,
+    fanout: Fanout<ShardSocket>,
+    batches: mpsc::Receiver<Arc<Batch>>,
+    commands: mpsc::Receiver<Command>,
+    connections: Arc<AtomicUsize>,
+    /// Connections that have arrived here and are counted in `connections`.
+    arrived: usize,
+    start: Instant,
+    buffer: Vec<u8>,
+    leaving: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct ShardSocket(TcpStream);
+
+impl Shard {
+    /// # Errors
+    /// The operating system's, where it has no thread or poll to give.
+    pub fn start(number: usize, epoch: Epoch) -> io::Result<(Self, impl Reader + use<>)> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        let (batches, batches_in) = mpsc::sync_channel(WAITING_BATCHES);
+        let (commands, commands_in) = mpsc::channel();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let run = Run {
+            poll,
+            fanout: Fanout::new(epoch),
+            batches: batches_in,
+            commands: commands_in,
+            connections: Arc::clone(&connections),
+            arrived: 0,
+            start: Instant::now(),
+            buffer: vec![0; READ_BYTES],
+            leaving: None,
+        };
+        let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(|| run.run())?;
+        let reader = ShardReader { batches, waker: Arc::clone(&waker) };
+        Ok((Self { commands, waker, connections, thread }, reader))
+    }
+
+    /// Hands a connection over, its handshake done.
+    pub fn open(&self, stream: std::net::TcpStream, opening: Opening, early: Vec<u8>) {
+        // Counted here, so that the limit holds also for those on their way.
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.command(Command::Open { stream, opening, early });
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Says goodbye to all and ends the thread when they are gone, at the latest after a few seconds.
+    pub fn leave(&self, code: CloseCode, reason: &'static str, retry_after: Duration) {
+        self.command(Command::Leave { code, reason, retry_after });
+    }
+
+    pub fn join(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("a shard has panicked");
+        }
+    }
+
+    fn command(&self, command: Command) {
+        // A shard that is gone has told of it itself, and its sockets are closed with it.
+        let _ = self.commands.send(command);
+        let _ = self.waker.wake();
+    }
+}
+
+impl Reader for ShardReader {
+    fn read(&mut self, batch: &Arc<Batch>) {
+        match self.batches.try_send(Arc::clone(batch)) {
+            Ok(()) => {}
+            Err(mpsc::TrySendError::Full(batch)) => {
+                let _ = self.waker.wake();
+                let _ = self.batches.send(batch);
+            }
+            Err(mpsc::TrySendError::Disconnected(_)) => return,
+        }
+        let _ = self.waker.wake();
+    }
+}
+
+impl Run {
+    fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        let (mut swept, mut more) = (Duration::ZERO, false);
+        while !self.is_done() {
+            let now = self.start.elapsed();
+            let next_sweep = swept + Fanout::<ShardSocket>::SWEEP_EVERY;
+            let wake = match self.fanout.next_due() {
+                _ if more => now,
+                Some(due) => due.min(next_sweep),
+                None => next_sweep,
+            };
+            if let Err(error) = self.poll.poll(&mut events, Some(wake.saturating_sub(now)))
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                tracing::error!("a shard cannot poll its sockets: {error}");
+                return;
+            }
+            self.fanout.tick(self.start.elapsed());
+            // Everything pending is folded before anything is sent: that is where conflation comes from. A bound, because a
+            // feed without a pace never stops.
+            let pending = self.batches.try_iter().take(WAITING_BATCHES);
+            more = pending.map(|batch| self.fanout.apply(&batch)).count() == WAITING_BATCHES;
+            for event in events.iter().filter(|event| event.token() != WAKE) {
+                let key = event.token().0;
+                if event.is_readable() || event.is_read_closed() || event.is_error() {
+                    self.read(key);
+                }
+                if event.is_writable() {
+                    self.fanout.writable(key);
+                }
+            }
+            self.fanout.flush();
+            while let Ok(command) = self.commands.try_recv() {
+                self.obey(command);
+            }
+            if self.start.elapsed() >= next_sweep {
+                swept = self.start.elapsed();
+                self.fanout.sweep();
+            }
+            self.count_gone();
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.leaving.is_some_and(|deadline| self.fanout.is_empty() || Instant::now() >= deadline)
+    }
+
+    /// Reads until the socket has no more, as edge-triggered polling asks.
+    fn read(&mut self, key: usize) {
+        while let Some(socket) = self.fanout.socket(key) {
+            match socket.0.read(&mut self.buffer) {
+                Ok(0) => return self.fanout.closed(key),
+                Ok(len) => self.fanout.received(key, &self.buffer[..len]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return self.fanout.closed(key),
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Open { stream, opening, early } => {
+                let registry = self.poll.registry();
+                let mut broken = false;
+                let key = self.fanout.open(&opening, &early, |key| {
+                    let mut socket = ShardSocket(TcpStream::from_std(stream));
+                    broken = socket.register(registry, key).is_err();
+                    socket
+                });
+                self.arrived += 1;
+                if broken {
+                    self.fanout.closed(key);
+                }
+            }
+            Command::Leave { code, reason, retry_after } => {
+                self.leaving = Some(Instant::now() + DRAIN);
+                self.fanout.say_goodbye_to_all(code, reason, retry_after);
+            }
+        }
+    }
+
+    fn count_gone(&mut self) {
+        let gone = self.arrived - self.fanout.len();
+        if gone > 0 {
+            self.arrived -= gone;
+            self.connections.fetch_sub(gone, Ordering::Relaxed);
+        }
+    }
+}
+
+impl ShardSocket {
+    fn register(&mut self, registry: &Registry, key: usize) -> io::Result<()> {
+        registry.register(&mut self.0, Token(key), Interest::READABLE | Interest::WRITABLE)
+    }
+}
+
+impl Socket for ShardSocket {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // `send` is cheaper than `write`, and must not raise a signal when the peer is gone.
+        loop {
+            match rustix::net::send(&self.0, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+                Ok(sent) => return Ok(sent),
+                Err(Errno::AGAIN) => return Ok(0),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        // Fails only where the peer is gone already.
+        let _ = self.0.shutdown(Shutdown::Write);
+    }
+}

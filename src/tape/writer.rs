@@ -1,0 +1,324 @@
+use super::{Batch, Position};
+use crate::feed::{Feed, FeedError};
+use crate::market::{
+    Event, FeedKind, FeedState, FeedStatus, Instruments, Speed, Status, Timestamp, TradingState,
+};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+/// Someone who reads every batch, in order. May block: the feed waits for its readers, so that nothing is lost between
+/// the tape and those who fold it.
+pub trait Reader: Send {
+    fn read(&mut self, batch: &Arc<Batch>);
+}
+
+impl<F: FnMut(&Arc<Batch>) + Send> Reader for F {
+    fn read(&mut self, batch: &Arc<Batch>) {
+        self(batch);
+    }
+}
+
+/// Events from outside: told the arrival time, they define and append, as a feed does.
+pub type Publication = Box<dyn FnOnce(Timestamp, &mut Instruments, &mut Vec<Event>) + Send>;
+
+/// A handle to publish on a running tape. Cheap to clone; the tape ends when all of them are gone.
+#[derive(Clone)]
+pub struct Publisher(mpsc::SyncSender<(Publication, Reply)>);
+
+/// Called with the position of the publication's batch.
+type Reply = Box<dyn FnOnce(Position) + Send>;
+
+/// What the tape's thread is made of.
+pub struct Writer {
+    /// `None`: only publishers feed this tape.
+    pub feed: Option<Box<dyn Feed>>,
+    pub speed: Speed,
+    pub readers: Vec<Box<dyn Reader>>,
+}
+
+/// Publications that may wait for the tape; more make the publisher wait.
+const WAITING_PUBLICATIONS: usize = 64;
+/// Events of one batch. A feed that is behind, or runs as fast as it can, is cut into batches of this size.
+const BATCH_EVENTS: usize = 1024;
+/// Ticks closer together than this leave together: waking up for each would cost more than they do.
+const MIN_WAIT: Duration = Duration::from_micros(250);
+/// A tape on which nothing happens is told the time this often, so that bars close and sessions hear of it.
+const CLOCK_EVERY: Duration = Duration::from_secs(1);
+/// A publisher that is silent for this long is stale.
+const STALE_AFTER: Duration = Duration::from_secs(10);
+/// A feed further behind its schedule than this is told of, and goes on from now.
+const MAX_BEHIND: Duration = Duration::from_secs(2);
+/// Records that could not be read are told one by one up to this many, then only counted.
+const FAULTS_TOLD: u64 = 20;
+
+impl Publisher {
+    /// Puts events on the tape in a batch of their own; `reply` is called with its position once every reader has it.
+    ///
+    /// Waits while many others do. Returns whether the tape is still there.
+    pub fn publish(&self, publication: Publication, reply: impl FnOnce(Position) + Send + 'static) -> bool {
+        self.0.send((publication, Box::new(reply))).is_ok()
+    }
+}
+
+impl Writer {
+    /// Starts the tape's thread.
+    ///
+    /// # Errors
+    /// The operating system's, where it has no thread to give.
+    pub fn start(self) -> std::io::Result<(Publisher, std::thread::JoinHandle<()>)> {
+        let (publisher, publications) = mpsc::sync_channel(WAITING_PUBLICATIONS);
+        let run = move || Run::new(self, publications).run();
+        let thread = std::thread::Builder::new().name("tape".to_owned()).spawn(run)?;
+        Ok((Publisher(publisher), thread))
+    }
+}
+
+/// The tape's thread: pulls the feed, lets each moment out when it is due, and takes publications in between.
+struct Run {
+    feed: Option<Box<dyn Feed>>,
+    readers: Vec<Box<dyn Reader>>,
+    publications: mpsc::Receiver<(Publication, Reply)>,
+    instruments: Instruments,
+    position: Position,
+    /// The clock of the last batch.
+    time: Timestamp,
+    schedule: Schedule,
+    status: FeedStatus,
+    /// The feed's next moment, pulled and not yet due.
+    next: Option<(Timestamp, Vec<Event>)>,
+    last_batch: Instant,
+    last_publication: Instant,
+    faults: u64,
+}
+
+/// Which wall time belongs to which time of the feed.
+#[derive(Clone, Copy, Debug)]
+struct Schedule {
+    wall: Instant,
+    feed: Timestamp,
+    speed: Speed,
+}
+
+impl Schedule {
+    fn due(&self, at: Timestamp) -> Instant {
+        let nanos = at.nanos_since(self.feed).max(0);
+        match self.speed {
+            Speed::Max => self.wall,
+            Speed::Times(1.0) => self.wall + Duration::from_nanos(nanos.unsigned_abs()),
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "2^53 ns are 104 days, beyond which a few ns do not matter"
+            )]
+            Speed::Times(factor) => self.wall + Duration::from_secs_f64(nanos as f64 / 1e9 / factor),
+        }
+    }
+
+    /// The feed's clock at a wall time.
+    fn clock(&self, now: Instant) -> Timestamp {
+        let elapsed = now.saturating_duration_since(self.wall);
+        let nanos = match self.speed {
+            Speed::Max => 0.0,
+            Speed::Times(factor) => elapsed.as_secs_f64() * factor * 1e9,
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "saturates, and the clock with it")]
+        self.feed.plus_nanos(nanos as i64)
+    }
+}
+
+impl Run {
+    fn new(writer: Writer, publications: mpsc::Receiver<(Publication, Reply)>) -> Self {
+        let Writer { feed, speed, readers } = writer;
+        let kind = feed.as_ref().map_or(FeedKind::Publisher, |feed| feed.kind());
+        let speed = if feed.is_some() { speed } else { Speed::Times(1.0) };
+        let state = if feed.is_some() { FeedState::Live } else { FeedState::Stale };
+        let (wall, start) = (Instant::now(), Timestamp::now());
+        Self {
+            feed,
+            readers,
+            publications,
+            instruments: Instruments::default(),
+            position: Position::START,
+            time: start,
+            schedule: Schedule { wall, feed: start, speed },
+            status: FeedStatus { kind, state, speed },
+            next: None,
+            last_batch: wall,
+            last_publication: wall,
+            faults: 0,
+        }
+    }
+
+    fn run(mut self) {
+        self.pull();
+        if let Some((first, _)) = self.next {
+            // The feed's timeline begins now, whatever its clock says.
+            self.schedule = Schedule { wall: Instant::now(), feed: first, ..self.schedule };
+            self.time = first;
+        }
+        let open = Status { state: TradingState::Open, ts_event: self.time };
+        self.append(self.time, vec![Event::Status(None, open), Event::Feed(self.status)]);
+        loop {
+            let wake = match self.let_out_due() {
+                Some(due) => due.max(self.last_batch + MIN_WAIT),
+                None => self.last_batch + CLOCK_EVERY,
+            };
+            if !self.publications_until(wake.min(self.last_batch + CLOCK_EVERY)) {
+                return;
+            }
+            self.tell_time();
+        }
+    }
+
+    /// Puts every moment that is due on the tape; returns when the next one is.
+    fn let_out_due(&mut self) -> Option<Instant> {
+        let mut batch = Vec::new();
+        let mut time = self.time;
+        while let Some((at, events)) = &mut self.next {
+            let (at, due, now) = (*at, self.schedule.due(*at), Instant::now());
+            if due > now {
+                self.append_unless_empty(time, &mut batch);
+                return Some(due);
+            }
+            if now - due > MAX_BEHIND && self.schedule.speed != Speed::Max {
+                tracing::warn!(
+                    "this machine cannot keep the feed's pace: {:.1} s behind, going on from now",
+                    (now - due).as_secs_f64()
+                );
+                self.schedule = Schedule { wall: now, feed: at, ..self.schedule };
+            }
+            batch.append(events);
+            time = time.max(at);
+            self.pull();
+            if batch.len() >= BATCH_EVENTS {
+                self.append_unless_empty(time, &mut batch);
+                // A feed without a pace never waits, and publishers must still get in between.
+                if !self.publications_until(Instant::now()) {
+                    (self.next, self.feed) = (None, None);
+                }
+            }
+        }
+        self.append_unless_empty(time, &mut batch);
+        self.feed_ended();
+        None
+    }
+
+    /// Pulls the feed's next moment into `next`, telling of records that cannot be read.
+    fn pull(&mut self) {
+        let Some(feed) = &mut self.feed else { return };
+        let mut events = match self.next.take() {
+            Some((_, mut events)) => {
+                events.clear();
+                events
+            }
+            None => Vec::new(),
+        };
+        loop {
+            match feed.next(&mut self.instruments, &mut events) {
+                Ok(Some(at)) => {
+                    self.next = Some((at, events));
+                    return;
+                }
+                Ok(None) => return,
+                Err(error) => tell_fault(&mut self.faults, &error),
+            }
+        }
+    }
+
+    fn feed_ended(&mut self) {
+        if self.feed.take().is_none() {
+            return;
+        }
+        if self.faults > 0 {
+            tracing::warn!("the feed has ended; {} of its records could not be read", self.faults);
+        } else {
+            tracing::info!("the feed has ended");
+        }
+        // From here on the clock is the wall's pace from where the record ended.
+        self.schedule = Schedule { wall: Instant::now(), feed: self.time, speed: Speed::Times(1.0) };
+        self.set_state(FeedState::Ended);
+    }
+
+    /// Takes publications until `wake`; returns whether anyone is left who could publish.
+    fn publications_until(&mut self, wake: Instant) -> bool {
+        loop {
+            let wait = wake.saturating_duration_since(Instant::now());
+            match self.publications.recv_timeout(wait) {
+                Ok((publication, reply)) => self.publish(publication, reply),
+                Err(mpsc::RecvTimeoutError::Timeout) => return true,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return false,
+            }
+            if wait.is_zero() {
+                return true;
+            }
+        }
+    }
+
+    fn publish(&mut self, publication: Publication, reply: Reply) {
+        self.last_publication = Instant::now();
+        if self.status.kind == FeedKind::Publisher && self.status.state == FeedState::Stale {
+            self.set_state(FeedState::Live);
+        }
+        let arrival = self.clock();
+        let mut events = Vec::new();
+        publication(arrival, &mut self.instruments, &mut events);
+        if !events.is_empty() {
+            self.append(arrival, events);
+        }
+        reply(self.position);
+    }
+
+    /// Tells the time where nothing else did, and a publisher's silence.
+    fn tell_time(&mut self) {
+        let now = Instant::now();
+        let publisher_is_live =
+            self.status.kind == FeedKind::Publisher && self.status.state == FeedState::Live;
+        if publisher_is_live && now - self.last_publication >= STALE_AFTER {
+            self.set_state(FeedState::Stale);
+        }
+        if now - self.last_batch >= CLOCK_EVERY {
+            let time = self.clock();
+            self.append(time, Vec::new());
+        }
+    }
+
+    /// The tape's clock, which never runs back.
+    fn clock(&self) -> Timestamp {
+        let clock = self.schedule.clock(Instant::now());
+        // Events that are pulled and not yet due must not be overtaken.
+        let limit = self.next.as_ref().map_or(clock, |&(at, _)| clock.min(at));
+        limit.max(self.time)
+    }
+
+    fn set_state(&mut self, state: FeedState) {
+        self.status.state = state;
+        let time = self.clock();
+        self.append(time, vec![Event::Feed(self.status)]);
+    }
+
+    fn append_unless_empty(&mut self, time: Timestamp, events: &mut Vec<Event>) {
+        if !events.is_empty() {
+            self.append(time, std::mem::take(events));
+        }
+    }
+
+    fn append(&mut self, time: Timestamp, events: Vec<Event>) {
+        self.position = self.position.next();
+        self.time = time;
+        let batch = Arc::new(Batch { position: self.position, time, events });
+        for reader in &mut self.readers {
+            reader.read(&batch);
+        }
+        self.last_batch = Instant::now();
+    }
+}
+
+fn tell_fault(faults: &mut u64, error: &FeedError) {
+    *faults += 1;
+    match *faults {
+        1..=FAULTS_TOLD => tracing::warn!("{error}"),
+        n if n == FAULTS_TOLD + 1 => {
+            tracing::warn!("more records cannot be read; only their number will be told")
+        }
+        _ => {}
+    }
+}

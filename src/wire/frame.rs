@@ -1,0 +1,324 @@
+use super::close::CloseCode;
+
+/// The longest message a client may send, in one frame or in fragments.
+pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
+
+/// The longest payload of a control frame (RFC 6455, section 5.5).
+const MAX_CONTROL_BYTES: usize = 125;
+
+/// The kinds of frame of RFC 6455.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Opcode {
+    Continuation = 0,
+    Text = 1,
+    Binary = 2,
+    Close = 8,
+    Ping = 9,
+    Pong = 10,
+}
+
+/// One thing a client said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    Text(String),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong,
+    /// The client closes, with its code where it gave one.
+    Close(Option<CloseCode>),
+}
+
+/// How a client broke RFC 6455 or a limit. The connection must end, with [`FrameError::code`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    #[error("frame is not masked")]
+    NotMasked,
+    #[error("reserved bits are set")]
+    ReservedBits,
+    #[error("unknown opcode {0}")]
+    UnknownOpcode(u8),
+    #[error("control frame is fragmented or longer than 125 bytes")]
+    BadControl,
+    #[error("continuation without a beginning")]
+    LoneContinuation,
+    #[error("a new message begins inside a fragmented one")]
+    Interleaved,
+    #[error("length is not in its shortest form")]
+    LongLength,
+    #[error("message exceeds the limit of {MAX_MESSAGE_BYTES} bytes")]
+    TooLong,
+    #[error("text is not UTF-8")]
+    NotUtf8,
+    #[error("close frame is malformed")]
+    BadClose,
+}
+
+/// Reads a client's frames from the bytes of its socket, in pieces of any size. Holds only what is incomplete: an idle
+/// client costs no buffer.
+#[derive(Debug, Default)]
+pub struct FrameReader {
+    /// Bytes of a frame that is not whole yet.
+    partial: Vec<u8>,
+    /// Payload of a message whose last fragment has not come yet.
+    message: Option<Box<(Opcode, Vec<u8>)>>,
+}
+
+/// A frame's header as it stands on the wire.
+struct Header {
+    opcode: Opcode,
+    fin: bool,
+    mask: [u8; 4],
+    /// Of the header itself.
+    len: usize,
+    payload: usize,
+}
+
+impl FrameError {
+    #[must_use]
+    pub fn code(&self) -> CloseCode {
+        match self {
+            Self::TooLong => CloseCode::TOO_BIG,
+            Self::NotUtf8 => CloseCode::INVALID_DATA,
+            _ => CloseCode::PROTOCOL_ERROR,
+        }
+    }
+}
+
+/// Appends an unmasked, unfragmented frame: what a server sends.
+pub fn write_frame(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
+    out.push(0x80 | opcode as u8);
+    match payload.len() {
+        len @ 0..=125 => out.push(u8::try_from(len).expect("at most 125")),
+        len @ 126..=0xffff => {
+            out.push(126);
+            out.extend_from_slice(&u16::try_from(len).expect("at most 2^16").to_be_bytes());
+        }
+        len => {
+            out.push(127);
+            out.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(payload);
+}
+
+/// Masks or unmasks a payload in place (RFC 6455, section 5.3).
+pub fn mask(payload: &mut [u8], key: [u8; 4]) {
+    for (byte, key) in payload.iter_mut().zip(key.into_iter().cycle()) {
+        *byte ^= key;
+    }
+}
+
+impl FrameReader {
+    /// Takes bytes from the socket and hands on every message they complete.
+    ///
+    /// # Errors
+    /// [`FrameError`] at the first violation; nothing of the connection can be trusted after it.
+    pub fn read(&mut self, bytes: &[u8], mut on: impl FnMut(Incoming)) -> Result<(), FrameError> {
+        if self.partial.is_empty() {
+            let read = self.read_frames(bytes, &mut on)?;
+            self.partial.extend_from_slice(&bytes[read..]);
+        } else {
+            let mut partial = std::mem::take(&mut self.partial);
+            partial.extend_from_slice(bytes);
+            let read = self.read_frames(&partial, &mut on)?;
+            partial.drain(..read);
+            self.partial = partial;
+        }
+        if self.partial.is_empty() {
+            self.partial = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Returns how many bytes the whole frames took.
+    fn read_frames(&mut self, bytes: &[u8], on: &mut impl FnMut(Incoming)) -> Result<usize, FrameError> {
+        let mut rest = bytes;
+        while let Some(header) = Header::parse(rest)? {
+            let is_control = header.opcode as u8 >= 8;
+            let so_far = self.message.as_ref().map_or(0, |message| message.1.len());
+            if !is_control && header.payload + so_far > MAX_MESSAGE_BYTES {
+                return Err(FrameError::TooLong);
+            }
+            let Some(payload) = rest.get(header.len..header.len + header.payload) else { break };
+            let mut payload = payload.to_vec();
+            mask(&mut payload, header.mask);
+            rest = &rest[header.len + header.payload..];
+            if let Some(incoming) = self.take(&header, payload)? {
+                on(incoming);
+            }
+        }
+        Ok(bytes.len() - rest.len())
+    }
+
+    fn take(&mut self, header: &Header, payload: Vec<u8>) -> Result<Option<Incoming>, FrameError> {
+        let (opcode, payload) = match header.opcode {
+            Opcode::Ping => return Ok(Some(Incoming::Ping(payload))),
+            Opcode::Pong => return Ok(Some(Incoming::Pong)),
+            Opcode::Close => return close(&payload).map(Some),
+            Opcode::Continuation => {
+                let mut message = self.message.take().ok_or(FrameError::LoneContinuation)?;
+                message.1.extend_from_slice(&payload);
+                *message
+            }
+            Opcode::Text | Opcode::Binary if self.message.is_some() => {
+                return Err(FrameError::Interleaved);
+            }
+            opcode => (opcode, payload),
+        };
+        if !header.fin {
+            self.message = Some(Box::new((opcode, payload)));
+            return Ok(None);
+        }
+        match opcode {
+            Opcode::Text => {
+                String::from_utf8(payload).map(Incoming::Text).map_err(|_| FrameError::NotUtf8).map(Some)
+            }
+            _ => Ok(Some(Incoming::Binary(payload))),
+        }
+    }
+}
+
+impl Header {
+    /// `None` while bytes are missing. Every rule is checked as soon as its bytes are there.
+    fn parse(bytes: &[u8]) -> Result<Option<Self>, FrameError> {
+        let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
+        if first & 0x70 != 0 {
+            return Err(FrameError::ReservedBits);
+        }
+        let opcode = match first & 0x0f {
+            0 => Opcode::Continuation,
+            1 => Opcode::Text,
+            2 => Opcode::Binary,
+            8 => Opcode::Close,
+            9 => Opcode::Ping,
+            10 => Opcode::Pong,
+            other => return Err(FrameError::UnknownOpcode(other)),
+        };
+        let fin = first & 0x80 != 0;
+        if second & 0x80 == 0 {
+            return Err(FrameError::NotMasked);
+        }
+        let short = second & 0x7f;
+        let is_control = opcode as u8 >= 8;
+        if is_control && (!fin || usize::from(short) > MAX_CONTROL_BYTES) {
+            return Err(FrameError::BadControl);
+        }
+        let (extra, payload) = match short {
+            126 => {
+                let Some(&length) = rest.first_chunk::<2>() else { return Ok(None) };
+                (2, u64::from(u16::from_be_bytes(length)))
+            }
+            127 => {
+                let Some(&length) = rest.first_chunk::<8>() else { return Ok(None) };
+                (8, u64::from_be_bytes(length))
+            }
+            short => (0, u64::from(short)),
+        };
+        if (extra == 2 && payload < 126) || (extra == 8 && payload < 0x1_0000) {
+            return Err(FrameError::LongLength);
+        }
+        let payload = usize::try_from(payload)
+            .ok()
+            .filter(|&len| len <= MAX_MESSAGE_BYTES)
+            .ok_or(FrameError::TooLong)?;
+        let Some(&mask) = rest[extra..].first_chunk::<4>() else { return Ok(None) };
+        Ok(Some(Self { opcode, fin, mask, len: 2 + extra + 4, payload }))
+    }
+}
+
+fn close(payload: &[u8]) -> Result<Incoming, FrameError> {
+    match payload {
+        [] => Ok(Incoming::Close(None)),
+        [high, low, reason @ ..] => {
+            let code = CloseCode(u16::from_be_bytes([*high, *low]));
+            if !code.may_be_sent() {
+                return Err(FrameError::BadClose);
+            }
+            std::str::from_utf8(reason).map_err(|_| FrameError::NotUtf8)?;
+            Ok(Incoming::Close(Some(code)))
+        }
+        [_] => Err(FrameError::BadClose),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A client's frame: first byte as given, payload masked with a fixed key.
+    fn client(first: u8, payload: &[u8]) -> Vec<u8> {
+        let key = [1, 2, 3, 4];
+        let mut framed = Vec::new();
+        write_frame(Opcode::Text, payload, &mut framed);
+        let header = framed.len() - payload.len();
+        framed[0] = first;
+        framed[1] |= 0x80;
+        mask(&mut framed[header..], key);
+        framed.splice(header..header, key);
+        framed
+    }
+
+    fn read(bytes: &[u8], piece: usize) -> Result<Vec<Incoming>, FrameError> {
+        let (mut reader, mut got) = (FrameReader::default(), Vec::new());
+        for piece in bytes.chunks(piece) {
+            reader.read(piece, |incoming| got.push(incoming))?;
+        }
+        Ok(got)
+    }
+
+    #[track_caller]
+    fn check(frames: &[Vec<u8>], expected: &Result<Vec<Incoming>, FrameError>) {
+        for piece in [1, 3, usize::MAX] {
+            assert_eq!(&read(&frames.concat(), piece), expected, "in pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn whole_and_fragmented_messages_arrive_with_control_frames_between() {
+        check(&[client(0x81, b"hello")], &Ok(vec![Incoming::Text("hello".into())]));
+        check(
+            &[client(0x02, b"a"), client(0x89, b"p"), client(0x00, b"b"), client(0x80, b"c")],
+            &Ok(vec![Incoming::Ping(b"p".to_vec()), Incoming::Binary(b"abc".to_vec())]),
+        );
+        check(&[client(0x88, &[0x03, 0xe8])], &Ok(vec![Incoming::Close(Some(CloseCode::NORMAL))]));
+        check(&[client(0x88, b""), client(0x8a, b"")], &Ok(vec![Incoming::Close(None), Incoming::Pong]));
+        let long = vec![b'x'; 300];
+        check(&[client(0x82, &long)], &Ok(vec![Incoming::Binary(long)]));
+    }
+
+    #[test]
+    fn violations_are_named() {
+        check(&[vec![0x81, 0x00]], &Err(FrameError::NotMasked));
+        check(&[client(0xc1, b"")], &Err(FrameError::ReservedBits));
+        check(&[client(0x83, b"")], &Err(FrameError::UnknownOpcode(3)));
+        check(&[client(0x09, b"")], &Err(FrameError::BadControl));
+        check(&[client(0x89, &[0; 126])], &Err(FrameError::BadControl));
+        check(&[client(0x80, b"")], &Err(FrameError::LoneContinuation));
+        check(&[client(0x01, b"a"), client(0x81, b"b")], &Err(FrameError::Interleaved));
+        check(&[client(0x81, b"\xff")], &Err(FrameError::NotUtf8));
+        check(&[client(0x88, b"\x03")], &Err(FrameError::BadClose));
+        check(&[client(0x88, &1005_u16.to_be_bytes())], &Err(FrameError::BadClose));
+        check(&[vec![0x82, 0xfe, 0, 5, 0, 0, 0, 0]], &Err(FrameError::LongLength));
+    }
+
+    #[test]
+    fn a_length_beyond_the_limit_is_refused_before_any_payload() {
+        let mut header = vec![0x82, 0xff];
+        header.extend_from_slice(&u64::MAX.to_be_bytes());
+        check(&[header], &Err(FrameError::TooLong));
+        let half = vec![0; MAX_MESSAGE_BYTES / 2 + 1];
+        check(&[client(0x02, &half), client(0x80, &half)], &Err(FrameError::TooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic_or_hoard(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut reader = FrameReader::default();
+            let _ = reader.read(&bytes, |_| ());
+            prop_assert!(reader.partial.len() <= bytes.len());
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The protocol `tickcast.v1`: messages, their MessagePack and JSON forms, WebSocket framing, close codes.
+//! `docs/protocol.md` is the specification.
+
+mod checksum;
+mod close;
+mod frame;
+pub(crate) mod json;
+mod message;
+mod msgpack;
+mod update;
+
+pub use checksum::checksum;
+pub use close::CloseCode;
+pub use frame::{FrameError, FrameReader, Incoming, MAX_MESSAGE_BYTES, Opcode, mask, write_frame};
+pub use message::{
+    Answer, ErrorCode, Id, Limits, MAX_HZ, MIN_HZ, Op, Refusal, Request, RequestError, Resume, TopicAnswer,
+    TopicChecksum,
+};
+pub use update::{MAX_UPDATE_BYTES, UpdateEncoder, tag};
+
+/// The two subprotocols by name.
+pub const PROTOCOL: &str = "tickcast.v1";
+pub const PROTOCOL_MSGPACK: &str = "tickcast.v1.msgpack";
+pub const PROTOCOL_JSON: &str = "tickcast.v1.json";

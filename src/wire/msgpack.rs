@@ -1,0 +1,279 @@
+use super::update::{FULL_BYTES, tag};
+use crate::hub::{Kind, Owed, Run, Upto, bar_field};
+use crate::market::{
+    Bar, FeedKind, FeedState, FeedStatus, Instrument, Price, Quote, Side, Size, Speed, Status, Timestamp,
+    Trade, TradingState,
+};
+use rmp::encode;
+
+/// Builds one update in MessagePack form: a flat array.
+#[derive(Debug, Default)]
+pub(super) struct MsgpackUpdate {
+    /// The elements behind `positions` and `micros`.
+    entries: Vec<u8>,
+    elements: u32,
+    /// The whole payload.
+    payload: Vec<u8>,
+    times: bool,
+    from: Option<Upto>,
+    upto: Option<Upto>,
+    /// The update's time in µs, from which moments count.
+    micros: i64,
+    pub(super) delivered: u64,
+}
+
+/// Writing to a `Vec` cannot fail.
+const VEC: &str = "a Vec takes every byte";
+
+impl MsgpackUpdate {
+    pub(super) fn begin(&mut self, times: bool, from: Upto, upto: Upto) {
+        self.entries.clear();
+        self.elements = 0;
+        self.delivered = 0;
+        self.times = times;
+        self.micros = upto.time.micros();
+        (self.from, self.upto) = (Some(from), Some(upto));
+    }
+
+    pub(super) fn finish(&mut self, whole: bool) -> &[u8] {
+        let (Some(from), Some(upto)) = (self.from, self.upto) else { return &[] };
+        let positions = if whole { upto.position.get() - from.position.get() } else { 0 };
+        let payload = &mut self.payload;
+        payload.clear();
+        encode::write_array_len(payload, self.elements + 2).expect(VEC);
+        encode::write_uint(payload, positions).expect(VEC);
+        encode::write_sint(payload, upto.time.micros() - from.time.micros()).expect(VEC);
+        payload.extend_from_slice(&self.entries);
+        payload
+    }
+
+    fn int(&mut self, value: i64) {
+        encode::write_sint(&mut self.entries, value).expect(VEC);
+        self.elements += 1;
+    }
+
+    fn uint(&mut self, value: u64) {
+        encode::write_uint(&mut self.entries, value).expect(VEC);
+        self.elements += 1;
+    }
+
+    fn nil(&mut self) {
+        encode::write_nil(&mut self.entries).expect(VEC);
+        self.elements += 1;
+    }
+
+    fn entry(&mut self, instrument: &Instrument, tag: u8) {
+        self.uint(u64::from(instrument.id.0));
+        self.uint(u64::from(tag));
+    }
+
+    fn price(&mut self, instrument: &Instrument, price: Price) {
+        match price.some() {
+            Some(price) => self.int(price.units() - instrument.anchor_units()),
+            None => self.nil(),
+        }
+    }
+
+    fn size(&mut self, size: Size) {
+        self.int(size.units());
+    }
+
+    fn moment(&mut self, at: Timestamp) {
+        self.int(at.micros().saturating_sub(self.micros));
+    }
+
+    fn bar_values(&mut self, instrument: &Instrument, mask: u16, bar: &Bar) {
+        use bar_field as field;
+        if mask & field::START != 0 {
+            self.int(bar.start.nanos().div_euclid(1_000_000_000));
+        }
+        let prices = [
+            (field::OPEN, bar.open),
+            (field::HIGH, bar.high),
+            (field::LOW, bar.low),
+            (field::CLOSE, bar.close),
+        ];
+        for (field, price) in prices {
+            if mask & field != 0 {
+                self.price(instrument, price);
+            }
+        }
+        if mask & field::VOLUME != 0 {
+            self.size(bar.volume);
+        }
+        if mask & field::TRADES != 0 {
+            self.uint(bar.trades);
+        }
+        if mask & field::VWAP != 0 {
+            self.int(bar.vwap_hundredths().saturating_sub(instrument.anchor_units().saturating_mul(100)));
+        }
+    }
+}
+
+impl Owed for MsgpackUpdate {
+    fn definition(&mut self, instrument: &Instrument) {
+        self.entry(instrument, tag::DEFINITION);
+        self.elements += 1;
+        let out = &mut self.entries;
+        let pair = |out: &mut Vec<u8>, key: &str, value: &str| {
+            encode::write_str(out, key).expect(VEC);
+            encode::write_str(out, value).expect(VEC);
+        };
+        encode::write_map_len(out, 9).expect(VEC);
+        pair(out, "symbol", instrument.symbol.as_str());
+        pair(out, "name", &instrument.name);
+        pair(out, "sector", &instrument.sector);
+        pair(out, "currency", &instrument.currency);
+        let numbers = [
+            ("price_scale", Some(i64::from(instrument.price_scale))),
+            ("size_scale", Some(i64::from(instrument.size_scale))),
+            ("tick_size", Some(instrument.tick_size)),
+            ("anchor", Some(instrument.anchor_units())),
+            ("previous_close", instrument.previous_close.some().map(Price::units)),
+        ];
+        for (key, value) in numbers {
+            encode::write_str(out, key).expect(VEC);
+            match value {
+                Some(value) => {
+                    encode::write_sint(out, value).expect(VEC);
+                }
+                None => encode::write_nil(out).expect(VEC),
+            }
+        }
+    }
+
+    fn quote(&mut self, instrument: &Instrument, mask: u8, quote: &Quote) {
+        self.entry(instrument, mask + if self.times { tag::QUOTE_WITH_TIME } else { tag::QUOTE });
+        if mask & 1 != 0 {
+            self.price(instrument, quote.bid);
+        }
+        if mask & 2 != 0 {
+            self.size(quote.bid_size);
+        }
+        if mask & 4 != 0 {
+            self.price(instrument, quote.ask);
+        }
+        if mask & 8 != 0 {
+            self.size(quote.ask_size);
+        }
+        if self.times {
+            self.moment(quote.ts_event);
+        }
+        self.delivered += 1;
+    }
+
+    fn trades(&mut self, instrument: &Instrument, numbered: bool, run: &Run<'_, Trade>) {
+        if numbered {
+            self.entry(instrument, tag::TRADES_NUMBERED);
+            self.uint(run.number);
+        } else {
+            self.entry(instrument, tag::TRADES);
+        }
+        self.uint(run.len() as u64);
+        for trade in run.iter() {
+            let side = match trade.side {
+                Side::None => 0,
+                Side::Buy => 1,
+                Side::Sell => 2,
+            };
+            let conditions = trade.conditions.as_str();
+            self.uint(side + if conditions.is_empty() { 0 } else { 4 });
+            self.price(instrument, trade.price);
+            self.size(trade.size);
+            self.moment(trade.ts_event);
+            if !conditions.is_empty() {
+                encode::write_str(&mut self.entries, conditions).expect(VEC);
+                self.elements += 1;
+            }
+        }
+        self.delivered += run.len() as u64;
+    }
+
+    fn bar(
+        &mut self,
+        instrument: &Instrument,
+        kind: Kind,
+        mask: u16,
+        bar: Option<&Bar>,
+        previous_close: Price,
+    ) {
+        let tag = match kind {
+            Kind::Bars1s => tag::BAR_1S,
+            Kind::Bars1m => tag::BAR_1M,
+            _ => tag::DAY,
+        };
+        self.entry(instrument, tag);
+        self.uint(u64::from(mask));
+        if let Some(bar) = bar {
+            self.bar_values(instrument, mask, bar);
+        }
+        if mask & bar_field::PREVIOUS_CLOSE != 0 {
+            self.price(instrument, previous_close);
+        }
+        self.delivered += 1;
+    }
+
+    fn closed_bars(&mut self, instrument: &Instrument, kind: Kind, numbered: bool, run: &Run<'_, Bar>) {
+        let tag = match (kind, numbered) {
+            (Kind::Bars1s, false) => tag::CLOSED_1S,
+            (Kind::Bars1s, true) => tag::CLOSED_1S_NUMBERED,
+            (_, false) => tag::CLOSED_1M,
+            (_, true) => tag::CLOSED_1M_NUMBERED,
+        };
+        self.entry(instrument, tag);
+        if numbered {
+            self.uint(run.number);
+        }
+        self.uint(run.len() as u64);
+        for bar in run.iter() {
+            self.bar_values(instrument, bar_field::BAR, bar);
+        }
+        self.delivered += run.len() as u64;
+    }
+
+    fn status(&mut self, instrument: Option<&Instrument>, status: &Status) {
+        match instrument {
+            Some(instrument) => self.entry(instrument, tag::STATUS),
+            None => {
+                self.nil();
+                self.uint(u64::from(tag::STATUS));
+            }
+        }
+        self.uint(match status.state {
+            TradingState::PreOpen => 0,
+            TradingState::Open => 1,
+            TradingState::Halted => 2,
+            TradingState::Closed => 3,
+        });
+        self.moment(status.ts_event);
+        self.delivered += 1;
+    }
+
+    fn feed(&mut self, feed: &FeedStatus) {
+        self.nil();
+        self.uint(u64::from(tag::FEED));
+        self.uint(match feed.kind {
+            FeedKind::Simulator => 0,
+            FeedKind::Replay => 1,
+            FeedKind::Publisher => 2,
+        });
+        self.uint(match feed.state {
+            FeedState::Live => 0,
+            FeedState::Stale => 1,
+            FeedState::Paused => 2,
+            FeedState::Ended => 3,
+        });
+        match feed.speed {
+            Speed::Times(factor) => {
+                encode::write_f64(&mut self.entries, factor).expect(VEC);
+                self.elements += 1;
+            }
+            Speed::Max => self.nil(),
+        }
+        self.delivered += 1;
+    }
+
+    fn is_full(&self) -> bool {
+        self.entries.len() >= FULL_BYTES
+    }
+}

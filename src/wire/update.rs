@@ -1,0 +1,107 @@
+use super::frame::{Opcode, write_frame};
+use super::{json::JsonUpdate, msgpack::MsgpackUpdate};
+use crate::hub::{Form, Kind, Owed, Run, Upto};
+use crate::market::{Bar, FeedStatus, Instrument, Price, Quote, Status, Trade};
+
+/// The longest update. What does not fit is owed in the next one.
+pub const MAX_UPDATE_BYTES: usize = 64 * 1024;
+
+/// An update is full from here on. The longest single entry is a whole ring of trades or bars, which must still fit.
+pub(super) const FULL_BYTES: usize = 24 * 1024;
+
+/// What the entries of the MessagePack form are called.
+pub mod tag {
+    /// Plus the mask of fields, 1 to 15.
+    pub const QUOTE: u8 = 0;
+    /// Plus the mask of fields, 1 to 15.
+    pub const QUOTE_WITH_TIME: u8 = 16;
+    pub const TRADES: u8 = 32;
+    pub const TRADES_NUMBERED: u8 = 33;
+    pub const BAR_1S: u8 = 40;
+    pub const BAR_1M: u8 = 41;
+    pub const DAY: u8 = 42;
+    pub const CLOSED_1S: u8 = 44;
+    pub const CLOSED_1M: u8 = 45;
+    pub const CLOSED_1S_NUMBERED: u8 = 46;
+    pub const CLOSED_1M_NUMBERED: u8 = 47;
+    pub const STATUS: u8 = 60;
+    pub const FEED: u8 = 61;
+    pub const DEFINITION: u8 = 63;
+}
+
+/// Writes updates of either form, one after the other, reusing its memory.
+#[derive(Debug)]
+pub struct UpdateEncoder {
+    msgpack: MsgpackUpdate,
+    json: JsonUpdate,
+    form: Form,
+}
+
+impl UpdateEncoder {
+    #[must_use]
+    pub fn new() -> Self {
+        Self { msgpack: MsgpackUpdate::default(), json: JsonUpdate::default(), form: Form::MessagePack }
+    }
+
+    /// Starts an update of a flush that goes from `from` to `upto`.
+    pub fn begin(&mut self, form: Form, times: bool, from: Upto, upto: Upto) {
+        self.form = form;
+        match form {
+            Form::MessagePack => self.msgpack.begin(times, from, upto),
+            Form::Json => self.json.begin(times, from, upto),
+        }
+    }
+
+    /// Ends it and appends its WebSocket frame to `out`. `whole`: it ends the flush.
+    ///
+    /// Returns how many values and ring entries it tells.
+    pub fn finish(&mut self, whole: bool, out: &mut Vec<u8>) -> u64 {
+        match self.form {
+            Form::MessagePack => {
+                write_frame(Opcode::Binary, self.msgpack.finish(whole), out);
+                self.msgpack.delivered
+            }
+            Form::Json => {
+                write_frame(Opcode::Text, self.json.finish(whole), out);
+                self.json.delivered
+            }
+        }
+    }
+}
+
+impl Default for UpdateEncoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Hands each thing owed to the encoder of the form that was begun.
+macro_rules! forward {
+    ($($name:ident($($arg:ident: $type:ty),*);)+) => {
+        $(fn $name(&mut self, $($arg: $type),*) {
+            match self.form {
+                Form::MessagePack => self.msgpack.$name($($arg),*),
+                Form::Json => self.json.$name($($arg),*),
+            }
+        })+
+    };
+}
+
+impl Owed for UpdateEncoder {
+    forward! {
+        definition(instrument: &Instrument);
+        quote(instrument: &Instrument, mask: u8, quote: &Quote);
+        trades(instrument: &Instrument, numbered: bool, run: &Run<'_, Trade>);
+        bar(instrument: &Instrument, kind: Kind, mask: u16, bar: Option<&Bar>, previous_close: Price);
+        closed_bars(instrument: &Instrument, kind: Kind, numbered: bool, run: &Run<'_, Bar>);
+        status(instrument: Option<&Instrument>, status: &Status);
+        feed(feed: &FeedStatus);
+    }
+
+    fn is_full(&self) -> bool {
+        match self.form {
+            Form::MessagePack => self.msgpack.is_full(),
+            Form::Json => self.json.is_full(),
+        }
+    }
+}
