@@ -10,12 +10,13 @@ use std::process::{Command, exit};
 
 /// What the page is made of. Directories are watched with all that is in them. Cargo builds anew each time
 /// where one of these does not exist, so each must.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     "client/src",
     "dashboard/index.html",
     "dashboard/public",
     "dashboard/src",
     ".npmrc",
+    "licences.ts",
     "package-lock.json",
     "package.json",
     "svelte.config.js",

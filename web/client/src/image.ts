@@ -59,6 +59,13 @@ export class Image {
     return this.instruments.get(number);
   }
 
+  /** By symbol, in a scan of all instruments. */
+  find(symbol: string): Instrument | undefined {
+    for (const instrument of this.instruments.values())
+      if (instrument.symbol === symbol) return instrument;
+    return undefined;
+  }
+
   quote(number: InstrumentNumber): Readonly<Quote> | undefined {
     return this.quotes.get(number);
   }

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { reconnectDelay } from "../src/backoff.js";
+import { fnv1a } from "../src/checksum.js";
 import { AAPL } from "./frames.js";
 import { HEARTBEAT_MS, liveWorld, welcome, world } from "./fakes.js";
 
@@ -289,4 +290,42 @@ test("a session holds at most 1,024 topics", () => {
   const topics = Array.from({ length: 1_025 }, (_, i) => `quote:S${i}`);
   expect(() => client.subscribe(topics)).toThrow(RangeError);
   client.subscribe(topics.slice(1));
+});
+
+test("a copy is proved by the server's checksum, at the moment of the answer", async () => {
+  const { client, socket } = liveWorld();
+  client.subscribe(["quote:AAPL"]);
+  socket().accept();
+  socket().deliver([1, 0, 3, 15, 41, 300, 43, 200]);
+  const verified = client.verify(["quote:AAPL", "day:AAPL", "quote:MSFT"]);
+  const id = socket().requests.at(-1)?.id;
+  socket().deliver([1, 0, 3, 1, 42]);
+  socket().deliver({
+    type: "checksum",
+    id,
+    position: 103,
+    topics: [
+      { topic: "quote:AAPL", checksum: fnv1a("quote:AAPL=18942,300,18943,200") },
+      { topic: "day:AAPL", checksum: 1 },
+      { topic: "quote:MSFT", error: { code: "not_subscribed", message: "not subscribed" } },
+    ],
+  });
+  expect(await verified).toEqual([
+    { topic: "quote:AAPL", matches: true },
+    { topic: "day:AAPL", matches: false },
+    { topic: "quote:MSFT", matches: null, reason: "not subscribed" },
+  ]);
+});
+
+test("a verification ends with its session", async () => {
+  const { client, socket } = liveWorld();
+  const verified = client.verify(["quote:AAPL"]);
+  socket().drop();
+  await expect(verified).rejects.toThrow("the session ended");
+  await expect(client.verify(["quote:AAPL"])).rejects.toThrow("no session");
+});
+
+test("the hash is FNV-1a of 32 bits", () => {
+  // Published test vectors.
+  expect([fnv1a(""), fnv1a("foobar")]).toEqual([0x811c9dc5, 0xbf9cf968]);
 });
