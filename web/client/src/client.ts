@@ -38,7 +38,7 @@ export interface ClientEvents {
   gap: { readonly topic: Topic; readonly missed: number };
   /** A lost session was continued: nothing that the rings still held was lost. */
   resumed: Cursor;
-  /** The server's tape is another one: everything kept was dropped, and comes anew. */
+  /** Everything kept was dropped, and comes anew: the server's tape is another one, or a frame was malformed. */
   replaced: { readonly epoch: Epoch };
   /** The state of the market, an instrument or the feed changed. */
   status: Extract<Change, { kind: "trading" | "feed" }>;
@@ -242,14 +242,19 @@ export class TickcastClient extends Emitter<ClientEvents> {
       this.counters.frames++;
       this.counters.bytes += data.byteLength;
       const message = decodeFrame(new Uint8Array(data));
-      if (message.type === "update")
-        this.receiveUpdate(this.image.apply(message), message.positions > 0);
-      else if (message.type !== "unknown") this.receiveAnswer(message);
+      if (message.type === "update") {
+        const update = this.image.apply(message, (kind, of) =>
+          this.subscriptions.isWhole(kind, of),
+        );
+        this.receiveUpdate(update, message.positions > 0);
+      } else if (message.type !== "unknown") {
+        this.receiveAnswer(message);
+      }
     } catch (error) {
       if (!(error instanceof DecodeError)) throw error;
       // What is kept can no longer be trusted: begin anew with a snapshot.
-      this.dropImage();
       this.emit("error", { code: "malformed", message: error.message });
+      if (this.image.epoch !== null) this.replace(this.image.epoch);
       this.lost(1006, error.message);
     }
   }
@@ -380,14 +385,10 @@ export class TickcastClient extends Emitter<ClientEvents> {
   }
 
   private replace(epoch: Epoch): void {
-    this.dropImage();
-    this.emit("replaced", { epoch });
-  }
-
-  private dropImage(): void {
     this.cursor = null;
     this.image.reset();
     this.subscriptions.imageDropped();
+    this.emit("replaced", { epoch });
   }
 
   /** Wakes up when `heartbeats` of silence are over, without a timer to set for each frame. */

@@ -166,6 +166,21 @@ test("trades lost while away are a gap of the exact count", () => {
   expect(client.counters.missed).toBe(488);
 });
 
+test("of a ring that was empty at first, the gap counts from number 0", () => {
+  const { client, clock, socket, said } = world();
+  client.subscribe(["trades:AAPL"]);
+  client.connect();
+  socket().deliver(welcome());
+  socket().accept();
+  socket().deliver([1, 0, 3, 63, AAPL]);
+  socket().drop();
+  clock.advance(125);
+  socket().deliver(welcome(7, 900));
+  socket().accept(true);
+  socket().deliver([1, 0, 3, 33, 244, 1, ...trade]);
+  expect(said("gap")).toEqual([["gap", { topic: "trades:AAPL", missed: 244 }]]);
+});
+
 test("a connection lost within a flush is resumed from before it", () => {
   const { clock, socket } = liveWorld();
   socket().deliver([0, 0, 3, 32, 1, ...trade]);
@@ -215,7 +230,10 @@ test.each(["another epoch in the welcome", "a refusal to resume"])(
 test("a malformed frame is reported, and the client begins anew", () => {
   const { client, clock, socket, said } = liveWorld();
   socket().deliver([0, 0, 3, 99]);
-  expect(said("error")).toMatchObject([["error", { code: "malformed" }]]);
+  expect(said("error", "replaced")).toMatchObject([
+    ["error", { code: "malformed" }],
+    ["replaced", { epoch: 7 }],
+  ]);
   expect(client.state.kind).toBe("reconnecting");
   clock.advance(125);
   socket().deliver(welcome());
