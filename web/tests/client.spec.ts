@@ -43,7 +43,7 @@ test("trades are numbered without a hole, and images are proved by their checksu
     for (const numbered of trades.values())
       numbered.forEach(({ number }, i) => expect(number).toBe(numbered[0]!.number + i));
 
-    const some = [...symbols].slice(0, 20);
+    const some = [...trades.keys()].slice(0, 20);
     const topics = some.flatMap((symbol) => [
       `quote:${symbol}`,
       `day:${symbol}`,
