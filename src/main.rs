@@ -1,1 +1,40 @@
-fn main() {}
+//! Parses the command line and dispatches, nothing else.
+#![forbid(unsafe_code)]
+#![warn(clippy::pedantic)]
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::process::ExitCode;
+use tickcast::cli;
+
+/// Live market-data push: simulate, replay or publish a market, and watch it move.
+///
+/// Without a subcommand: `tickcast serve`.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: cli::serve::Args,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(cli::serve::Args),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let matches = Args::command().get_matches();
+    let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env("TICKCAST_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let result = match args.command.unwrap_or(Command::Serve(args.serve)) {
+        Command::Serve(args) => cli::serve::run(args).await,
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("tickcast: {error:#}");
+        ExitCode::FAILURE
+    })
+}

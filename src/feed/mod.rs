@@ -1,17 +1,18 @@
 //! Where events come from: the simulator, recorded files, a user's own publisher. All give the same batches.
 
-pub mod sim; // a market of invented prices that never closes
 pub mod formats;
 mod looped;
 mod merge;
 pub mod publish;
 #[cfg(test)]
 mod script;
+pub mod sim; // a market of invented prices that never closes
 mod text;
 mod translate;
 
 pub use looped::Looped;
 pub use merge::Merged;
+pub use translate::{TranslateError, Translator};
 
 use crate::market::{Event, FeedKind, Instruments, Timestamp};
 

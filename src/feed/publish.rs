@@ -85,6 +85,14 @@ pub enum PublishError {
     Number { symbol: Symbol, error: NumberError },
 }
 
+/// What a body of events came to.
+#[derive(Clone, Debug, Default)]
+pub struct Parsed {
+    /// The good ones, each with its number as in [`LineError::line`].
+    pub events: Vec<(usize, Published)>,
+    pub errors: Vec<LineError>,
+}
+
 /// One bad event among others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LineError {
@@ -139,8 +147,8 @@ pub fn parse_json_line(line: &str) -> Result<Published, PublishError> {
 
 /// Reads newline-delimited JSON. Good lines go through, each bad one is told; blank ones are nothing.
 #[must_use]
-pub fn parse_ndjson(body: &[u8]) -> (Vec<Published>, Vec<LineError>) {
-    let (mut events, mut errors) = (Vec::new(), Vec::new());
+pub fn parse_ndjson(body: &[u8]) -> Parsed {
+    let mut read = Parsed::default();
     for (index, line) in body.split(|&b| b == b'\n').enumerate() {
         let line = line.trim_ascii();
         if line.is_empty() {
@@ -150,18 +158,18 @@ pub fn parse_ndjson(body: &[u8]) -> (Vec<Published>, Vec<LineError>) {
             .map_err(|_| PublishError::Malformed("line is not UTF-8 text".to_owned()))
             .and_then(parse_json_line);
         match parsed {
-            Ok(event) => events.push(event),
-            Err(reason) => errors.push(LineError { line: index + 1, reason }),
+            Ok(event) => read.events.push((index + 1, event)),
+            Err(reason) => read.errors.push(LineError { line: index + 1, reason }),
         }
     }
-    (events, errors)
+    read
 }
 
 /// Reads one map, an array of maps, or maps one after the other. Good ones go through, each bad one is told. What
 /// breaks the framing of MessagePack itself ends the reading.
 #[must_use]
-pub fn parse_msgpack(body: &[u8]) -> (Vec<Published>, Vec<LineError>) {
-    let (mut events, mut errors) = (Vec::new(), Vec::new());
+pub fn parse_msgpack(body: &[u8]) -> Parsed {
+    let mut read = Parsed::default();
     let mut rest = body;
     // The array's own length says nothing that its content does not.
     let expected = rmp::decode::read_array_len(&mut rest).ok();
@@ -174,21 +182,21 @@ pub fn parse_msgpack(body: &[u8]) -> (Vec<Published>, Vec<LineError>) {
         let Ok(len) = MessageLen::with_limits(MAX_DEPTH, body.len().max(1)).incremental_len(rest) else {
             let reason =
                 PublishError::Malformed("MessagePack breaks off or nests too deeply here".to_owned());
-            errors.push(LineError { line, reason });
-            return (events, errors);
+            read.errors.push(LineError { line, reason });
+            return read;
         };
         let (event, after) = rest.split_at(len.clamp(1, rest.len()));
         rest = after;
         match parse_msgpack_event(event) {
-            Ok(event) => events.push(event),
-            Err(reason) => errors.push(LineError { line, reason }),
+            Ok(event) => read.events.push((line, event)),
+            Err(reason) => read.errors.push(LineError { line, reason }),
         }
     }
     if let Some(expected) = expected.filter(|&expected| expected as usize != line) {
         let reason = PublishError::Malformed(format!("the array ends after {line} of {expected} events"));
-        errors.push(LineError { line: line + 1, reason });
+        read.errors.push(LineError { line: line + 1, reason });
     }
-    (events, errors)
+    read
 }
 
 fn parse_msgpack_event(event: &[u8]) -> Result<Published, PublishError> {

@@ -174,12 +174,8 @@ fn what_is_wrong_is_told_by_its_field() {
 }
 
 #[track_caller]
-fn check_all(
-    (events, errors): (Vec<Published>, Vec<LineError>),
-    expected: &[&str],
-    expected_errors: &[&str],
-) {
-    assert_eq!(events.into_iter().map(show).collect::<Vec<_>>(), expected);
+fn check_all(Parsed { events, errors }: Parsed, expected: &[&str], expected_errors: &[&str]) {
+    assert_eq!(events.into_iter().map(|(_, event)| show(event)).collect::<Vec<_>>(), expected);
     let errors: Vec<_> = errors.iter().map(|error| format!("{}: {}", error.line, error.reason)).collect();
     assert_eq!(errors, expected_errors);
 }

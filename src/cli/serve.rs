@@ -1,0 +1,183 @@
+use crate::feed::formats::{ColumnMapping, OpenOptions, open};
+use crate::feed::sim::{SimConfig, Simulator, default_universe};
+use crate::feed::{Feed, Looped, Merged};
+use crate::market::{Speed, Symbol, Timestamp};
+use crate::server::{Config, Server};
+use anyhow::{Context, Result, bail};
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Serve a market: simulated, replayed from recordings, or only what is published.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  tickcast                                           550 simulated symbols, 5,000 ticks/s
+  tickcast serve --symbols 100 --rate 200000         a busier market
+  tickcast serve --feed day.tape --speed 10 --loop   a recording, ten times as fast, for ever
+  tickcast serve --feed none                         only what is published to it")]
+pub struct Args {
+    /// Address to listen on
+    #[arg(long, env = "TICKCAST_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// What feeds the market: `sim`, `none` (only what is published), or recordings: .tape, CSV, DBN, exchange captures, also
+    /// gzip'ed or zstd'ed. Several are merged by time
+    #[arg(long, env = "TICKCAST_FEED", default_value = "sim", value_name = "sim|none|PATH", num_args = 1..)]
+    pub feed: Vec<PathBuf>,
+
+    /// How fast a recording is replayed: a factor, 1 being real time, or `max`
+    #[arg(long, default_value = "1", value_name = "FACTOR|max")]
+    pub speed: Speed,
+
+    /// Replay recordings again from the start when they end
+    #[arg(long = "loop")]
+    pub looped: bool,
+
+    /// Which column of a CSV file is what, where its header does not tell: time=DT,bid=BID,...
+    #[arg(long, value_name = "FIELD=COLUMN,...", value_parser = parse_columns)]
+    pub columns: Option<ColumnMapping>,
+
+    /// The symbol of a CSV file that has no column for it (default: the file's name)
+    #[arg(long)]
+    pub symbol: Option<Symbol>,
+
+    /// Simulated symbols, up to 100,000; the first 550 are listed in the universe, more are made up
+    #[arg(long, default_value_t = 550, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub symbols: u32,
+
+    /// Simulated ticks (quotes and trades) a second, over all symbols, up to 1,000,000
+    #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate: u32,
+
+    /// Picks the simulated market: the same seed gives the same events
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+
+    /// Fan-out threads (default: one per core)
+    #[arg(long)]
+    pub shards: Option<NonZeroUsize>,
+
+    /// WebSocket connections in all; more are refused
+    #[arg(long, default_value_t = 10_000)]
+    pub max_connections: usize,
+
+    /// Let pages of this origin connect, besides the server's own: https://desk.example, a host, or * for all
+    #[arg(long, value_name = "ORIGIN")]
+    pub allow_origin: Vec<String>,
+}
+
+/// Runs the server until Ctrl-C or a termination signal.
+///
+/// # Errors
+/// What stands in the way of starting it.
+pub async fn run(args: Args) -> Result<ExitCode> {
+    raise_descriptor_limit();
+    let (feed, about) = feed(&args)?;
+    let speed = if is_word(&args.feed, "sim") { Speed::Times(1.0) } else { args.speed };
+    let config = Config {
+        listen: args.listen,
+        shards: args
+            .shards
+            .unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)),
+        max_connections: args.max_connections,
+        allowed_origins: args.allow_origin,
+        feed,
+        speed,
+    };
+    let server = Server::start(config)
+        .await
+        .with_context(|| format!("cannot serve on {} (another address: --listen HOST:PORT)", args.listen))?;
+    tell(server.address(), &about);
+    stopped().await?;
+    eprintln!("saying goodbye (again to stop at once)");
+    tokio::select! {
+        () = server.shutdown() => {}
+        _ = stopped() => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn parse_columns(text: &str) -> Result<ColumnMapping, String> {
+    ColumnMapping::parse(text).map_err(|error| error.to_string())
+}
+
+fn is_word(feed: &[PathBuf], word: &str) -> bool {
+    matches!(feed, [only] if only == Path::new(word))
+}
+
+/// The feed that was asked for, and what to say of it.
+fn feed(args: &Args) -> Result<(Option<Box<dyn Feed>>, String)> {
+    if is_word(&args.feed, "none") {
+        return Ok((None, "what is published to it, nothing else".to_owned()));
+    }
+    if is_word(&args.feed, "sim") {
+        if args.looped || args.speed != Speed::Times(1.0) {
+            bail!("--loop and --speed are for recordings: give one with --feed PATH");
+        }
+        let config = SimConfig {
+            symbols: args.symbols as usize,
+            rate: NonZeroU32::new(args.rate).context("--rate must be above 0")?,
+            seed: args.seed,
+            start: Timestamp::now(),
+        };
+        let about = format!(
+            "a simulated market: {} symbols, {} ticks/s, seed {}",
+            args.symbols, args.rate, args.seed
+        );
+        return Ok((Some(Box::new(Simulator::new(&default_universe(), config))), about));
+    }
+    let options = OpenOptions { columns: args.columns.clone(), symbol: args.symbol.clone() };
+    let paths = args.feed.clone();
+    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    let open_all = move || -> Result<Box<dyn Feed>, crate::feed::formats::OpenError> {
+        let mut feeds = paths.iter().map(|path| open(path, &options)).collect::<Result<Vec<_>, _>>()?;
+        if feeds.len() == 1 { Ok(feeds.remove(0)) } else { Ok(Box::new(Merged::new(feeds))) }
+    };
+    let mut about = format!("a replay of {} at speed {}", names.join(" and "), args.speed);
+    let feed: Box<dyn Feed> = if args.looped {
+        about.push_str(", again and again");
+        Box::new(Looped::new(open_all)?)
+    } else {
+        open_all()?
+    };
+    Ok((Some(feed), about))
+}
+
+fn tell(address: SocketAddr, about: &str) {
+    let version = env!("CARGO_PKG_VERSION");
+    println!(
+        "tickcast {version}: {about}
+
+  dashboard  http://{address}/
+  subscribe  tickcast watch ws://{address} quote:AAPL trades:AAPL
+             websocat 'ws://{address}/v1/ws?format=json&topics=quote:*'
+  publish    echo '{{\"type\":\"trade\",\"symbol\":\"MINE\",\"price\":\"1.25\",\"size\":10}}' |
+               curl --data-binary @- http://{address}/v1/publish
+"
+    );
+    if !address.ip().is_loopback() {
+        eprintln!(
+            "warning: {address} is open to the network, and anyone who reaches it may read and publish: \
+             there are no tokens yet"
+        );
+    }
+}
+
+/// Each connection takes a descriptor; the default of many systems is 1,024.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Refused only where it would not help either.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
+/// Waits for Ctrl-C or a termination signal.
+async fn stopped() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminated = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result.context("cannot wait for Ctrl-C"),
+        _ = terminated.recv() => Ok(()),
+    }
+}
