@@ -75,7 +75,7 @@ fn build(web: &Path, out: &Path) -> Result<(), String> {
 }
 
 /// Installs what the build needs, unless this very lock file is installed already. A full install for the
-/// tests has the same stamp (`postinstall` in package.json writes it), so it is never replaced by a smaller one.
+/// tests has the same stamp (`postinstall` in package.json writes it), and is only replaced by a full one.
 fn install(web: &Path) -> Result<(), String> {
     let lock = web.join("package-lock.json");
     let wanted = fs::read(&lock).map_err(|error| format!("cannot read {}: {error}", lock.display()))?;
@@ -83,7 +83,12 @@ fn install(web: &Path) -> Result<(), String> {
     if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
-    npm(web, &["ci", "--omit=dev", "--no-audit", "--no-fund"], None)?;
+    let installed = fs::read_to_string(web.join("node_modules/.package-lock.json")).unwrap_or_default();
+    if installed.contains("\"dev\": true") {
+        npm(web, &["ci", "--no-audit", "--no-fund"], None)?;
+    } else {
+        npm(web, &["ci", "--omit=dev", "--no-audit", "--no-fund"], None)?;
+    }
     // Where npm is told to run no scripts.
     fs::write(&stamp, wanted).map_err(|error| format!("cannot write {}: {error}", stamp.display()))
 }
