@@ -98,7 +98,7 @@ fn npm(web: &Path, arguments: &[&str], out: Option<&Path>) -> Result<(), String>
     let default = if cfg!(windows) { "npm.cmd" } else { "npm" };
     let program = env::var_os("TICKCAST_NPM").unwrap_or_else(|| default.into());
     let mut command = Command::new(&program);
-    command.current_dir(web).args(arguments);
+    command.current_dir(web).args(arguments).env("NO_COLOR", "1");
     if let Some(out) = out {
         command.env("WEB_OUT_DIR", out);
     }
