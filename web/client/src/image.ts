@@ -116,12 +116,13 @@ export class Image {
    * @throws {DecodeError} where an entry cannot be understood; what came before it has been applied.
    */
   apply(update: WireUpdate, whole: Whole = () => false): Update {
-    this.position = (this.position + update.positions) as Position;
+    this.position = (this.position + (update.positions ?? 0)) as Position;
     this.time = (this.time + update.micros) as Micros;
     return {
       type: "update",
       position: this.position,
       time: this.time,
+      whole: update.positions !== null,
       changes: update.entries.map((entry) => this.applyEntry(entry, whole)),
     };
   }

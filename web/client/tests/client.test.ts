@@ -197,7 +197,7 @@ test("a topic whose snapshot may not be whole is not resumed but begun anew", ()
   const { client, clock, socket } = liveWorld();
   client.subscribe(["quote:AAPL"]);
   socket().accept();
-  socket().deliver([0, 0, 3, 1, 41]);
+  socket().deliver([null, 0, 3, 1, 41]);
   socket().drop();
   clock.advance(125);
   socket().deliver(welcome());
