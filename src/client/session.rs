@@ -489,3 +489,6 @@ struct KindOnly {
 fn is_map(bytes: &[u8]) -> bool {
     matches!(bytes.first(), Some(0x80..=0x8f | 0xde | 0xdf))
 }
+
+#[cfg(test)]
+mod tests;

@@ -167,9 +167,13 @@ impl BarImage {
         self.stamps.set(bar_field::PREVIOUS_CLOSE, at);
     }
 
-    pub fn refine(&mut self, price: u8, size: u8) {
+    pub fn refine(&mut self, price: u8, size: u8, at: Position) {
         self.bar = self.bar.map(|bar| bar.refined(price, size));
         self.previous_close = self.previous_close.refined(price);
+        // All else is multiplied alike here and at the readers; the average comes out with more digits than they have.
+        if self.bar.is_some() {
+            self.stamps.set(bar_field::VWAP, at);
+        }
     }
 
     fn begin(&mut self, bar: Bar, at: Position) {
