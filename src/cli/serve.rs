@@ -4,6 +4,7 @@ use crate::feed::{Feed, Looped, Merged};
 use crate::market::{Speed, Symbol, Timestamp};
 use crate::server::{Config, Server};
 use anyhow::{Context, Result, bail};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
@@ -62,7 +63,7 @@ pub struct Args {
     #[arg(long, default_value_t = 10_000)]
     pub max_connections: usize,
 
-    /// Let pages of this origin connect, besides the server's own: https://desk.example, a host, or * for all
+    /// Let pages of this origin connect, besides the server's own: <https://desk.example>, a host, or * for all
     #[arg(long, value_name = "ORIGIN")]
     pub allow_origin: Vec<String>,
 }
@@ -146,7 +147,9 @@ fn feed(args: &Args) -> Result<(Option<Box<dyn Feed>>, String)> {
 
 fn tell(address: SocketAddr, about: &str) {
     let version = env!("CARGO_PKG_VERSION");
-    println!(
+    // Whoever started the server may have closed its output, which is no reason to stop.
+    let _ = writeln!(
+        std::io::stdout(),
         "tickcast {version}: {about}
 
   dashboard  http://{address}/

@@ -136,10 +136,10 @@ impl BarImage {
         if !self.closed && start <= bar.start {
             let before = *bar;
             bar.add(trade);
-            let mask = bar_field::CLOSE * u16::from(bar.close != before.close)
-                | bar_field::HIGH * u16::from(bar.high != before.high)
-                | bar_field::LOW * u16::from(bar.low != before.low)
-                | bar_field::VOLUME * u16::from(bar.volume != before.volume)
+            let mask = (bar_field::CLOSE * u16::from(bar.close != before.close))
+                | (bar_field::HIGH * u16::from(bar.high != before.high))
+                | (bar_field::LOW * u16::from(bar.low != before.low))
+                | (bar_field::VOLUME * u16::from(bar.volume != before.volume))
                 | bar_field::TRADES
                 // Nearly every trade moves it, and two 128-bit divisions to find out cost more than the bytes.
                 | bar_field::VWAP;
@@ -169,11 +169,11 @@ impl BarImage {
 
     pub fn refine(&mut self, price: u8, size: u8, at: Position) {
         self.bar = self.bar.map(|bar| bar.refined(price, size));
-        self.previous_close = self.previous_close.refined(price);
-        // All else is multiplied alike here and at the readers; the average comes out with more digits than they have.
-        if self.bar.is_some() {
+        if self.bar.is_some() && price > 0 {
+            // The one field that is rounded: at a finer scale it says more than the old one multiplied.
             self.stamps.set(bar_field::VWAP, at);
         }
+        self.previous_close = self.previous_close.refined(price);
     }
 
     fn begin(&mut self, bar: Bar, at: Position) {

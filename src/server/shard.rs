@@ -36,6 +36,7 @@ pub(super) struct Shard {
 struct ShardReader {
     batches: mpsc::SyncSender<Arc<Batch>>,
     waker: Arc<Waker>,
+    connections: Arc<AtomicUsize>,
 }
 
 enum Command {
@@ -81,7 +82,8 @@ impl Shard {
             leaving: None,
         };
         let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(|| run.run())?;
-        let reader = ShardReader { batches, waker: Arc::clone(&waker) };
+        let reader =
+            ShardReader { batches, waker: Arc::clone(&waker), connections: Arc::clone(&connections) };
         Ok((Self { commands, waker, connections, thread }, reader))
     }
 
@@ -124,7 +126,10 @@ impl Reader for ShardReader {
             }
             Err(mpsc::TrySendError::Disconnected(_)) => return,
         }
-        let _ = self.waker.wake();
+        // A shard that nobody is connected to folds at its next sweep: an idle server need not wake up for every tick.
+        if self.connections.load(Ordering::Relaxed) > 0 {
+            let _ = self.waker.wake();
+        }
     }
 }
 

@@ -145,12 +145,14 @@ impl<S: Socket> Fanout<S> {
     /// Folds a batch in. Nothing is sent before [`Self::flush`], so that what is pending together goes out together.
     pub fn apply(&mut self, batch: &Batch) {
         self.touched.clear();
-        let known = self.replica.books().len();
+        let mut known = self.replica.books().len();
         self.replica.apply(batch, &mut self.touched);
         for event in &batch.events {
             if let Event::Instrument(instrument) = event
                 && instrument.id.index() >= known
             {
+                // Once, though a batch may define it and redefine it.
+                known = instrument.id.index() + 1;
                 self.views.welcome(instrument);
             }
         }
@@ -334,13 +336,11 @@ impl<S: Socket> Fanout<S> {
     fn take(&mut self, key: usize, message: Incoming) -> bool {
         let now = second(self.now);
         let Some(connection) = self.connections.get_mut(key) else { return false };
-        match connection.requests_left.checked_sub(1) {
-            Some(left) => connection.requests_left = left,
-            None => {
-                connection.close(CloseCode::RATE_LIMITED, "more than 50 requests a second", now);
-                return false;
-            }
-        }
+        let Some(left) = connection.requests_left.checked_sub(1) else {
+            connection.close(CloseCode::RATE_LIMITED, "more than 50 requests a second", now);
+            return false;
+        };
+        connection.requests_left = left;
         if connection.backlog.len() > MAX_BACKLOG {
             connection.close(CloseCode::STALLED, "answers were not read", now);
             return false;
