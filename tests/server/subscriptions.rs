@@ -112,7 +112,9 @@ async fn what_was_owed_at_an_unsubscribe_is_still_told() {
     server.publish(&(quote("A", "1", "2") + &quote("B", "1", "2"))).await;
     let mut client = Client::connect(&server, "topics=quote:A,quote:B&max_hz=0.1").await;
     client.answer("subscribed").await;
-    // Whatever of this is not told yet for the rate must not wait for the next change of A.
+    let published = server.publish(&quote("A", "2", "4")).await;
+    client.reach(&published["position"]).await;
+    // This one is not due for its rate. It must not wait for the next change of A.
     let published = server.publish(&quote("A", "3", "4")).await;
     client.ask(json!({"op": "unsubscribe", "topics": ["quote:B"]}), "unsubscribed").await;
     let begun = std::time::Instant::now();
@@ -146,7 +148,7 @@ async fn a_rate_cap_holds_and_the_newest_value_still_comes() {
     }
     let begun = std::time::Instant::now();
     let mut cents = 100;
-    while begun.elapsed().as_millis() < 1500 {
+    while begun.elapsed().as_millis() < 1500 || cents < 300 {
         cents += 1;
         let published = server.publish(&quote("A", &format!("{cents}e-2"), "200")).await;
         free.reach(&published["position"]).await;
@@ -157,7 +159,7 @@ async fn a_rate_cap_holds_and_the_newest_value_still_comes() {
     let allowed = begun.elapsed().as_millis() / 100 + 2;
     let (capped, free) = (capped.seen.updates, free.seen.updates);
     assert!(capped as u128 <= allowed, "{capped} updates where {allowed} may come");
-    assert!(capped >= 8 && free > 3 * capped, "{capped} capped, {free} free");
+    assert!(capped >= 8 && free > 2 * capped, "{capped} capped, {free} free");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -379,21 +381,31 @@ async fn a_quiet_session_hears_the_heart_beat() {
     let server = TestServer::start().await;
     server.publish(&quote("A", "1", "2")).await;
     let mut quiet = Client::connect(&server, "").await;
-    let mut capped = Client::connect(&server, "topics=quote:A&max_hz=0.1").await;
-    capped.answer("subscribed").await;
     let heartbeat = quiet.welcome["heartbeat_ms"].as_u64().unwrap();
     let begun = std::time::Instant::now();
     quiet.until("a heartbeat", |seen| seen.updates == 1).await;
     let waited = begun.elapsed().as_millis();
     assert!(waited <= u128::from(heartbeat) + 1000, "{waited} ms");
     assert_eq!(quiet.seen.told.len(), 0);
-    // One that is owed something, and not yet due for its rate, lives as well.
-    while begun.elapsed().as_millis() < u128::from(heartbeat) {
-        server.publish(&quote("A", &format!("{}e-3", begun.elapsed().as_millis()), "20")).await;
-    }
-    let (updates, begun) = (capped.seen.updates, std::time::Instant::now());
-    capped.until("a heartbeat", |seen| seen.updates > updates).await;
-    assert!(begun.elapsed().as_millis() <= u128::from(heartbeat) + 1000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_waits_for_its_rate_hears_the_heart_beat() {
+    let server = TestServer::start().await;
+    server.publish(&quote("A", "1", "200")).await;
+    let mut client = Client::connect(&server, "topics=quote:A&max_hz=0.1").await;
+    client.answer("subscribed").await;
+    client.until("the snapshot", |seen| seen.told.contains_key("quote:A")).await;
+    let published = server.publish(&quote("A", "2", "200")).await;
+    client.reach(&published["position"]).await;
+    let (begun, updates, told) = (std::time::Instant::now(), client.seen.updates, client.seen.told["quote:A"]);
+    server.publish(&quote("A", "3", "200")).await;
+    let heartbeat = client.welcome["heartbeat_ms"].as_u64().unwrap();
+    client.until("a heartbeat", |seen| seen.updates > updates).await;
+    let waited = begun.elapsed().as_millis();
+    assert!(waited <= u128::from(heartbeat) + 1000, "{waited} ms");
+    assert_eq!(client.seen.told["quote:A"], told, "its rate holds all the same");
+    client.until("the quote", |seen| seen.field("quote:A", "bid") == "3.00").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

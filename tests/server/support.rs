@@ -350,7 +350,6 @@ impl Client {
         let (socket, _) = soon("handshake", client_async(request, stream)).await.expect("let in");
         let mut client = Self { socket, welcome: Value::Null, seen: Seen::default() };
         client.welcome = client.answer("welcome").await;
-        client.seen.position = client.welcome["position"].as_u64().unwrap();
         client
     }
 
@@ -439,14 +438,13 @@ impl Seen {
                 "{topic} before its definition"
             );
             *self.told.entry(topic.to_owned()).or_default() += 1;
-            for list in ["trades", "closed"].into_iter().filter_map(|name| entry.get(name)) {
-                let ring = self.rings.entry(topic.to_owned()).or_default();
-                ring.extend(list.as_array().unwrap().iter().cloned());
+            for list in ["trades", "closed"].into_iter().filter_map(|name| entry.get(name)?.as_array()) {
+                self.rings.entry(topic.to_owned()).or_default().extend(list.iter().cloned());
             }
             let fields = entry.get("bar").map_or(entry, |bar| bar.as_object().unwrap());
             let image = self.images.entry(topic.to_owned()).or_default();
-            let is_field = |name: &str| !["topic", "trades", "closed"].contains(&name);
-            image.extend(fields.iter().filter(|(name, _)| is_field(name)).map(|(n, v)| (n.clone(), v.clone())));
+            let values = fields.iter().filter(|(name, value)| *name != "topic" && !value.is_array());
+            image.extend(values.map(|(name, value)| (name.clone(), value.clone())));
         }
     }
 
