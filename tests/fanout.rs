@@ -18,9 +18,8 @@ use tickcast::wire::mask;
 const SYMBOLS: [&str; 4] = ["A", "B", "C", "D"];
 const CLIENTS: usize = 3;
 /// Topics that histories subscribe: singles, a set, an overlap of both.
-const TOPICS: [&str; 9] = [
-    "quote:A", "quote:B", "quote:*", "trades:A", "trades:C", "trades:*", "day:*", "bars.1s:B", "status",
-];
+const TOPICS: [&str; 9] =
+    ["quote:A", "quote:B", "quote:*", "trades:A", "trades:C", "trades:*", "day:*", "bars.1s:B", "status"];
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -214,8 +213,7 @@ impl World {
                     let numbers = (price(p, fine), size(s, false));
                     let id = self.instruments.intern(&Symbol::new(SYMBOLS[symbol]).unwrap(), &mut events);
                     let kind = (Side::Buy, Conditions::default());
-                    let trade =
-                        self.instruments.trade(id, numbers, kind, (time, time), &mut events).unwrap();
+                    let trade = self.instruments.trade(id, numbers, kind, (time, time), &mut events).unwrap();
                     events.push(TapeEvent::Trade(id, trade));
                     self.model.trades.entry(SYMBOLS[symbol]).or_default().push(numbers);
                 }

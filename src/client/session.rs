@@ -330,7 +330,7 @@ impl Session {
         };
         self.backoff.succeeded();
         let changes = self.image.apply(&update);
-        if update.moved {
+        if update.whole {
             self.image.settle(self.subscriptions.settle());
         }
         if !changes.is_empty() {

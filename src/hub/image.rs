@@ -167,8 +167,12 @@ impl BarImage {
         self.stamps.set(bar_field::PREVIOUS_CLOSE, at);
     }
 
-    pub fn refine(&mut self, price: u8, size: u8) {
+    pub fn refine(&mut self, price: u8, size: u8, at: Position) {
         self.bar = self.bar.map(|bar| bar.refined(price, size));
+        if self.bar.is_some() && price > 0 {
+            // The one field that is rounded: at a finer scale it says more than the old one multiplied.
+            self.stamps.set(bar_field::VWAP, at);
+        }
         self.previous_close = self.previous_close.refined(price);
     }
 

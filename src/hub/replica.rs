@@ -167,7 +167,7 @@ impl Replica {
     fn define(&mut self, definition: &Arc<Instrument>, touched: &mut Vec<TopicKey>) {
         let (at, instrument) = (self.position, definition.id);
         let before = if let Some(book) = self.books.get_mut(instrument.index()) {
-            book.refine(definition);
+            book.refine(definition, at);
             book.defined_at = at;
             Some(std::mem::replace(&mut book.definition, Arc::clone(definition)))
         } else {
@@ -244,19 +244,19 @@ impl Book {
     }
 
     /// Brings all that is kept to the scales of a new definition. Nothing is owed for that: clients do the same.
-    fn refine(&mut self, definition: &Instrument) {
+    fn refine(&mut self, definition: &Instrument, at: Position) {
         let (price, size) = refinement(&self.definition, definition);
         if (price, size) == (0, 0) {
             return;
         }
         self.quote.refine(price, size);
-        self.day.refine(price, size);
+        self.day.refine(price, size, at);
         self.trades.update_all(|trade| {
             trade.price = trade.price.refined(price);
             trade.size = trade.size.refined(size);
         });
         for bars in [&mut self.bars_1s, &mut self.bars_1m] {
-            bars.latest.refine(price, size);
+            bars.latest.refine(price, size, at);
             bars.closed.update_all(|bar| *bar = bar.refined(price, size));
         }
     }

@@ -30,8 +30,8 @@ pub struct UpdateDecoder {
 pub struct Update {
     pub position: Position,
     pub time: Timestamp,
-    /// Whether it moved the position, and so ended a flush.
-    pub moved: bool,
+    /// Whether it ends a flush; else the rest of what is owed follows, and the position stays.
+    pub whole: bool,
     pub entries: Vec<Entry>,
 }
 
@@ -112,7 +112,8 @@ impl UpdateDecoder {
     /// [`DecodeError`] names the first element that is wrong.
     pub fn decode(&mut self, bytes: &[u8]) -> Result<Update, DecodeError> {
         let mut reader = Reader::new(bytes)?;
-        let positions = reader.uint("positions")?;
+        let whole = !reader.nil()?;
+        let positions = if whole { reader.uint("positions")? } else { 0 };
         let micros = reader.int()?;
         self.position = self
             .position
@@ -127,7 +128,7 @@ impl UpdateDecoder {
         if !reader.rest.is_empty() {
             return Err(DecodeError::Trailing { bytes: reader.rest.len() });
         }
-        Ok(Update { position: self.position(), time: self.time(), moved: positions > 0, entries })
+        Ok(Update { position: self.position(), time: self.time(), whole, entries })
     }
 
     fn entry(&mut self, reader: &mut Reader<'_>) -> Result<Entry, DecodeError> {
@@ -284,12 +285,16 @@ impl Update {
     #[must_use]
     pub fn to_json(&self) -> Value {
         let updates: Vec<Value> = self.entries.iter().filter_map(Entry::to_json).collect();
-        json!({
+        let mut update = json!({
             "type": "update",
             "position": self.position.get(),
             "time": json::moment(self.time),
             "updates": updates,
-        })
+        });
+        if !self.whole {
+            update["more"] = true.into();
+        }
+        update
     }
 }
 

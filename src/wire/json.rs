@@ -170,7 +170,7 @@ impl JsonUpdate {
         )
         .expect("a Vec takes every byte");
         self.payload.extend_from_slice(&self.entries);
-        self.payload.extend_from_slice(b"]}");
+        self.payload.extend_from_slice(if whole { b"]}" } else { b"],\"more\":true}" });
         &self.payload
     }
 

@@ -271,9 +271,9 @@ fn messagepack_that_breaks_its_own_framing_ends_there() {
 }
 
 /// Whatever is taken from outside is either refused or lands as exactly one event, behind its definitions.
-fn apply_all(events: Vec<Published>) {
+fn apply_all(parsed: Parsed) {
     let (mut instruments, mut out) = (Instruments::default(), Vec::new());
-    for event in events {
+    for (_, event) in parsed.events {
         out.clear();
         let is_definition = matches!(event, Published::Instrument(_));
         let applied = event.apply(Timestamp::default(), &mut instruments, &mut out);
@@ -285,8 +285,8 @@ fn apply_all(events: Vec<Published>) {
 proptest! {
     #[test]
     fn any_bytes_are_taken_or_refused(bytes in vec(any::<u8>(), 0..300)) {
-        apply_all(parse_ndjson(&bytes).0);
-        apply_all(parse_msgpack(&bytes).0);
+        apply_all(parse_ndjson(&bytes));
+        apply_all(parse_msgpack(&bytes));
     }
 
     #[test]
@@ -296,6 +296,6 @@ proptest! {
         let trade = format!(r#"{{"type":"trade","symbol":"X","price":"{price}","size":"{size}"}}"#);
         let definition =
             format!(r#"{{"type":"instrument","symbol":"X","tick_size":"{tick}","previous_close":"{price}"}}"#);
-        apply_all(parse_ndjson(format!("{trade}\n{definition}\n{trade}").as_bytes()).0);
+        apply_all(parse_ndjson(format!("{trade}\n{definition}\n{trade}").as_bytes()));
     }
 }

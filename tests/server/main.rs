@@ -1,0 +1,15 @@
+//! The running server, seen from outside: over HTTP, over WebSocket, and over plain TCP where rules are to be broken.
+#![forbid(unsafe_code)]
+#![warn(clippy::pedantic)]
+
+mod support;
+
+mod framing;
+mod handshake;
+mod pacing;
+mod publish;
+mod rest;
+mod resume;
+mod shutdown;
+mod slow_clients;
+mod subscriptions;

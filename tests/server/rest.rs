@@ -1,0 +1,136 @@
+use crate::support::{Client, TestServer, quote, request, soon, trade};
+use serde_json::{Value, json};
+
+/// A server with two symbols whose replica has folded what was published.
+async fn filled() -> TestServer {
+    let server = TestServer::start().await;
+    let mut lines = quote("AAA", "1", "2") + &quote("BBB/X", "3", "4");
+    for size in 1..=150 {
+        lines += &trade("AAA", "1.5", size);
+    }
+    let position = server.publish(&lines).await["position"].as_u64().unwrap();
+    // HTTP is answered from a replica of its own, which may be a moment behind.
+    let folded = async {
+        while server.get("/v1/instruments").await.json()["position"].as_u64().unwrap() < position {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the replica", folded).await;
+    server
+}
+
+async fn check(path: &str, status: u16, detail: &str) {
+    filled().await.get(path).await.check_problem(status, detail);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_say_when_they_are_of() {
+    let server = filled().await;
+    for path in ["/v1/instruments", "/v1/quotes", "/v1/trades/AAA", "/v1/bars/AAA"] {
+        let response = server.get(path).await;
+        assert_eq!(response.header("content-type"), Some("application/json"));
+        let list = response.json();
+        assert!(list["position"].as_u64().unwrap() > 0 && list["epoch"].is_u64(), "{path}");
+        assert!(list["time"].as_str().unwrap().ends_with('Z'), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quotes_come_for_all_or_for_those_asked() {
+    let server = filled().await;
+    let symbols = |answer: Value| -> Vec<String> {
+        let quotes = answer["quotes"].as_array().unwrap();
+        quotes.iter().map(|quote| quote["symbol"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(symbols(server.get("/v1/quotes").await.json()), ["AAA", "BBB/X"]);
+    assert_eq!(symbols(server.get("/v1/quotes?symbols=BBB%2FX,AAA").await.json()), ["BBB/X", "AAA"]);
+    let thousand = "AAA,".repeat(1001);
+    server.get(&format!("/v1/quotes?symbols={thousand}")).await.check_problem(400, "at most 1000");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trades_come_newest_last_up_to_the_limit() {
+    let server = filled().await;
+    let sizes = |answer: Value| -> Vec<Value> {
+        answer["trades"].as_array().unwrap().iter().map(|trade| trade["size"].clone()).collect()
+    };
+    assert_eq!(sizes(server.get("/v1/trades/AAA?limit=2").await.json()), ["149", "150"]);
+    assert_eq!(sizes(server.get("/v1/trades/AAA").await.json()).len(), 100);
+    assert_eq!(sizes(server.get("/v1/trades/AAA?limit=1024").await.json()).len(), 150);
+    assert_eq!(server.get("/v1/trades/BBB/X").await.json()["trades"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bars_end_with_the_open_one() {
+    let server = filled().await;
+    for (path, interval) in [("/v1/bars/AAA", "1m"), ("/v1/bars/AAA?interval=1s&limit=1", "1s")] {
+        let bars = server.get(path).await.json();
+        assert_eq!((&bars["symbol"], &bars["interval"]), (&json!("AAA"), &json!(interval)));
+        assert_eq!(bars["bars"][0]["trades"], 150, "{bars}");
+        assert!(bars["bars"][0]["closed"].is_boolean());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_mistake_is_told_what_would_be_right() {
+    check("/v1/trades/AAB", 404, "did you mean \"AAA\"?").await;
+    check("/v1/trades/ZZZZZZZZ", 404, "/v1/instruments lists all").await;
+    check("/v1/quotes?symbols=AAA,AAB", 404, "AAB").await;
+    check("/v1/quotes?symbol=AAA", 400, "there are symbols").await;
+    check("/v1/instruments?x=1", 400, "there are none").await;
+    check("/v1/trades/AAA?limit=0", 400, "from 1 to 1024").await;
+    check("/v1/trades/AAA?limit=1025", 400, "from 1 to 1024").await;
+    check("/v1/trades/AAA?limit=ten", 400, "limit=\"ten\"").await;
+    check("/v1/bars/AAA?interval=2s", 400, "1s or 1m").await;
+    check("/v1/trades/%FF", 400, "UTF-8").await;
+    check("/v1/trade/AAA", 404, "did you mean").await;
+    check("/nothing/like/this", 404, "there are /").await;
+    check("/../../etc/passwd", 404, "nothing at").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_method_is_told_the_right_ones() {
+    let server = TestServer::start().await;
+    for (method, path, allowed) in [
+        ("GET", "/v1/publish", "POST"),
+        ("POST", "/v1/quotes", "GET,HEAD"),
+        ("DELETE", "/v1/ws", "GET"),
+        ("PUT", "/readyz", "GET,HEAD"),
+    ] {
+        let response = request(server.address, method, path, &[], b"").await;
+        response.check_problem(405, method);
+        assert_eq!(response.header("allow"), Some(allowed), "{path}");
+    }
+    request(server.address, "POST", "/", &[], b"x").await.check_problem(405, "POST");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_say_that_it_lives_and_serves() {
+    let server = filled().await;
+    let _client = Client::connect(&server, "").await;
+    assert_eq!(server.get("/healthz").await.text(), "ok\n");
+    let ready = server.get("/readyz").await;
+    assert_eq!((ready.status, &ready.json()["ready"]), (200, &json!(true)));
+    assert_eq!(ready.json()["connections"], 1);
+    assert_eq!(server.get("/version").await.json()["protocol"], "tickcast.v1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboard_is_sent_once() {
+    let server = TestServer::start().await;
+    let page = server.get("/").await;
+    assert_eq!(page.status, 200);
+    assert!(page.header("content-type").unwrap().starts_with("text/html"));
+    assert!(page.text().contains("<title>Tickcast"), "{}", page.text());
+    assert!(page.header("content-security-policy").unwrap().contains("default-src 'self'"));
+    assert_eq!(page.header("cache-control"), Some("no-cache"));
+    let tag = page.header("etag").unwrap();
+    for known in [tag.to_owned(), format!("W/{tag}"), format!("\"other\", {tag}"), "*".to_owned()] {
+        let again = request(server.address, "GET", "/", &[("If-None-Match", &known)], b"").await;
+        assert_eq!((again.status, again.body.len(), again.header("etag")), (304, 0, Some(tag)), "{known}");
+    }
+    let changed = request(server.address, "GET", "/", &[("If-None-Match", "\"other\"")], b"").await;
+    assert_eq!((changed.status, changed.body.len()), (200, page.body.len()));
+    let head = request(server.address, "HEAD", "/index.html", &[], b"").await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+}
