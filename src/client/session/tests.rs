@@ -150,7 +150,7 @@ fn silence_is_told_and_then_ended() {
     world.pass(HEARTBEAT * 2 - Duration::from_millis(1)).check(&[]);
     world.pass(Duration::from_millis(1)).check(&["stale"]);
     world.moved(0).check(&["live"]);
-    world.pass(HEARTBEAT * 3).check(&[
+    world.pass(HEARTBEAT * 3 + Duration::from_secs(1)).check(&[
         "stale",
         "disconnect",
         "disconnected: the server fell silent",
