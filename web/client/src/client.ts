@@ -246,7 +246,7 @@ export class TickcastClient extends Emitter<ClientEvents> {
         const update = this.image.apply(message, (kind, of) =>
           this.subscriptions.isWhole(kind, of),
         );
-        this.receiveUpdate(update, message.positions > 0);
+        this.receiveUpdate(update);
       } else if (message.type !== "unknown") {
         this.receiveAnswer(message);
       }
@@ -259,10 +259,10 @@ export class TickcastClient extends Emitter<ClientEvents> {
     }
   }
 
-  private receiveUpdate(update: Update, moved: boolean): void {
+  private receiveUpdate(update: Update): void {
     if (this.welcome && this.unanswered.size === 0) {
-      // Parts of a large flush do not move the position; the last one does, and then nothing is owed.
-      if (moved) {
+      // The end of a flush: nothing that the session subscribed is owed any more.
+      if (!update.more) {
         this.subscriptions.caughtUp();
         this.cursor = { epoch: this.welcome.epoch, position: update.position };
       }

@@ -27,7 +27,8 @@ export class DecodeError extends Error {
 /** An update as it is on the wire. */
 export interface WireUpdate {
   type: "update";
-  positions: number;
+  /** Null where more of the same flush follows. */
+  positions: number | null;
   micros: number;
   entries: WireEntry[];
 }
@@ -123,7 +124,7 @@ function decodeUpdate(values: readonly unknown[]): WireUpdate {
   const read = new Reader(values);
   const update: WireUpdate = {
     type: "update",
-    positions: read.count("positions"),
+    positions: read.countOrNull("positions"),
     micros: read.integer("micros"),
     entries: [],
   };
@@ -309,6 +310,12 @@ class Reader {
     const value = this.integer(name);
     if (value >= 0) return value;
     throw this.wrong(name, "0 or more", value);
+  }
+
+  countOrNull(name: string): number | null {
+    if (this.values[this.next] !== null) return this.count(name);
+    this.next++;
+    return null;
   }
 
   numberOrNull(name: string): number | null {
