@@ -25,3 +25,8 @@ pub mod server; // sockets: HTTP, the upgrade, the fan-out shards, shutdown
 pub mod client; // the same wire, read from the other end
 
 pub mod cli; // one file a subcommand
+
+/// The README's Rust is compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

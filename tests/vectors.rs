@@ -218,7 +218,8 @@ fn trades() -> Script {
 fn bars() -> Script {
     let mut script = Script::new("bars", 7, NOW);
     let open = bar(0, &[18_940, 18_942, 18_939]);
-    let closed = ring(&[bar(-2, &[18_900]), bar(-1, &[18_890, 18_910, 18_905])], 8);
+    let closed =
+        ring(&[bar(-2, &[18_900]), bar(-1, &[18_890, 18_910, 18_905]), bar(0, &[18_940, 18_941])], 8);
     let run = closed.owed(Position::START, Position::new(2));
     for (name, kind) in [("seconds", Kind::Bars1s), ("minutes", Kind::Bars1m)] {
         script.update(&format!("closed {name} with numbers, and the open one"), 1, 0, |sink| {
@@ -236,7 +237,7 @@ fn bars() -> Script {
             );
         });
         script.update(&format!("closed {name} that continue"), 1, 0, |sink| {
-            sink.closed_bars(&apple(), kind, false, &closed.owed(Position::new(1), Position::new(2)));
+            sink.closed_bars(&apple(), kind, false, &closed.owed(Position::new(2), Position::new(3)));
         });
     }
     script.update("a day without a trade has its previous close", 1, 0, |sink| {
@@ -306,8 +307,7 @@ fn definitions() -> Script {
 }
 
 fn extremes() -> Script {
-    let last = (1 << 53) - 1;
-    let mut script = Script::new("extremes", last - 10, last - 1_000_000);
+    let mut script = Script::new("extremes", (1 << 53) - 11, MAX_UNITS - 1_000_000);
     let far = Instrument { id: InstrumentId(u32::MAX), anchor: Price::new(1), ..bitcoin() };
     script.update("prices and sizes as large as they get", 9, 0, |sink| {
         sink.definition(&far);

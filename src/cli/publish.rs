@@ -156,7 +156,7 @@ impl Input {
 async fn interrupted() {
     if tokio::signal::ctrl_c().await.is_err() {
         // Without a handler the signal ends the process by itself.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -167,9 +167,18 @@ fn read_lines() -> mpsc::Receiver<Line> {
     let (sender, lines) = mpsc::channel(LINES_WAITING);
     std::thread::spawn(move || {
         let mut stdin = std::io::stdin().lock();
-        while let Ok(Some(line)) = read_line(&mut stdin) {
-            if sender.blocking_send(line).is_err() {
-                break;
+        loop {
+            match read_line(&mut stdin) {
+                Ok(Some(line)) => {
+                    if sender.blocking_send(line).is_err() {
+                        break;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    eprintln!("tickcast: cannot read standard input: {error}");
+                    break;
+                }
             }
         }
     });
@@ -217,18 +226,15 @@ impl Batch {
     }
 
     fn push(&mut self, line: Line) {
-        match line {
-            Some(line) => {
-                self.body.extend_from_slice(&line);
-                // The last line of the input may have no newline.
-                if !line.ends_with(b"\n") {
-                    self.body.push(b'\n');
-                }
-            }
-            None => {
-                self.too_long.push(self.first + self.lines as u64);
+        if let Some(line) = line {
+            self.body.extend_from_slice(&line);
+            // The last line of the input may have no newline.
+            if !line.ends_with(b"\n") {
                 self.body.push(b'\n');
             }
+        } else {
+            self.too_long.push(self.first + self.lines as u64);
+            self.body.push(b'\n');
         }
         self.lines += 1;
     }

@@ -24,6 +24,7 @@ const FLUSH_BYTES: usize = 64 * 1024;
 /// Trades that the server no longer had are told as {"topic":…,"gap":n}. Exit codes: 0 done, 1 failure, 2 usage, 3 cannot connect,
 /// 4 every topic refused, 5 a gap with --fail-on-gap, 130 interrupted before any data.
 #[derive(clap::Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(after_help = "Examples:
   tickcast watch quote:AAPL trades:AAPL
   tickcast watch ws://desk:8080 'quote:@technology' --max-hz 2 | jq -r '[.topic, .bid, .ask] | @tsv'
@@ -196,7 +197,7 @@ impl Watch {
             }
             Event::Subscribed { topics } => return self.subscribed(topics),
             Event::Resumed { .. } => {
-                self.say("resumed: nothing is lost that the server still holds".to_owned())
+                self.say("resumed: nothing is lost that the server still holds".to_owned());
             }
             Event::Replaced => self.say("the server began a new tape: everything comes anew".to_owned()),
             Event::Update { position, time, changes } => {

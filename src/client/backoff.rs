@@ -52,7 +52,9 @@ mod tests {
         let draws: Vec<Duration> = (0..500)
             .map(|seed| {
                 let mut backoff = Backoff::new(seed);
-                (0..failures).for_each(|_| drop(backoff.failed()));
+                for _ in 0..failures {
+                    backoff.failed();
+                }
                 if let Some((after, jitter)) = asked {
                     backoff.ask(Duration::from_millis(after), Duration::from_millis(jitter));
                 }

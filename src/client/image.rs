@@ -292,7 +292,7 @@ impl Change {
             Self::Definition(_) => return None,
             Self::Quote { instrument, quote, .. } => line.extend(json::quote_fields(instrument, quote)),
             Self::Trade { instrument, number, trade } => {
-                extend(&mut line, json::trade(instrument, *number, trade))
+                extend(&mut line, json::trade(instrument, *number, trade));
             }
             Self::Bar { instrument, kind, bar } => {
                 if *kind != Kind::Day {

@@ -277,7 +277,9 @@ impl Session {
                 }
             }
             Command::Unsubscribe { topics } => {
-                topics.iter().for_each(|topic| self.subscriptions.remove(topic));
+                for topic in &topics {
+                    self.subscriptions.remove(topic);
+                }
                 if live {
                     for topics in in_requests(topics) {
                         self.request(json!({ "op": "unsubscribe", "topics": topics }), Vec::new(), out);
@@ -350,7 +352,7 @@ impl Session {
                 return;
             }
             Answer::Subscribed { id, resumed, topics, position, .. } => {
-                self.answered(id);
+                self.answered(id.as_ref());
                 for TopicAnswer { topic, error, .. } in &topics {
                     match error {
                         None => self.subscriptions.grant(topic),
@@ -367,12 +369,12 @@ impl Session {
                 Event::Subscribed { topics }
             }
             Answer::Unsubscribed { id, topics } => {
-                self.answered(id);
+                self.answered(id.as_ref());
                 self.image.keep(&self.subscriptions.topics());
                 Event::Unsubscribed { topics }
             }
             Answer::Checksum { id, position, topics } => {
-                self.answered(id);
+                self.answered(id.as_ref());
                 let equal = |TopicChecksum { topic, checksum, .. }: TopicChecksum| {
                     let ours = Topic::parse(&topic).ok().and_then(|topic| self.image.checksum(&topic));
                     (topic, ours == checksum)
@@ -382,10 +384,12 @@ impl Session {
             }
             Answer::Error { id, code, message } => {
                 // A request refused as a whole: each of its topics is.
-                let topics = self.answered(id);
+                let topics = self.answered(id.as_ref());
                 if !topics.is_empty() {
                     let error = Refusal { code, message: message.clone(), nearest: None };
-                    topics.iter().for_each(|topic| self.subscriptions.remove(topic));
+                    for topic in &topics {
+                        self.subscriptions.remove(topic);
+                    }
                     let refused = topics.into_iter().map(|t| TopicAnswer::refused(t, error.clone()));
                     out.push(Output::Event(Event::Subscribed { topics: refused.collect() }));
                 }
@@ -402,9 +406,9 @@ impl Session {
         out.push(Output::Event(event));
     }
 
-    fn answered(&mut self, id: Option<Id>) -> Vec<String> {
+    fn answered(&mut self, id: Option<&Id>) -> Vec<String> {
         match id {
-            Some(Id::Number(id)) => self.asked.remove(&id).unwrap_or_default(),
+            Some(Id::Number(id)) => self.asked.remove(id).unwrap_or_default(),
             _ => Vec::new(),
         }
     }
@@ -485,7 +489,10 @@ struct KindOnly {
     kind: String,
 }
 
-/// Whether these bytes begin a MessagePack map: an answer, not an update.
+/// Whether these bytes begin a `MessagePack` map: an answer, not an update.
 fn is_map(bytes: &[u8]) -> bool {
     matches!(bytes.first(), Some(0x80..=0x8f | 0xde | 0xdf))
 }
+
+#[cfg(test)]
+mod tests;

@@ -148,9 +148,13 @@ impl TopicError {
 
 /// The candidate that `text` was most likely meant to be, if any is close.
 pub fn nearest<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = |c: &str| c.len().max(text.len()) / 3 + usize::from(c.len() > 2);
+    let length = text.chars().count();
     candidates
+        // No distance is less than that of the lengths; without this a long text would cost a long time.
+        .filter(|&c| c.chars().count().abs_diff(length) <= allowed(c))
         .map(|c| (strsim::damerau_levenshtein(text, c), c))
-        .filter(|&(distance, c)| distance <= c.len().max(text.len()) / 3 + usize::from(c.len() > 2))
+        .filter(|&(distance, c)| distance <= allowed(c))
         .min_by_key(|&(distance, _)| distance)
         .map(|(_, c)| c)
 }

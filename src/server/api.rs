@@ -3,6 +3,7 @@ use super::problem::Problem;
 use crate::hub::{Book, Kind, Replica, bar_field, nearest};
 use crate::wire::json;
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -77,9 +78,10 @@ pub(super) async fn quotes(
 /// `GET /v1/trades/SYMBOL?limit=N`: the newest trades, oldest first.
 pub(super) async fn trades(
     State(app): State<Arc<App>>,
-    Path(symbol): Path<String>,
+    symbol: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
+    let symbol = symbol_of(symbol)?;
     let [limit] = query_of(query.as_deref(), ["limit"])?;
     let limit = limit_of(limit.as_deref(), crate::hub::TRADES_KEPT)?;
     let replica = app.replica();
@@ -97,9 +99,10 @@ pub(super) async fn trades(
 /// `GET /v1/bars/SYMBOL?interval=1s|1m&limit=N`: the newest bars, oldest first; the last one may still be open.
 pub(super) async fn bars(
     State(app): State<Arc<App>>,
-    Path(symbol): Path<String>,
+    symbol: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
+    let symbol = symbol_of(symbol)?;
     let [interval, limit] = query_of(query.as_deref(), ["interval", "limit"])?;
     let interval = interval.as_deref().unwrap_or("1m");
     let kind = match interval {
@@ -146,7 +149,7 @@ pub(super) fn not_found(uri: &axum::http::Uri) -> Problem {
 
 /// A known path asked with the wrong method.
 pub(super) async fn wrong_method(method: axum::http::Method, uri: axum::http::Uri) -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} cannot be asked with {method}", uri.path()))
+    Problem::wrong_method(&method, &uri)
 }
 
 /// A list with the moment on the tape that it shows.
@@ -186,6 +189,11 @@ fn book<'a>(replica: &'a Replica, symbol: &str) -> Result<&'a Book, Problem> {
             None => Problem::not_found(format!("unknown symbol {symbol:?}: /v1/instruments lists all")),
         }
     })
+}
+
+/// The symbol at the end of a path.
+fn symbol_of(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
+    path.map(|Path(symbol)| symbol).map_err(|error| Problem::bad_request(error.body_text()))
 }
 
 /// The values of the query parameters of these names; any other is an error.

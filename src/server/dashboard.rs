@@ -1,5 +1,5 @@
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rust_embed::RustEmbed;
 
@@ -22,7 +22,7 @@ pub(super) fn file(request: &Request) -> Option<Response> {
     let hash = file.metadata.sha256_hash();
     let tag = u64::from_be_bytes(*hash.first_chunk().expect("32 bytes"));
     let tag = HeaderValue::from_str(&format!("\"{tag:016x}\"")).expect("hexadecimal digits are ASCII");
-    let mut response = if request.headers().get(header::IF_NONE_MATCH) == Some(&tag) {
+    let mut response = if knows(request.headers(), &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let mime = HeaderValue::from_str(file.metadata.mimetype()).expect("MIME types are ASCII");
@@ -36,4 +36,15 @@ pub(super) fn file(request: &Request) -> Option<Response> {
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     Some(response)
+}
+
+/// Whether the client has the file of that tag already (RFC 9110, section 13.1.2).
+fn knows(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    let known = headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|&b| b == b','));
+    let mut known = known.map(<[u8]>::trim_ascii);
+    // A proxy that compresses makes the tag a weak one.
+    known.any(|known| known == b"*" || known.strip_prefix(b"W/").unwrap_or(known) == tag.as_bytes())
 }

@@ -21,7 +21,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -172,7 +172,7 @@ impl App {
 
 fn routes(app: Arc<App>) -> Router {
     Router::new()
-        .route("/v1/ws", get(upgrade::upgrade))
+        .route("/v1/ws", any(upgrade::upgrade))
         .route("/v1/publish", post(publish::publish))
         .route("/v1/instruments", get(api::instruments))
         .route("/v1/quotes", get(api::quotes))
@@ -188,8 +188,11 @@ fn routes(app: Arc<App>) -> Router {
 
 async fn page_or_problem(request: Request) -> Response {
     let is_read = request.method() == "GET" || request.method() == "HEAD";
-    match dashboard::file(&request).filter(|_| is_read) {
-        Some(file) => file,
+    match dashboard::file(&request) {
+        Some(file) if is_read => file,
+        Some(_) => Problem::wrong_method(request.method(), request.uri())
+            .header(header::ALLOW, "GET,HEAD")
+            .into_response(),
         None => api::not_found(request.uri()).into_response(),
     }
 }

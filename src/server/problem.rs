@@ -1,4 +1,4 @@
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
@@ -25,6 +25,12 @@ impl Problem {
     #[must_use]
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    #[must_use]
+    pub fn wrong_method(method: &Method, uri: &Uri) -> Self {
+        let detail = format!("{} cannot be asked with {method}", uri.path());
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, detail)
     }
 
     /// Adds a member to the body.

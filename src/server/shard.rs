@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const WAITING_BATCHES: usize = 256;
 /// One read buffer serves all connections of a shard.
 const READ_BYTES: usize = 64 * 1024;
+/// Reads from one socket in one turn, so that nobody who sends without end keeps the others waiting.
+const READS: usize = 4;
 /// Sockets told of by one poll.
 const EVENTS: usize = 1024;
 /// How long a shard that leaves waits for its peers to close.
@@ -55,6 +57,8 @@ struct Run {
     arrived: usize,
     start: Instant,
     buffer: Vec<u8>,
+    /// Connections of which more could be read than their turn allowed.
+    unread: Vec<usize>,
     leaving: Option<Instant>,
 }
 
@@ -79,6 +83,7 @@ impl Shard {
             arrived: 0,
             start: Instant::now(),
             buffer: vec![0; READ_BYTES],
+            unread: Vec::new(),
             leaving: None,
         };
         let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(|| run.run())?;
@@ -141,7 +146,7 @@ impl Run {
             let now = self.start.elapsed();
             let next_sweep = swept + Fanout::<ShardSocket>::SWEEP_EVERY;
             let wake = match self.fanout.next_due() {
-                _ if more => now,
+                _ if more || !self.unread.is_empty() => now,
                 Some(due) => due.min(next_sweep),
                 None => next_sweep,
             };
@@ -156,6 +161,9 @@ impl Run {
             // feed without a pace never stops.
             let pending = self.batches.try_iter().take(WAITING_BATCHES);
             more = pending.map(|batch| self.fanout.apply(&batch)).count() == WAITING_BATCHES;
+            for key in std::mem::take(&mut self.unread) {
+                self.read(key);
+            }
             for event in events.iter().filter(|event| event.token() != WAKE) {
                 let key = event.token().0;
                 if event.is_readable() || event.is_read_closed() || event.is_error() {
@@ -181,9 +189,10 @@ impl Run {
         self.leaving.is_some_and(|deadline| self.fanout.is_empty() || Instant::now() >= deadline)
     }
 
-    /// Reads until the socket has no more, as edge-triggered polling asks.
+    /// Reads until the socket has no more, as edge-triggered polling asks, or its turn is over.
     fn read(&mut self, key: usize) {
-        while let Some(socket) = self.fanout.socket(key) {
+        for _ in 0..READS {
+            let Some(socket) = self.fanout.socket(key) else { return };
             match socket.0.read(&mut self.buffer) {
                 Ok(0) => return self.fanout.closed(key),
                 Ok(len) => self.fanout.received(key, &self.buffer[..len]),
@@ -191,6 +200,9 @@ impl Run {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return self.fanout.closed(key),
             }
+        }
+        if !self.unread.contains(&key) {
+            self.unread.push(key);
         }
     }
 

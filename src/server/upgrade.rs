@@ -4,7 +4,7 @@ use super::{App, origin};
 use crate::hub::{Form, nearest};
 use crate::wire::{MAX_HZ, MIN_HZ, PROTOCOL_JSON, PROTOCOL_MSGPACK, Resume};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hyper::upgrade::Upgraded;
@@ -24,6 +24,9 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// `GET /v1/ws`: the handshake of RFC 6455, then the socket goes to a shard.
 pub(super) async fn upgrade(State(app): State<Arc<App>>, mut request: Request) -> Result<Response, Problem> {
+    if request.method() != Method::GET {
+        return Err(Problem::wrong_method(request.method(), request.uri()).header(header::ALLOW, "GET"));
+    }
     let headers = request.headers();
     let accept = accept_key(headers)?;
     if !origin::is_allowed(headers, &app.allowed_origins) {
@@ -107,8 +110,9 @@ fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, Problem> {
 /// The first subprotocol offered that is known here; `None` where none was offered.
 fn offered_form(headers: &HeaderMap) -> Result<Option<Form>, Problem> {
     let values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
-    let offered: Vec<&str> =
-        values.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim).collect();
+    let values: Vec<String> =
+        values.iter().map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()).collect();
+    let offered: Vec<&str> = values.iter().flat_map(|value| value.split(',')).map(str::trim).collect();
     let known = offered.iter().find_map(|&name| match name {
         PROTOCOL_MSGPACK => Some(Form::MessagePack),
         PROTOCOL_JSON => Some(Form::Json),

@@ -225,14 +225,15 @@ impl UpdateDecoder {
             2 => Side::Sell,
             _ => return Err(reader.out_of_range("the flags of a trade")),
         };
-        let (price, size) = (reader.price(instrument)?, reader.size()?);
+        let price = reader.price(instrument)?;
+        let amount = reader.size()?;
         let ts_event = self.moment(reader)?;
         let conditions = if flags & 4 == 0 {
             Conditions::default()
         } else {
             Conditions::new(reader.text()?).ok_or(reader.out_of_range("conditions"))?
         };
-        Ok(Trade { price, size, side, conditions, ts_event, ts_recv: ts_event })
+        Ok(Trade { price, size: amount, side, conditions, ts_event, ts_recv: ts_event })
     }
 
     fn status(&self, reader: &mut Reader<'_>) -> Result<Status, DecodeError> {

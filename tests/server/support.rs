@@ -71,7 +71,8 @@ impl TestServer {
 }
 
 pub fn quote(symbol: &str, bid: &str, ask: &str) -> String {
-    json!({"type": "quote", "symbol": symbol, "bid": bid, "bid_size": 1, "ask": ask, "ask_size": 2}).to_string()
+    json!({"type": "quote", "symbol": symbol, "bid": bid, "bid_size": 1, "ask": ask, "ask_size": 2})
+        .to_string()
         + "\n"
 }
 
@@ -300,7 +301,9 @@ fn header(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     assert_eq!(short & 0x80, 0, "a server does not mask");
     match short {
         126 => bytes[2..].first_chunk().map(|&l| (first, 4, usize::from(u16::from_be_bytes(l)))),
-        127 => bytes[2..].first_chunk().map(|&l| (first, 10, usize::try_from(u64::from_be_bytes(l)).unwrap())),
+        127 => {
+            bytes[2..].first_chunk().map(|&l| (first, 10, usize::try_from(u64::from_be_bytes(l)).unwrap()))
+        }
         short => Some((first, 2, usize::from(short))),
     }
 }
@@ -350,7 +353,6 @@ impl Client {
         let (socket, _) = soon("handshake", client_async(request, stream)).await.expect("let in");
         let mut client = Self { socket, welcome: Value::Null, seen: Seen::default() };
         client.welcome = client.answer("welcome").await;
-        client.seen.position = client.welcome["position"].as_u64().unwrap();
         client
     }
 
@@ -430,7 +432,8 @@ impl Seen {
         for entry in update["updates"].as_array().unwrap() {
             let entry = entry.as_object().unwrap();
             if let Some(instrument) = entry.get("instrument") {
-                self.instruments.insert(instrument["symbol"].as_str().unwrap().to_owned(), instrument.clone());
+                self.instruments
+                    .insert(instrument["symbol"].as_str().unwrap().to_owned(), instrument.clone());
                 continue;
             }
             let topic = entry["topic"].as_str().unwrap();
@@ -439,14 +442,13 @@ impl Seen {
                 "{topic} before its definition"
             );
             *self.told.entry(topic.to_owned()).or_default() += 1;
-            for list in ["trades", "closed"].into_iter().filter_map(|name| entry.get(name)) {
-                let ring = self.rings.entry(topic.to_owned()).or_default();
-                ring.extend(list.as_array().unwrap().iter().cloned());
+            for list in ["trades", "closed"].into_iter().filter_map(|name| entry.get(name)?.as_array()) {
+                self.rings.entry(topic.to_owned()).or_default().extend(list.iter().cloned());
             }
             let fields = entry.get("bar").map_or(entry, |bar| bar.as_object().unwrap());
             let image = self.images.entry(topic.to_owned()).or_default();
-            let is_field = |name: &str| !["topic", "trades", "closed"].contains(&name);
-            image.extend(fields.iter().filter(|(name, _)| is_field(name)).map(|(n, v)| (n.clone(), v.clone())));
+            let values = fields.iter().filter(|(name, value)| *name != "topic" && !value.is_array());
+            image.extend(values.map(|(name, value)| (name.clone(), value.clone())));
         }
     }
 

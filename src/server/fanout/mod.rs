@@ -148,6 +148,7 @@ impl<S: Socket> Fanout<S> {
         let mut known = self.replica.books().len();
         self.replica.apply(batch, &mut self.touched);
         for event in &batch.events {
+            // A new instrument is often defined twice in its first batch: by name, then with the scales its numbers need.
             if let Event::Instrument(instrument) = event
                 && instrument.id.index() >= known
             {
@@ -336,6 +337,10 @@ impl<S: Socket> Fanout<S> {
     fn take(&mut self, key: usize, message: Incoming) -> bool {
         let now = second(self.now);
         let Some(connection) = self.connections.get_mut(key) else { return false };
+        if let Incoming::Close(code) = message {
+            connection.close(code.unwrap_or(CloseCode::NORMAL), "", now);
+            return false;
+        }
         let Some(left) = connection.requests_left.checked_sub(1) else {
             connection.close(CloseCode::RATE_LIMITED, "more than 50 requests a second", now);
             return false;
@@ -347,12 +352,7 @@ impl<S: Socket> Fanout<S> {
         }
         match message {
             Incoming::Ping(payload) => connection.say(Opcode::Pong, &payload, now),
-            Incoming::Pong => {}
-            Incoming::Close(code) => {
-                let code = code.unwrap_or(CloseCode::NORMAL);
-                connection.close(code, "", now);
-                return false;
-            }
+            Incoming::Pong | Incoming::Close(_) => {}
             Incoming::Text(text) => self.request(key, crate::wire::Request::from_json(&text)),
             Incoming::Binary(bytes) => self.request(key, crate::wire::Request::from_msgpack(&bytes)),
         }
@@ -476,12 +476,24 @@ impl<S: Socket> Fanout<S> {
     fn heartbeat(&mut self, key: usize, now: u32) {
         let connection = &self.connections[key];
         let quiet = u64::from(now.saturating_sub(connection.updated)) + 1 >= HEARTBEAT.as_secs();
-        let view = self.views.get(connection.session.view()).expect("a session has a view");
-        // A dirty view waits for its rate's next flush, which says more than a heartbeat.
-        if quiet && !view.is_dirty() {
-            self.cache.clear();
-            self.deliver(key);
+        if !quiet {
+            return;
         }
+        self.cache.clear();
+        let view = self.views.get(connection.session.view()).expect("a session has a view");
+        if !view.is_dirty() {
+            self.deliver(key);
+            return;
+        }
+        // What a dirty view has to tell waits for its rate's next flush, so this one says only that the server lives.
+        let (options, at) = (view.key.options, connection.session.upto());
+        self.encoder.begin(options.form, options.times, at, at);
+        self.encoder.finish(true, &mut self.cache.bytes);
+        let connection = &mut self.connections[key];
+        if connection.send_frame(&self.cache.bytes, now) {
+            connection.updated = now;
+        }
+        self.cache.clear();
     }
 
     /// Removes a connection that is gone.

@@ -96,14 +96,17 @@ impl<S: Socket> Fanout<S> {
         let view = &self.views.get(self.connections[key].session.view()).expect("a session has a view").key;
         let options = view.options;
         let mut wanted: BTreeSet<Topic> = view.topics.iter().cloned().collect();
+        let mut hints = 1;
         let answers = topics
             .into_iter()
             .map(|text| match Topic::parse(&text) {
                 Ok(topic) if wanted.remove(&topic) => TopicAnswer::granted(text),
                 Ok(_) => {
                     let message = format!("not subscribed to {text:?}");
-                    let subscribed: Vec<String> = wanted.iter().map(ToString::to_string).collect();
-                    let nearest = nearest(&text, subscribed.iter().map(String::as_str)).map(str::to_owned);
+                    let nearest = take_hint(&mut hints).and_then(|()| {
+                        let subscribed: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+                        nearest(&text, subscribed.iter().map(String::as_str)).map(str::to_owned)
+                    });
                     TopicAnswer::refused(text, Refusal { code: ErrorCode::NotSubscribed, message, nearest })
                 }
                 Err(error) => TopicAnswer::refused(
@@ -114,6 +117,8 @@ impl<S: Socket> Fanout<S> {
             .collect();
         self.change_view(key, ViewKey { topics: wanted.into_iter().collect(), options }, None);
         self.answer(key, &Answer::Unsubscribed { id, topics: answers });
+        // What it is owed for the topics that stay was marked in the view it has left.
+        self.catch_up(key);
     }
 
     fn change_view(&mut self, key: usize, view: ViewKey, since: Option<(Epoch, Position)>) -> bool {
@@ -191,7 +196,7 @@ impl<S: Socket> Fanout<S> {
         }
         extras.checksum = Some((id, topics));
         // The answer speaks of the tape's end, so the session is brought there first.
-        self.deliver_all(key);
+        self.deliver_alone(key);
         self.answer_checksum(key);
     }
 
@@ -217,6 +222,12 @@ impl<S: Socket> Fanout<S> {
     }
 }
 
+/// Takes one of the hints that a request may cost: finding the nearest of many names is dear.
+fn take_hint(left: &mut u8) -> Option<()> {
+    *left = left.checked_sub(1)?;
+    Some(())
+}
+
 fn granted(replica: &Replica, text: String, topic: &Topic, hints: &mut u8) -> TopicAnswer {
     let mut answer = TopicAnswer::granted(text);
     match &topic.scope {
@@ -225,8 +236,7 @@ fn granted(replica: &Replica, text: String, topic: &Topic, hints: &mut u8) -> To
                 answer.instrument = Some(book.definition.id.0);
             } else {
                 answer.pending = true;
-                if *hints > 0 && replica.books().len() <= MAX_HINTED_SYMBOLS {
-                    *hints -= 1;
+                if replica.books().len() <= MAX_HINTED_SYMBOLS && take_hint(hints).is_some() {
                     let symbols = replica.books().map(|book| book.definition.symbol.as_str());
                     answer.nearest = nearest(symbol.as_str(), symbols)
                         .map(|symbol| format!("{}:{symbol}", topic.kind.name()));
@@ -237,10 +247,15 @@ fn granted(replica: &Replica, text: String, topic: &Topic, hints: &mut u8) -> To
             let mut sectors = replica.books().map(|book| &*book.definition.sector);
             if !sectors.any(|known| *known == **sector) {
                 answer.pending = true;
-                let sectors: BTreeSet<&str> =
-                    replica.books().map(|book| &*book.definition.sector).filter(|s| !s.is_empty()).collect();
-                answer.nearest = nearest(sector, sectors.into_iter())
-                    .map(|sector| format!("{}:@{sector}", topic.kind.name()));
+                if take_hint(hints).is_some() {
+                    let sectors: BTreeSet<&str> = replica
+                        .books()
+                        .map(|book| &*book.definition.sector)
+                        .filter(|s| !s.is_empty())
+                        .collect();
+                    answer.nearest = nearest(sector, sectors.into_iter())
+                        .map(|sector| format!("{}:@{sector}", topic.kind.name()));
+                }
             }
         }
         Scope::All | Scope::Market => {}

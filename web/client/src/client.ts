@@ -261,8 +261,8 @@ export class TickcastClient extends Emitter<ClientEvents> {
 
   private receiveUpdate(update: Update): void {
     if (this.welcome && this.unanswered.size === 0) {
-      // The end of a flush: nothing that the session subscribed is owed any more.
-      if (!update.more) {
+      // Behind the last part of a flush nothing is owed.
+      if (update.whole) {
         this.subscriptions.caughtUp();
         this.cursor = { epoch: this.welcome.epoch, position: update.position };
       }

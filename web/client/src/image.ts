@@ -122,7 +122,7 @@ export class Image {
       type: "update",
       position: this.position,
       time: this.time,
-      more: update.positions === null,
+      whole: update.positions !== null,
       changes: update.entries.map((entry) => this.applyEntry(entry, whole)),
     };
   }

@@ -5,7 +5,7 @@ import type { Bar, Change, Instrument, Trade, Units, Update } from "./protocol.j
 export function updateToJson(update: Update): object {
   return {
     type: "update",
-    ...(update.more ? { more: true } : {}),
+    ...(update.whole ? {} : { more: true }),
     position: update.position,
     time: formatMicros(update.time),
     updates: update.changes.filter(says).map(changeToJson),

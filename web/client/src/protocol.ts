@@ -155,8 +155,8 @@ export interface Update {
   readonly position: Position;
   /** The tape's clock when the update was made. */
   readonly time: Micros;
-  /** Whether the next update goes on with the same flush; the position moves with the last one. */
-  readonly more: boolean;
+  /** It ends a flush; else the rest of what is owed follows, and the position stays. */
+  readonly whole: boolean;
   readonly changes: readonly Change[];
 }
 
