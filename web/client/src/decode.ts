@@ -27,7 +27,7 @@ export class DecodeError extends Error {
 /** An update as it is on the wire. */
 export interface WireUpdate {
   type: "update";
-  /** `null`: more of the same flush follows. */
+  /** Null where more of the same flush follows. */
   positions: number | null;
   micros: number;
   entries: WireEntry[];
@@ -305,17 +305,17 @@ class Reader {
     return null;
   }
 
-  countOrNull(name: string): number | null {
-    if (this.values[this.next] !== null) return this.count(name);
-    this.next++;
-    return null;
-  }
-
   /** An integer that is not negative. */
   count(name: string): number {
     const value = this.integer(name);
     if (value >= 0) return value;
     throw this.wrong(name, "0 or more", value);
+  }
+
+  countOrNull(name: string): number | null {
+    if (this.values[this.next] !== null) return this.count(name);
+    this.next++;
+    return null;
   }
 
   numberOrNull(name: string): number | null {

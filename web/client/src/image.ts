@@ -143,19 +143,21 @@ export class Image {
         const ring = getOrInsert(this.rings.trades, instrument.number, () =>
           newRing(whole("trades", instrument) ? 0 : entry.number),
         );
-        const taken = take(ring, entry.number, entry.trades);
+        const { first, missed, known } = take(ring, entry.number, entry.trades.length);
+        const trades = entry.trades.map((wire, i): Trade => ({
+          number: first + i,
+          price: absolute(instrument, wire.price),
+          size: wire.size as Units,
+          side: SIDES[wire.flags & 3]!,
+          conditions: wire.conditions,
+          ts_event: this.moment(wire.ts_event),
+        }));
         return {
           kind: "trades",
           instrument,
-          missed: taken.missed,
-          trades: taken.entries.map((wire, i) => ({
-            number: taken.first + i,
-            price: absolute(instrument, wire.price),
-            size: wire.size as Units,
-            side: SIDES[wire.flags & 3]!,
-            conditions: wire.conditions,
-            ts_event: this.moment(wire.ts_event),
-          })) satisfies Trade[],
+          missed,
+          repeated: trades.slice(0, known),
+          trades: known === 0 ? trades : trades.slice(known),
         };
       }
       case "closed_bars": {
@@ -163,14 +165,16 @@ export class Image {
         const ring = getOrInsert(this.rings[entry.interval], instrument.number, () =>
           newRing(whole(`bars.${entry.interval}`, instrument) ? 0 : entry.number),
         );
-        const taken = take(ring, entry.number, entry.bars);
+        const { first, missed, known } = take(ring, entry.number, entry.bars.length);
+        const bars = entry.bars.map((wire) => absoluteBar(instrument, wire) as ClosedBar);
         return {
           kind: "closed_bars",
           instrument,
           interval: entry.interval,
-          missed: taken.missed,
-          first: taken.first,
-          bars: taken.entries.map((wire) => absoluteBar(instrument, wire) as ClosedBar),
+          missed,
+          repeated: bars.slice(0, known),
+          bars: bars.slice(known),
+          first: first + known,
         };
       }
       case "bar": {
@@ -280,18 +284,18 @@ function newRing(first: number | null): Ring {
   return { next: first ?? 0, seen: first ?? 0 };
 }
 
-/** Which of `entries` are new, the number of the first of them, and how many were lost before it. */
-function take<T>(
+/** Of `count` entries: the number of the first, how many are known already, and how many were lost before. */
+function take(
   ring: Ring,
   stated: number | null,
-  entries: readonly T[],
-): { missed: number; first: number; entries: readonly T[] } {
-  const start = stated ?? ring.next;
-  const missed = Math.max(0, start - ring.seen);
-  const skipped = Math.min(entries.length, Math.max(0, ring.seen - start));
-  ring.next = start + entries.length;
+  count: number,
+): { first: number; known: number; missed: number } {
+  const first = stated ?? ring.next;
+  const missed = Math.max(0, first - ring.seen);
+  const known = Math.min(count, Math.max(0, ring.seen - first));
+  ring.next = first + count;
   ring.seen = Math.max(ring.seen, ring.next);
-  return { missed, first: start + skipped, entries: entries.slice(skipped) };
+  return { first, known, missed };
 }
 
 const SIDES: readonly Side[] = ["none", "buy", "sell"];

@@ -5,11 +5,18 @@ import type { Bar, Change, Instrument, Trade, Units, Update } from "./protocol.j
 export function updateToJson(update: Update): object {
   return {
     type: "update",
+    ...(update.whole ? {} : { more: true }),
     position: update.position,
     time: formatMicros(update.time),
-    updates: update.changes.map(changeToJson),
-    ...(update.whole ? {} : { more: true }),
+    updates: update.changes.filter(says).map(changeToJson),
   };
+}
+
+/** A ring that only states its next number is nothing in JSON, where every entry carries its own. */
+function says(change: Change): boolean {
+  if (change.kind === "trades") return change.trades.length + change.repeated.length > 0;
+  if (change.kind === "closed_bars") return change.bars.length + change.repeated.length > 0;
+  return true;
 }
 
 function changeToJson(change: Change): object {
@@ -30,13 +37,15 @@ function changeToJson(change: Change): object {
     case "trades":
       return {
         topic: `trades:${change.instrument.symbol}`,
-        trades: change.trades.map((trade) => tradeToJson(change.instrument, trade)),
+        trades: [...change.repeated, ...change.trades].map((trade) =>
+          tradeToJson(change.instrument, trade),
+        ),
       };
     case "closed_bars":
       return {
         topic: `bars.${change.interval}:${change.instrument.symbol}`,
-        closed: change.bars.map((bar, i) => ({
-          number: change.first + i,
+        closed: [...change.repeated, ...change.bars].map((bar, i) => ({
+          number: change.first - change.repeated.length + i,
           ...barToJson(change.instrument, bar),
         })),
       };

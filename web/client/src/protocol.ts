@@ -114,6 +114,9 @@ export type Change =
       readonly instrument: Instrument;
       /** How many entries before these were lost to this session; 0 almost always. */
       readonly missed: number;
+      /** Those that had come before, as after a resumed session; empty almost always. */
+      readonly repeated: readonly Trade[];
+      /** Those that are new. */
       readonly trades: readonly Trade[];
     }
   | {
@@ -121,9 +124,10 @@ export type Change =
       readonly instrument: Instrument;
       readonly interval: Interval;
       readonly missed: number;
-      /** Number of the first bar. */
-      readonly first: number;
+      readonly repeated: readonly ClosedBar[];
       readonly bars: readonly ClosedBar[];
+      /** Number of the first of `bars`. */
+      readonly first: number;
     }
   | {
       readonly kind: "bar";

@@ -32,7 +32,7 @@ export class Subscriptions {
     this.delivered.clear();
   }
 
-  /** The session's position moved: all that its topics were owed has come. */
+  /** A flush ended: all that the session's topics were owed has come. */
   caughtUp(): void {
     for (const topic of this.delivered) this.whole.add(topic);
   }

@@ -183,7 +183,7 @@ test("of a ring that was empty at first, the gap counts from number 0", () => {
 
 test("a connection lost within a flush is resumed from before it", () => {
   const { clock, socket } = liveWorld();
-  socket().deliver([0, 0, 3, 32, 1, ...trade]);
+  socket().deliver([null, 0, 3, 32, 1, ...trade]);
   socket().drop();
   clock.advance(125);
   socket().deliver(welcome(7, 150));

@@ -1,11 +1,15 @@
 import { readdirSync, readFileSync } from "node:fs";
+import { decode } from "@msgpack/msgpack";
 import { describe, expect, test } from "vitest";
 import { decodeFrame } from "../src/decode.js";
 import { Image } from "../src/image.js";
 import { updateToJson } from "../src/json.js";
+import type { Epoch, Micros, Position } from "../src/protocol.js";
 
+/** Frames of one session, in order. Updates count from the welcome. */
 interface Vectors {
   name: string;
+  welcome?: { position: Position; time: Micros };
   frames: { name: string; hex: string; json: unknown }[];
 }
 
@@ -19,11 +23,15 @@ test("there are golden vectors", () => {
 describe.each(files)("%s", (file) => {
   const vectors = JSON.parse(readFileSync(new URL(file, directory), "utf8")) as Vectors;
   const image = new Image();
+  if (vectors.welcome) image.begin({ epoch: 0 as Epoch, ...vectors.welcome });
 
   test.each(vectors.frames)("$name", ({ hex, json }) => {
-    const message = decodeFrame(Buffer.from(hex.replaceAll(" ", ""), "hex"));
-    if (message.type === "welcome") image.begin(message);
-    const decoded = message.type === "update" ? updateToJson(image.apply(message)) : message;
-    expect(decoded).toEqual(json);
+    const bytes = Buffer.from(hex.replaceAll(" ", ""), "hex");
+    expect(file === "requests.json" ? decode(bytes) : decodedJson(bytes)).toEqual(json);
   });
+
+  function decodedJson(bytes: Uint8Array): object {
+    const message = decodeFrame(bytes);
+    return message.type === "update" ? updateToJson(image.apply(message)) : message;
+  }
 });
