@@ -39,7 +39,10 @@ pub(super) fn file(request: &Request) -> Option<Response> {
 
 /// Whether the client has the file of that tag already (RFC 9110, section 13.1.2).
 fn knows(headers: &HeaderMap, tag: &HeaderValue) -> bool {
-    let known = headers.get_all(header::IF_NONE_MATCH).iter().flat_map(|value| value.as_bytes().split(|&b| b == b','));
+    let known = headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|&b| b == b','));
     let mut known = known.map(<[u8]>::trim_ascii);
     // A proxy that compresses makes the tag a weak one.
     known.any(|known| known == b"*" || known.strip_prefix(b"W/").unwrap_or(known) == tag.as_bytes())

@@ -35,7 +35,7 @@ pub(super) async fn upgrade(State(app): State<Arc<App>>, mut request: Request) -
     }
     let offered = offered_form(headers)?;
     let opening = opening(request.uri().query().unwrap_or_default(), offered)?;
-    let shard = app.shard()?;
+    let (shard, seat) = app.admit()?;
 
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let answer = response.headers_mut();
@@ -56,7 +56,7 @@ pub(super) async fn upgrade(State(app): State<Arc<App>>, mut request: Request) -
             Err(error) => Err(std::io::Error::other(error)),
         };
         match handed_over {
-            Ok((stream, early)) => app.shards[shard].open(stream, opening, early),
+            Ok((stream, early)) => app.shards[shard].open(stream, seat, opening, early),
             Err(error) => tracing::debug!("a connection broke during its upgrade: {error}"),
         }
     });
@@ -110,7 +110,8 @@ fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, Problem> {
 /// The first subprotocol offered that is known here; `None` where none was offered.
 fn offered_form(headers: &HeaderMap) -> Result<Option<Form>, Problem> {
     let values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
-    let values: Vec<String> = values.iter().map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()).collect();
+    let values: Vec<String> =
+        values.iter().map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()).collect();
     let offered: Vec<&str> = values.iter().flat_map(|value| value.split(',')).map(str::trim).collect();
     let known = offered.iter().find_map(|&name| match name {
         PROTOCOL_MSGPACK => Some(Form::MessagePack),

@@ -38,7 +38,11 @@ async fn requests_that_are_no_handshake_are_told_what_one_is() {
     check_broken("dGhlIHNhbXBsZSBub25jZQ==", "c2hvcnQ=", 400, "16 bytes").await;
     check_broken("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "", 400, "Sec-WebSocket-Key").await;
     check_broken("GET ", "POST ", 405, "POST").await;
-    check_broken("GET ", "HEAD ", 405, "HEAD").await;
+    let server = TestServer::start().await;
+    let mut client = RawClient::dial(server.address).await;
+    client.send(handshake(server.address, "/v1/ws", &[]).replace("GET ", "HEAD ").as_bytes()).await;
+    let response = client.response("HEAD").await;
+    assert_eq!((response.status, response.header("allow")), (405, Some("GET")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,7 +82,8 @@ async fn only_unknown_subprotocols_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_strangers_are_refused() {
     check_refused("/v1/ws", &[("Origin", "https://evil.example")], 403, "origin").await;
-    let server = TestServer::start_with(|config| config.allowed_origins = vec!["desk.example".to_owned()]).await;
+    let server =
+        TestServer::start_with(|config| config.allowed_origins = vec!["desk.example".to_owned()]).await;
     let response = shake(&server, "/v1/ws", &[("Origin", "https://desk.example")]).await;
     assert_eq!(response.status, 101);
 }
@@ -87,7 +92,8 @@ async fn pages_of_strangers_are_refused() {
 async fn a_misspelt_query_is_told_the_right_one() {
     check_refused("/v1/ws?topcis=quote:A", &[], 400, "did you mean \"topics\"?").await;
     check_refused("/v1/ws?zzzzzzzzzz=1", &[], 400, "there are topics, max_hz").await;
-    check_refused("/v1/ws?max_hz=fast", &[], 400, "max_hz=\"fast\": expected a number from 0.1 to 1000").await;
+    check_refused("/v1/ws?max_hz=fast", &[], 400, "max_hz=\"fast\": expected a number from 0.1 to 1000")
+        .await;
     check_refused("/v1/ws?max_hz=NaN", &[], 400, "max_hz").await;
     check_refused("/v1/ws?times=yes", &[], 400, "times=\"yes\": expected true or false").await;
     check_refused("/v1/ws?epoch=5", &[], 400, "epoch and position go together").await;
@@ -157,13 +163,16 @@ async fn half_a_frame_in_one_packet_with_the_handshake_waits_for_its_rest() {
 async fn the_query_subscribes() {
     let server = TestServer::start().await;
     server.publish(r#"{"type":"trade","symbol":"A B&C","price":"1.5","size":1}"#).await;
-    let mut client = Client::connect(&server, "topics=trades:A%20B%26C,qoute:X,status&max_hz=10&times=true").await;
+    let mut client =
+        Client::connect(&server, "topics=trades:A%20B%26C,qoute:X,status&max_hz=10&times=true").await;
     let subscribed = client.answer("subscribed").await;
     assert_eq!(subscribed.get("id"), None);
     assert_eq!(subscribed.get("resumed"), None);
     assert_eq!(subscribed["topics"][0], json!({"topic": "trades:A B&C", "instrument": 0}));
     assert_eq!(subscribed["topics"][1]["error"]["nearest"], "quote:X");
-    client.until("both", |seen| seen.numbers("trades:A B&C") == [0] && seen.told.contains_key("status")).await;
+    client
+        .until("both", |seen| seen.numbers("trades:A B&C") == [0] && seen.told.contains_key("status"))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

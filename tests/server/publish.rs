@@ -37,7 +37,8 @@ async fn what_was_published_can_be_read_at_the_position_told() {
     let server = TestServer::start().await;
     let mut before = 0;
     for number in 1..=50 {
-        let position = server.publish(&quote("A", &number.to_string(), "100")).await["position"].as_u64().unwrap();
+        let position =
+            server.publish(&quote("A", &number.to_string(), "100")).await["position"].as_u64().unwrap();
         assert!(position > before);
         before = position;
     }
@@ -68,14 +69,22 @@ async fn messagepack_is_read_as_maps_or_as_an_array_of_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_symbol_is_made_with_the_scales_of_its_numbers() {
     let server = TestServer::start().await;
-    server.publish(&json!({"type": "trade", "symbol": "TINY", "price": "0.00012345", "size": "2.5"}).to_string()).await;
+    server
+        .publish(
+            &json!({"type": "trade", "symbol": "TINY", "price": "0.00012345", "size": "2.5"}).to_string(),
+        )
+        .await;
     let instruments = server.get("/v1/instruments").await.json();
     let tiny = &instruments["instruments"][0];
-    assert_eq!((&tiny["symbol"], &tiny["price_scale"], &tiny["size_scale"]), (&json!("TINY"), &json!(8), &json!(1)));
+    assert_eq!(
+        (&tiny["symbol"], &tiny["price_scale"], &tiny["size_scale"]),
+        (&json!("TINY"), &json!(8), &json!(1))
+    );
     // A finer price later on leaves everything exact.
     server.publish(&trade("TINY", "0.000123456", 1)).await;
     let trades = server.get("/v1/trades/TINY").await.json();
-    let prices: Vec<&Value> = trades["trades"].as_array().unwrap().iter().map(|trade| &trade["price"]).collect();
+    let prices: Vec<&Value> =
+        trades["trades"].as_array().unwrap().iter().map(|trade| &trade["price"]).collect();
     assert_eq!(prices, ["0.000123450", "0.000123456"]);
 }
 

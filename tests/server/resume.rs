@@ -44,7 +44,8 @@ async fn check_starts_anew(epoch_off: u64, position_off: u64) {
     let client = Client::connect(&server, "").await;
     let epoch = client.welcome["epoch"].as_u64().unwrap() ^ epoch_off;
     let position = client.welcome["position"].as_u64().unwrap() + position_off;
-    let mut client = Client::connect(&server, &format!("topics=quote:A&epoch={epoch}&position={position}")).await;
+    let mut client =
+        Client::connect(&server, &format!("topics=quote:A&epoch={epoch}&position={position}")).await;
     assert_eq!(client.answer("subscribed").await["resumed"], false);
     client.until("the snapshot", |seen| seen.field("quote:A", "bid") == "1.00").await;
     assert!(client.seen.instruments["A"].is_object());
@@ -85,7 +86,11 @@ async fn trades_missed_beyond_the_ring_are_counted_exactly() {
     assert_eq!(update.as_array().unwrap()[2..6], [json!(0), json!(33), json!(986), json!(1024)]);
     server.publish(&trade("A", "3", 1)).await;
     let update = client.binary().await;
-    assert_eq!(update.as_array().unwrap()[2..5], [json!(0), json!(32), json!(1)], "numbers go on by themselves");
+    assert_eq!(
+        update.as_array().unwrap()[2..5],
+        [json!(0), json!(32), json!(1)],
+        "numbers go on by themselves"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

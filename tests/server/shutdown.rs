@@ -14,7 +14,10 @@ async fn everyone_is_told_goodbye_with_1012() {
         client.answer("subscribed").await;
         let goodbye = client.answer("goodbye").await;
         assert_eq!(goodbye["code"], 1012);
-        assert!(goodbye["retry_after_ms"].as_u64().unwrap() > 0 && goodbye["jitter_ms"].is_u64(), "{goodbye}");
+        assert!(
+            goodbye["retry_after_ms"].as_u64().unwrap() > 0 && goodbye["jitter_ms"].is_u64(),
+            "{goodbye}"
+        );
         assert_eq!(client.message().await, Err(Some(1012)));
     }
     soon("shutdown", stopped).await.unwrap();

@@ -71,7 +71,8 @@ impl TestServer {
 }
 
 pub fn quote(symbol: &str, bid: &str, ask: &str) -> String {
-    json!({"type": "quote", "symbol": symbol, "bid": bid, "bid_size": 1, "ask": ask, "ask_size": 2}).to_string()
+    json!({"type": "quote", "symbol": symbol, "bid": bid, "bid_size": 1, "ask": ask, "ask_size": 2})
+        .to_string()
         + "\n"
 }
 
@@ -300,7 +301,9 @@ fn header(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     assert_eq!(short & 0x80, 0, "a server does not mask");
     match short {
         126 => bytes[2..].first_chunk().map(|&l| (first, 4, usize::from(u16::from_be_bytes(l)))),
-        127 => bytes[2..].first_chunk().map(|&l| (first, 10, usize::try_from(u64::from_be_bytes(l)).unwrap())),
+        127 => {
+            bytes[2..].first_chunk().map(|&l| (first, 10, usize::try_from(u64::from_be_bytes(l)).unwrap()))
+        }
         short => Some((first, 2, usize::from(short))),
     }
 }
@@ -429,7 +432,8 @@ impl Seen {
         for entry in update["updates"].as_array().unwrap() {
             let entry = entry.as_object().unwrap();
             if let Some(instrument) = entry.get("instrument") {
-                self.instruments.insert(instrument["symbol"].as_str().unwrap().to_owned(), instrument.clone());
+                self.instruments
+                    .insert(instrument["symbol"].as_str().unwrap().to_owned(), instrument.clone());
                 continue;
             }
             let topic = entry["topic"].as_str().unwrap();
