@@ -31,7 +31,7 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, P
     if replica.position().get() == 0 {
         return not_ready("the tape has not begun");
     }
-    Ok(Json(json!({ "ready": true, "position": replica.position().get(), "connections": app.connections() })))
+    Ok(Json(json!({ "ready": true, "position": replica.position().get(), "connections": app.seats.taken() })))
 }
 
 /// `GET /version`

@@ -9,6 +9,7 @@ pub mod fanout;
 mod origin;
 mod problem;
 mod publish;
+mod seats;
 mod shard;
 mod upgrade;
 
@@ -27,6 +28,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use problem::Problem;
+use seats::{Seat, Seats};
 use shard::Shard;
 use std::io;
 use std::net::SocketAddr;
@@ -68,7 +70,7 @@ struct App {
     publisher: Mutex<Option<Publisher>>,
     shards: Vec<Shard>,
     next_shard: AtomicUsize,
-    max_connections: usize,
+    seats: Seats,
     allowed_origins: Vec<String>,
     leaving: AtomicBool,
 }
@@ -107,7 +109,7 @@ impl Server {
             publisher: Mutex::new(Some(publisher)),
             shards,
             next_shard: AtomicUsize::new(0),
-            max_connections: config.max_connections,
+            seats: Seats::new(config.max_connections),
             allowed_origins: config.allowed_origins,
             leaving: AtomicBool::new(false),
         });
@@ -152,21 +154,15 @@ impl App {
         self.publisher.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn connections(&self) -> usize {
-        self.shards.iter().map(Shard::connections).sum()
-    }
-
-    /// The shard for the next connection.
-    fn shard(&self) -> Result<usize, Problem> {
+    /// The shard for the next connection, and its seat there.
+    fn admit(&self) -> Result<(usize, Seat), Problem> {
         let refuse =
             |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).header(header::RETRY_AFTER, "5");
         if self.leaving.load(Ordering::Relaxed) {
             return Err(refuse("the server is shutting down"));
         }
-        if self.connections() >= self.max_connections {
-            return Err(refuse("the server has as many connections as it may"));
-        }
-        Ok(self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len())
+        let seat = self.seats.take().ok_or_else(|| refuse("the server has as many connections as it may"))?;
+        Ok((self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len(), seat))
     }
 }
 

@@ -1,4 +1,5 @@
 use super::fanout::{Fanout, Opening, Socket};
+use super::seats::Seat;
 use crate::tape::{Batch, Epoch, Reader};
 use crate::wire::CloseCode;
 use mio::net::TcpStream;
@@ -7,7 +8,7 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 use std::io::{self, Read};
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -30,7 +31,6 @@ const WAKE: Token = Token(usize::MAX);
 pub(super) struct Shard {
     commands: mpsc::Sender<Command>,
     waker: Arc<Waker>,
-    connections: Arc<AtomicUsize>,
     thread: JoinHandle<()>,
 }
 
@@ -38,11 +38,12 @@ pub(super) struct Shard {
 struct ShardReader {
     batches: mpsc::SyncSender<Arc<Batch>>,
     waker: Arc<Waker>,
-    connections: Arc<AtomicUsize>,
+    /// Whether anyone is connected to the shard.
+    watched: Arc<AtomicBool>,
 }
 
 enum Command {
-    Open { stream: std::net::TcpStream, opening: Opening, early: Vec<u8> },
+    Open { stream: std::net::TcpStream, seat: Seat, opening: Opening, early: Vec<u8> },
     Leave { code: CloseCode, reason: &'static str, retry_after: Duration },
 }
 
@@ -52,9 +53,7 @@ struct Run {
     fanout: Fanout<ShardSocket>,
     batches: mpsc::Receiver<Arc<Batch>>,
     commands: mpsc::Receiver<Command>,
-    connections: Arc<AtomicUsize>,
-    /// Connections that have arrived here and are counted in `connections`.
-    arrived: usize,
+    watched: Arc<AtomicBool>,
     start: Instant,
     buffer: Vec<u8>,
     /// Connections of which more could be read than their turn allowed.
@@ -63,7 +62,10 @@ struct Run {
 }
 
 #[derive(Debug)]
-struct ShardSocket(TcpStream);
+struct ShardSocket {
+    stream: TcpStream,
+    _seat: Seat,
+}
 
 impl Shard {
     /// # Errors
@@ -73,34 +75,26 @@ impl Shard {
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (batches, batches_in) = mpsc::sync_channel(WAITING_BATCHES);
         let (commands, commands_in) = mpsc::channel();
-        let connections = Arc::new(AtomicUsize::new(0));
+        let watched = Arc::new(AtomicBool::new(false));
         let run = Run {
             poll,
             fanout: Fanout::new(epoch),
             batches: batches_in,
             commands: commands_in,
-            connections: Arc::clone(&connections),
-            arrived: 0,
+            watched: Arc::clone(&watched),
             start: Instant::now(),
             buffer: vec![0; READ_BYTES],
             unread: Vec::new(),
             leaving: None,
         };
         let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(|| run.run())?;
-        let reader =
-            ShardReader { batches, waker: Arc::clone(&waker), connections: Arc::clone(&connections) };
-        Ok((Self { commands, waker, connections, thread }, reader))
+        let reader = ShardReader { batches, waker: Arc::clone(&waker), watched };
+        Ok((Self { commands, waker, thread }, reader))
     }
 
     /// Hands a connection over, its handshake done.
-    pub fn open(&self, stream: std::net::TcpStream, opening: Opening, early: Vec<u8>) {
-        // Counted here, so that the limit holds also for those on their way.
-        self.connections.fetch_add(1, Ordering::Relaxed);
-        self.command(Command::Open { stream, opening, early });
-    }
-
-    pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+    pub fn open(&self, stream: std::net::TcpStream, seat: Seat, opening: Opening, early: Vec<u8>) {
+        self.command(Command::Open { stream, seat, opening, early });
     }
 
     /// Says goodbye to all and ends the thread when they are gone, at the latest after a few seconds.
@@ -132,7 +126,7 @@ impl Reader for ShardReader {
             Err(mpsc::TrySendError::Disconnected(_)) => return,
         }
         // A shard that nobody is connected to folds at its next sweep: an idle server need not wake up for every tick.
-        if self.connections.load(Ordering::Relaxed) > 0 {
+        if self.watched.load(Ordering::Relaxed) {
             let _ = self.waker.wake();
         }
     }
@@ -181,7 +175,7 @@ impl Run {
                 swept = self.start.elapsed();
                 self.fanout.sweep();
             }
-            self.count_gone();
+            self.watched.store(!self.fanout.is_empty(), Ordering::Relaxed);
         }
     }
 
@@ -193,7 +187,7 @@ impl Run {
     fn read(&mut self, key: usize) {
         for _ in 0..READS {
             let Some(socket) = self.fanout.socket(key) else { return };
-            match socket.0.read(&mut self.buffer) {
+            match socket.stream.read(&mut self.buffer) {
                 Ok(0) => return self.fanout.closed(key),
                 Ok(len) => self.fanout.received(key, &self.buffer[..len]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -208,15 +202,14 @@ impl Run {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Open { stream, opening, early } => {
+            Command::Open { stream, seat, opening, early } => {
                 let registry = self.poll.registry();
                 let mut broken = false;
                 let key = self.fanout.open(&opening, &early, |key| {
-                    let mut socket = ShardSocket(TcpStream::from_std(stream));
+                    let mut socket = ShardSocket { stream: TcpStream::from_std(stream), _seat: seat };
                     broken = socket.register(registry, key).is_err();
                     socket
                 });
-                self.arrived += 1;
                 if broken {
                     self.fanout.closed(key);
                 }
@@ -227,19 +220,11 @@ impl Run {
             }
         }
     }
-
-    fn count_gone(&mut self) {
-        let gone = self.arrived - self.fanout.len();
-        if gone > 0 {
-            self.arrived -= gone;
-            self.connections.fetch_sub(gone, Ordering::Relaxed);
-        }
-    }
 }
 
 impl ShardSocket {
     fn register(&mut self, registry: &Registry, key: usize) -> io::Result<()> {
-        registry.register(&mut self.0, Token(key), Interest::READABLE | Interest::WRITABLE)
+        registry.register(&mut self.stream, Token(key), Interest::READABLE | Interest::WRITABLE)
     }
 }
 
@@ -247,7 +232,7 @@ impl Socket for ShardSocket {
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // `send` is cheaper than `write`, and must not raise a signal when the peer is gone.
         loop {
-            match rustix::net::send(&self.0, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            match rustix::net::send(&self.stream, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
                 Ok(sent) => return Ok(sent),
                 Err(Errno::AGAIN) => return Ok(0),
                 Err(Errno::INTR) => {}
@@ -258,6 +243,6 @@ impl Socket for ShardSocket {
 
     fn finish(&mut self) {
         // Fails only where the peer is gone already.
-        let _ = self.0.shutdown(Shutdown::Write);
+        let _ = self.stream.shutdown(Shutdown::Write);
     }
 }

@@ -35,7 +35,7 @@ pub(super) async fn upgrade(State(app): State<Arc<App>>, mut request: Request) -
     }
     let offered = offered_form(headers)?;
     let opening = opening(request.uri().query().unwrap_or_default(), offered)?;
-    let shard = app.shard()?;
+    let (shard, seat) = app.admit()?;
 
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let answer = response.headers_mut();
@@ -56,7 +56,7 @@ pub(super) async fn upgrade(State(app): State<Arc<App>>, mut request: Request) -
             Err(error) => Err(std::io::Error::other(error)),
         };
         match handed_over {
-            Ok((stream, early)) => app.shards[shard].open(stream, opening, early),
+            Ok((stream, early)) => app.shards[shard].open(stream, seat, opening, early),
             Err(error) => tracing::debug!("a connection broke during its upgrade: {error}"),
         }
     });

@@ -46,7 +46,10 @@ const MIN_WAIT: Duration = Duration::from_micros(500);
 const CLOCK_EVERY: Duration = Duration::from_secs(1);
 /// A publisher that is silent for this long is stale.
 const STALE_AFTER: Duration = Duration::from_secs(10);
-/// A feed further behind its schedule than this is told of, and goes on from now.
+/// A feed further behind its schedule than this, 1 % of ten seconds, is told of, at most every [`TELL_BEHIND_EVERY`].
+const NOTABLY_BEHIND: Duration = Duration::from_millis(100);
+const TELL_BEHIND_EVERY: Duration = Duration::from_secs(10);
+/// A feed further behind its schedule than this gives it up, and goes on from now.
 const MAX_BEHIND: Duration = Duration::from_secs(2);
 /// Records that could not be read are told one by one up to this many, then only counted.
 const FAULTS_TOLD: u64 = 20;
@@ -92,6 +95,8 @@ struct Run {
     next: Option<(Timestamp, Vec<Event>)>,
     last_batch: Instant,
     last_publication: Instant,
+    /// When it was last told that the feed is behind.
+    told_behind: Option<Instant>,
     faults: u64,
 }
 
@@ -150,6 +155,7 @@ impl Run {
             next: None,
             last_batch: wall,
             last_publication: wall,
+            told_behind: None,
             faults: 0,
         }
     }
@@ -185,12 +191,12 @@ impl Run {
                 self.append_unless_empty(time, &mut batch);
                 return Some(due);
             }
-            if now - due > MAX_BEHIND && self.schedule.speed != Speed::Max {
-                tracing::warn!(
-                    "this machine cannot keep the feed's pace: {:.1} s behind, going on from now",
-                    (now - due).as_secs_f64()
-                );
-                self.schedule = Schedule { wall: now, feed: at, ..self.schedule };
+            let behind = now - due;
+            if behind > NOTABLY_BEHIND && self.schedule.speed != Speed::Max {
+                tell_behind(&mut self.told_behind, now, behind);
+                if behind > MAX_BEHIND {
+                    self.schedule = Schedule { wall: now, feed: at, ..self.schedule };
+                }
             }
             for event in events.drain(..) {
                 if let Err(error) = self.translator.translate(event, &mut self.instruments, &mut batch) {
@@ -319,6 +325,13 @@ impl Run {
             reader.read(&batch);
         }
         self.last_batch = Instant::now();
+    }
+}
+
+fn tell_behind(told: &mut Option<Instant>, now: Instant, behind: Duration) {
+    if told.is_none_or(|told| now - told >= TELL_BEHIND_EVERY) {
+        *told = Some(now);
+        tracing::warn!("this machine cannot keep the feed's pace: {:.1} s behind", behind.as_secs_f64());
     }
 }
 

@@ -83,7 +83,7 @@ async fn every_mistake_is_told_what_would_be_right() {
     check("/v1/trades/AAA?limit=ten", 400, "limit=\"ten\"").await;
     check("/v1/bars/AAA?interval=2s", 400, "1s or 1m").await;
     check("/v1/trades/%FF", 400, "UTF-8").await;
-    check("/v1/trade/AAA", 404, "did you mean").await;
+    check("/v1/quote", 404, "did you mean /v1/quotes?").await;
     check("/nothing/like/this", 404, "there are /").await;
     check("/../../etc/passwd", 404, "nothing at").await;
 }

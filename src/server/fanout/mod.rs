@@ -28,6 +28,8 @@ const STALL_SECONDS: u32 = 30;
 const LINGER_SECONDS: u32 = 2;
 /// A connection in whose way more answers than this pile up does not read them.
 const MAX_BACKLOG: usize = 1 << 20;
+/// Frames of one flush kept for the sessions still to come. Many sessions at many places would need a frame each.
+const CACHED_BYTES: usize = 4 << 20;
 /// The sweep looks at one slice of the connections at a time, so that it never holds up a flush.
 const SLICES: u32 = 20;
 
@@ -449,6 +451,9 @@ impl<S: Socket> Fanout<S> {
     fn frame(&mut self, key: usize, flush: Flush, shares: bool) -> Frame {
         if shares && let Some(cached) = self.cache.frames.iter().find(|cached| cached.flush == flush) {
             return cached.frame;
+        }
+        if self.cache.bytes.len() > CACHED_BYTES {
+            self.cache.clear();
         }
         let session = &self.connections[key].session;
         let view = self.views.get(session.view()).expect("a session has a view");
