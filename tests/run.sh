@@ -104,8 +104,10 @@ step() {
     : >"$log"
     timeout --kill-after=10 "$seconds" "$@" >"$log" 2>&1 </dev/null &
     child=$!
-    tail --pid="$child" --sleep-interval=0.1 -n +1 -f "$log"
+    tail --pid="$child" --sleep-interval=0.1 -n +1 -f "$log" &
+    # Both in the background, because a trap runs only where the shell itself waits.
     wait "$child" || status=$?
+    wait $!
     ((status != 124 && status != 137)) || echo "$name: stopped, as it did not end within $seconds s"
 
     passes=0 failures=0 skips=0
