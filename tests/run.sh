@@ -79,7 +79,7 @@ install_node_modules() {
 ignored() {
     local log=$logs/cargo\ test.log run=0 rest
     if [[ -d $TICKCAST_DATA ]]; then
-        step "recordings" 900 cargo cargo test --locked --test recordings -- --ignored
+        step "recordings" 900 cargo cargo test --locked --test recordings --test sizes --test real_session -- --ignored
         run=$((passes + failures))
     else
         printf '\nThe tests of the source recordings are skipped: %s is not there\n' "$TICKCAST_DATA"
