@@ -10,12 +10,13 @@ use std::process::{Command, exit};
 
 /// What the page is made of. Directories are watched with all that is in them. Cargo builds anew each time
 /// where one of these does not exist, so each must.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     "client/src",
     "dashboard/index.html",
     "dashboard/public",
     "dashboard/src",
     ".npmrc",
+    "licences.ts",
     "package-lock.json",
     "package.json",
     "svelte.config.js",
@@ -74,7 +75,7 @@ fn build(web: &Path, out: &Path) -> Result<(), String> {
 }
 
 /// Installs what the build needs, unless this very lock file is installed already. A full install for the
-/// tests has the same stamp (`postinstall` in package.json writes it), so it is never replaced by a smaller one.
+/// tests has the same stamp (`postinstall` in package.json writes it), and is only replaced by a full one.
 fn install(web: &Path) -> Result<(), String> {
     let lock = web.join("package-lock.json");
     let wanted = fs::read(&lock).map_err(|error| format!("cannot read {}: {error}", lock.display()))?;
@@ -82,7 +83,12 @@ fn install(web: &Path) -> Result<(), String> {
     if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
-    npm(web, &["ci", "--omit=dev", "--no-audit", "--no-fund"], None)?;
+    let installed = fs::read_to_string(web.join("node_modules/.package-lock.json")).unwrap_or_default();
+    if installed.contains("\"dev\": true") {
+        npm(web, &["ci", "--no-audit", "--no-fund"], None)?;
+    } else {
+        npm(web, &["ci", "--omit=dev", "--no-audit", "--no-fund"], None)?;
+    }
     // Where npm is told to run no scripts.
     fs::write(&stamp, wanted).map_err(|error| format!("cannot write {}: {error}", stamp.display()))
 }
@@ -92,7 +98,7 @@ fn npm(web: &Path, arguments: &[&str], out: Option<&Path>) -> Result<(), String>
     let default = if cfg!(windows) { "npm.cmd" } else { "npm" };
     let program = env::var_os("TICKCAST_NPM").unwrap_or_else(|| default.into());
     let mut command = Command::new(&program);
-    command.current_dir(web).args(arguments);
+    command.current_dir(web).args(arguments).env("NO_COLOR", "1");
     if let Some(out) = out {
         command.env("WEB_OUT_DIR", out);
     }

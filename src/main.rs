@@ -3,6 +3,7 @@
 #![warn(clippy::pedantic)]
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use tickcast::cli;
 
@@ -11,7 +12,7 @@ use tickcast::cli;
 /// Without a subcommand: `tickcast serve`.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
-struct Args {
+struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
@@ -21,17 +22,26 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     Serve(cli::serve::Args),
+    Watch(cli::watch::Args),
+    Publish(cli::publish::Args),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let matches = Args::command().get_matches();
-    let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let matches = Cli::command().get_matches();
+    let args = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let filter =
         tracing_subscriber::EnvFilter::try_from_env("TICKCAST_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
     let result = match args.command.unwrap_or(Command::Serve(args.serve)) {
         Command::Serve(args) => cli::serve::run(args).await,
+        Command::Watch(args) => cli::watch::run(args).await,
+        Command::Publish(args) => cli::publish::run(args).await,
     };
     result.unwrap_or_else(|error| {
         eprintln!("tickcast: {error:#}");

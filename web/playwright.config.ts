@@ -3,7 +3,7 @@ import { defineConfig } from "@playwright/test";
 export default defineConfig({
   testDir: "tests",
   workers: 1,
-  timeout: 60_000,
+  timeout: 120_000,
   forbidOnly: !!process.env["CI"],
   reporter: "list",
   outputDir: "test-results",

@@ -1,6 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vite";
+import { licences } from "./licences.js";
 
 const path = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 
@@ -9,7 +10,7 @@ const server = process.env["TICKCAST_URL"] ?? "http://127.0.0.1:8080";
 
 export default defineConfig({
   root: path("dashboard"),
-  plugins: [svelte({ configFile: path("svelte.config.js") })],
+  plugins: [svelte({ configFile: path("svelte.config.js") }), licences()],
   resolve: { alias: { "tickcast-client": path("client/src/index.ts") } },
   build: {
     // build.rs names a directory of its own, so that nothing generated lands in the source tree.

@@ -4,6 +4,7 @@ use crate::feed::{Feed, Looped, Merged};
 use crate::market::{Speed, Symbol, Timestamp};
 use crate::server::{Config, Server};
 use anyhow::{Context, Result, bail};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,8 @@ use std::process::ExitCode;
 
 /// Serve a market: simulated, replayed from recordings, or only what is published.
 #[derive(clap::Args, Debug)]
+// Flattened into another struct of this name, whose group would have the same one.
+#[group(id = "serve")]
 #[command(after_help = "Examples:
   tickcast                                           550 simulated symbols, 5,000 ticks/s
   tickcast serve --symbols 100 --rate 200000         a busier market
@@ -62,7 +65,7 @@ pub struct Args {
     #[arg(long, default_value_t = 10_000)]
     pub max_connections: usize,
 
-    /// Let pages of this origin connect, besides the server's own: https://desk.example, a host, or * for all
+    /// Let pages of this origin connect, besides the server's own: <https://desk.example>, a host, or * for all
     #[arg(long, value_name = "ORIGIN")]
     pub allow_origin: Vec<String>,
 }
@@ -146,7 +149,9 @@ fn feed(args: &Args) -> Result<(Option<Box<dyn Feed>>, String)> {
 
 fn tell(address: SocketAddr, about: &str) {
     let version = env!("CARGO_PKG_VERSION");
-    println!(
+    // Whoever started the server may have closed its output, which is no reason to stop.
+    let _ = writeln!(
+        std::io::stdout(),
         "tickcast {version}: {about}
 
   dashboard  http://{address}/

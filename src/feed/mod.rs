@@ -12,6 +12,7 @@ mod translate;
 
 pub use looped::Looped;
 pub use merge::Merged;
+pub use translate::{TranslateError, Translator};
 
 use crate::market::{Event, FeedKind, Instruments, Timestamp};
 
@@ -27,7 +28,8 @@ pub trait Feed: Send {
     /// (the events keep their own times).
     ///
     /// # Errors
-    /// [`FeedError`] for one record that cannot be read. The feed stays good: the next call goes on behind it.
+    /// [`FeedError`] for one record that cannot be read. The feed stays good: the next call goes on behind it. `out` may hold definitions
+    /// all the same, and they count.
     fn next(
         &mut self,
         instruments: &mut Instruments,

@@ -1,21 +1,22 @@
-//! Events as a user's own publisher states them: JSON objects or MessagePack maps, one an event.
+//! Events as a user's own publisher states them: JSON objects or `MessagePack` maps, one an event.
 //!
 //! Numbers may be numbers or text; both are exact. A quote states both sides: one that is absent or null is empty.
 
 mod fields;
+mod framing;
 
 use self::fields::{FieldError, Fields, Scalar};
+use self::framing::value_len;
 use super::text::{nearest, parse_time, time_from_integer};
 use crate::market::{
     Conditions, Event, Instrument, InstrumentId, Instruments, MAX_SCALE, NumberError, Price, QuoteValues,
     Side, Status, Symbol, Timestamp, TradingState, parse_decimal,
 };
-use rmp::decode::MessageLen;
 use rust_decimal::Decimal;
 
-/// The longest JSON line or MessagePack map.
+/// The longest JSON line or `MessagePack` map.
 pub const MAX_EVENT_BYTES: usize = 64 * 1024;
-/// Levels of arrays and maps in MessagePack, the outermost array included. Events are flat, so nothing needs more.
+/// Levels of arrays and maps in `MessagePack`, the outermost array included. Events are flat, so nothing needs more.
 const MAX_DEPTH: usize = 16;
 /// The longest name of an instrument, in bytes.
 const MAX_NAME: usize = 256;
@@ -142,7 +143,7 @@ pub fn parse_json_line(line: &str) -> Result<Published, PublishError> {
     if line.len() > MAX_EVENT_BYTES {
         return Err(PublishError::TooLong { len: line.len() });
     }
-    Published::from_fields(Fields::from_json(line).map_err(malformed)?)
+    Published::from_fields(Fields::from_json(line)?)
 }
 
 /// Reads newline-delimited JSON. Good lines go through, each bad one is told; blank ones are nothing.
@@ -166,7 +167,7 @@ pub fn parse_ndjson(body: &[u8]) -> Parsed {
 }
 
 /// Reads one map, an array of maps, or maps one after the other. Good ones go through, each bad one is told. What
-/// breaks the framing of MessagePack itself ends the reading.
+/// breaks the framing of `MessagePack` itself ends the reading.
 #[must_use]
 pub fn parse_msgpack(body: &[u8]) -> Parsed {
     let mut read = Parsed::default();
@@ -179,13 +180,13 @@ pub fn parse_msgpack(body: &[u8]) -> Parsed {
     let mut line = 0;
     while !rest.is_empty() {
         line += 1;
-        let Ok(len) = MessageLen::with_limits(MAX_DEPTH, body.len().max(1)).incremental_len(rest) else {
+        let Some(len) = value_len(rest) else {
             let reason =
                 PublishError::Malformed("MessagePack breaks off or nests too deeply here".to_owned());
             read.errors.push(LineError { line, reason });
             return read;
         };
-        let (event, after) = rest.split_at(len.clamp(1, rest.len()));
+        let (event, after) = rest.split_at(len);
         rest = after;
         match parse_msgpack_event(event) {
             Ok(event) => read.events.push((line, event)),
@@ -203,7 +204,7 @@ fn parse_msgpack_event(event: &[u8]) -> Result<Published, PublishError> {
     if event.len() > MAX_EVENT_BYTES {
         return Err(PublishError::TooLong { len: event.len() });
     }
-    Published::from_fields(Fields::from_msgpack(event).map_err(malformed)?)
+    Published::from_fields(Fields::from_msgpack(event)?)
 }
 
 impl Published {
@@ -274,7 +275,7 @@ impl Published {
         let trade = PublishedTrade {
             price: fields.number("price")?.ok_or(PublishError::Missing { field: "price" })?,
             size: fields.number("size")?.ok_or(PublishError::Missing { field: "size" })?,
-            side: fields.parsed("side", |text| text.parse::<Side>())?.unwrap_or_default(),
+            side: fields.parsed("side", str::parse::<Side>)?.unwrap_or_default(),
             conditions: fields
                 .parsed("conditions", |text| {
                     Conditions::new(text).ok_or("expected up to 4 printable ASCII characters")
@@ -286,7 +287,7 @@ impl Published {
 
     fn status(fields: &mut Fields) -> Result<Self, PublishError> {
         let symbol = fields.parsed("symbol", Symbol::new)?;
-        let state = fields.parsed("state", |text| text.parse::<TradingState>())?;
+        let state = fields.parsed("state", str::parse::<TradingState>)?;
         let state = state.ok_or(PublishError::Missing { field: "state" })?;
         Ok(Self::Status { symbol, state, ts_event: fields.time("ts_event")? })
     }
@@ -369,6 +370,12 @@ impl PublishedInstrument {
     }
 }
 
+impl From<FieldError> for PublishError {
+    fn from(error: FieldError) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
 fn required_symbol(fields: &mut Fields) -> Result<Symbol, PublishError> {
     fields.parsed("symbol", Symbol::new)?.ok_or(PublishError::Missing { field: "symbol" })
 }
@@ -378,10 +385,6 @@ fn short(text: &str) -> Result<String, &'static str> {
         return Err("expected at most 256 bytes without control characters");
     }
     Ok(text.to_owned())
-}
-
-fn malformed(error: FieldError) -> PublishError {
-    PublishError::Malformed(error.to_string())
 }
 
 impl Fields<'_> {

@@ -27,9 +27,9 @@ pub fn parse_time(text: &str) -> Result<Timestamp, TimeError> {
 #[must_use]
 pub fn time_from_integer(since_epoch: i64) -> Timestamp {
     let nanos_per_unit = match since_epoch.unsigned_abs() {
-        0..100_000_000_000 => 1_000_000_000,
-        0..100_000_000_000_000 => 1_000_000,
-        0..100_000_000_000_000_000 => 1_000,
+        ..100_000_000_000 => 1_000_000_000,
+        100_000_000_000..100_000_000_000_000 => 1_000_000,
+        100_000_000_000_000..100_000_000_000_000_000 => 1_000,
         _ => 1,
     };
     Timestamp::from_nanos(since_epoch.saturating_mul(nanos_per_unit))

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 ///
 /// The tape may know an instrument at finer scales than the source; then units are converted, exactly.
 #[derive(Debug, Default)]
-pub(super) struct Translator {
+pub struct Translator {
     known: FxHashMap<InstrumentId, Known>,
 }
 
@@ -22,7 +22,7 @@ struct Known {
 
 /// Why an event cannot be carried over.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TranslateError {
+pub enum TranslateError {
     #[error("instrument {0} is used before it is defined")]
     Undefined(u32),
     #[error("{symbol}: {error}")]
@@ -31,7 +31,10 @@ pub(super) enum TranslateError {
 
 impl Translator {
     /// Appends `event` to `out`, with the definition it needs in front.
-    pub(super) fn translate(
+    ///
+    /// # Errors
+    /// [`TranslateError`] where the event is of no instrument the source has defined, or its numbers fit no scale of the tape.
+    pub fn translate(
         &mut self,
         event: Event,
         instruments: &mut Instruments,

@@ -136,10 +136,10 @@ impl BarImage {
         if !self.closed && start <= bar.start {
             let before = *bar;
             bar.add(trade);
-            let mask = bar_field::CLOSE * u16::from(bar.close != before.close)
-                | bar_field::HIGH * u16::from(bar.high != before.high)
-                | bar_field::LOW * u16::from(bar.low != before.low)
-                | bar_field::VOLUME * u16::from(bar.volume != before.volume)
+            let mask = (bar_field::CLOSE * u16::from(bar.close != before.close))
+                | (bar_field::HIGH * u16::from(bar.high != before.high))
+                | (bar_field::LOW * u16::from(bar.low != before.low))
+                | (bar_field::VOLUME * u16::from(bar.volume != before.volume))
                 | bar_field::TRADES
                 // Nearly every trade moves it, and two 128-bit divisions to find out cost more than the bytes.
                 | bar_field::VWAP;
@@ -167,8 +167,12 @@ impl BarImage {
         self.stamps.set(bar_field::PREVIOUS_CLOSE, at);
     }
 
-    pub fn refine(&mut self, price: u8, size: u8) {
+    pub fn refine(&mut self, price: u8, size: u8, at: Position) {
         self.bar = self.bar.map(|bar| bar.refined(price, size));
+        if self.bar.is_some() && price > 0 {
+            // The one field that is rounded: at a finer scale it says more than the old one multiplied.
+            self.stamps.set(bar_field::VWAP, at);
+        }
         self.previous_close = self.previous_close.refined(price);
     }
 

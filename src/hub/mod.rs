@@ -11,7 +11,7 @@ mod session;
 mod topic;
 mod view;
 
-pub use image::{BarImage, QuoteImage, bar_field};
+pub use image::{BarImage, QuoteImage, bar_field, refinement};
 pub use owed::{Owed, Since, Upto, tell};
 pub use replica::{BARS_KEPT, Bars, Book, Market, Replica, TRADES_KEPT};
 pub use ring::{Ring, Run};

@@ -105,6 +105,7 @@ impl Replica {
     }
 
     /// All instruments, by number.
+    #[must_use]
     pub fn books(&self) -> impl ExactSizeIterator<Item = &Book> {
         self.books.iter()
     }
@@ -165,18 +166,15 @@ impl Replica {
 
     fn define(&mut self, definition: &Arc<Instrument>, touched: &mut Vec<TopicKey>) {
         let (at, instrument) = (self.position, definition.id);
-        let before = match self.books.get_mut(instrument.index()) {
-            Some(book) => {
-                book.refine(definition);
-                book.defined_at = at;
-                Some(std::mem::replace(&mut book.definition, Arc::clone(definition)))
-            }
-            None => {
-                debug_assert_eq!(instrument.index(), self.books.len(), "numbers are dense");
-                self.by_symbol.insert(definition.symbol.clone(), instrument);
-                self.books.push(Book::new(Arc::clone(definition), at));
-                None
-            }
+        let before = if let Some(book) = self.books.get_mut(instrument.index()) {
+            book.refine(definition, at);
+            book.defined_at = at;
+            Some(std::mem::replace(&mut book.definition, Arc::clone(definition)))
+        } else {
+            debug_assert_eq!(instrument.index(), self.books.len(), "numbers are dense");
+            self.by_symbol.insert(definition.symbol.clone(), instrument);
+            self.books.push(Book::new(Arc::clone(definition), at));
+            None
         };
         let book = &mut self.books[instrument.index()];
         let known = before.map_or(crate::market::Price::NONE, |old| {
@@ -246,19 +244,19 @@ impl Book {
     }
 
     /// Brings all that is kept to the scales of a new definition. Nothing is owed for that: clients do the same.
-    fn refine(&mut self, definition: &Instrument) {
+    fn refine(&mut self, definition: &Instrument, at: Position) {
         let (price, size) = refinement(&self.definition, definition);
         if (price, size) == (0, 0) {
             return;
         }
         self.quote.refine(price, size);
-        self.day.refine(price, size);
+        self.day.refine(price, size, at);
         self.trades.update_all(|trade| {
             trade.price = trade.price.refined(price);
             trade.size = trade.size.refined(size);
         });
         for bars in [&mut self.bars_1s, &mut self.bars_1m] {
-            bars.latest.refine(price, size);
+            bars.latest.refine(price, size, at);
             bars.closed.update_all(|bar| *bar = bar.refined(price, size));
         }
     }

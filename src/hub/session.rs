@@ -153,12 +153,11 @@ impl Session {
     #[must_use]
     pub fn flush(&self, replica: &Replica) -> Flush {
         let from = self.upto();
-        match self.catch_up.as_ref().and_then(|catch_up| catch_up.begun) {
-            Some(Begun { next, upto }) => Flush { next, from, upto },
-            None => {
-                let upto = Upto { position: replica.position(), time: replica.time() };
-                Flush { next: 0, from, upto }
-            }
+        if let Some(Begun { next, upto }) = self.catch_up.as_ref().and_then(|catch_up| catch_up.begun) {
+            Flush { next, from, upto }
+        } else {
+            let upto = Upto { position: replica.position(), time: replica.time() };
+            Flush { next: 0, from, upto }
         }
     }
 

@@ -94,7 +94,7 @@ impl View {
             let from = self.touched.partition_point(|&number| (number as usize) < next);
             self.touched[from..].iter().map(|&number| number as usize)
         });
-        let all = (!steady).then(|| next..self.topics.len());
+        let all = (!steady).then_some(next..self.topics.len());
         let numbers = touched.into_iter().flatten().chain(all.into_iter().flatten());
         numbers.map(|number| (number, self.topics[number]))
     }

@@ -178,7 +178,7 @@ impl Instruments {
         let anchor = refined.anchor.some().or(first).unwrap_or(Price::NONE);
         // The grid of an instrument made up on first sight is as fine as the prices seen so far.
         let tick_size = if known.tick_size == 1 { 1 } else { refined.tick_size };
-        self.replace(Instrument { anchor, tick_size, ..refined }, out);
+        self.replace(Instrument { tick_size, anchor, ..refined }, out);
         Ok(())
     }
 

@@ -139,7 +139,7 @@ fn units(value: Decimal, scale: u8) -> Result<i64, NumberError> {
     };
     mantissa
         .and_then(|m| i64::try_from(m).ok())
-        .filter(|m| m.abs() <= MAX_UNITS)
+        .filter(|m| (-MAX_UNITS..=MAX_UNITS).contains(m))
         .ok_or(NumberError::OutOfRange { value, scale })
 }
 
@@ -174,6 +174,7 @@ mod tests {
         check_price("9007199254740991", 0, "9007199254740991");
         check_price("9007199254740992", 0, "9007199254740992 at 0 decimals is beyond 2^53 units");
         check_price("1", 18, "1 at 18 decimals is beyond 2^53 units");
+        check_price("-92233720368547758.08", 2, "-92233720368547758.08 at 2 decimals is beyond 2^53 units");
         check_price("NaN", 2, "\"NaN\" is no decimal number");
         check_price("", 2, "\"\" is no decimal number");
     }

@@ -51,7 +51,7 @@ pub(super) async fn instruments(
     query_of::<0>(query.as_deref(), [])?;
     let replica = app.replica();
     let list: Vec<Value> = replica.books().map(|book| json::instrument(&book.definition)).collect();
-    Ok(Json(at(&replica, "instruments", list)).into_response())
+    Ok(Json(at(&replica, "instruments", &list)).into_response())
 }
 
 /// `GET /v1/quotes?symbols=A,B`: the current quotes, of all where no symbols are given.
@@ -72,7 +72,7 @@ pub(super) async fn quotes(
         }
     };
     let list: Vec<Value> = books.into_iter().filter_map(quote).collect();
-    Ok(Json(at(&replica, "quotes", list)).into_response())
+    Ok(Json(at(&replica, "quotes", &list)).into_response())
 }
 
 /// `GET /v1/trades/SYMBOL?limit=N`: the newest trades, oldest first.
@@ -91,7 +91,7 @@ pub(super) async fn trades(
         .newest(limit)
         .map(|(number, trade)| json::trade(&book.definition, number, trade))
         .collect();
-    let mut answer = at(&replica, "trades", list);
+    let mut answer = at(&replica, "trades", &list);
     answer["symbol"] = book.definition.symbol.as_str().into();
     Ok(Json(answer).into_response())
 }
@@ -122,7 +122,7 @@ pub(super) async fn bars(
     let open = bars.latest.open().map(|bar| show(bar, true));
     let closed = bars.closed.newest(limit - usize::from(open.is_some())).map(|(_, bar)| show(bar, false));
     let list: Vec<Value> = closed.chain(open).collect();
-    let mut answer = at(&replica, "bars", list);
+    let mut answer = at(&replica, "bars", &list);
     answer["symbol"] = book.definition.symbol.as_str().into();
     answer["interval"] = interval.into();
     Ok(Json(answer).into_response())
@@ -153,7 +153,7 @@ pub(super) async fn wrong_method(method: axum::http::Method, uri: axum::http::Ur
 }
 
 /// A list with the moment on the tape that it shows.
-fn at(replica: &Replica, name: &str, list: Vec<Value>) -> Value {
+fn at(replica: &Replica, name: &str, list: &[Value]) -> Value {
     json!({
         "epoch": replica.epoch().get(),
         "position": replica.position().get(),
@@ -200,17 +200,15 @@ fn symbol_of(path: Result<Path<String>, PathRejection>) -> Result<String, Proble
 fn query_of<const N: usize>(query: Option<&str>, names: [&str; N]) -> Result<[Option<String>; N], Problem> {
     let mut values = [const { None }; N];
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        match names.iter().position(|known| *known == name) {
-            Some(index) => values[index] = Some(value.into_owned()),
-            None => {
-                let name: String = name.chars().take(100).collect();
-                let there = match names.as_slice() {
-                    [] => "there are none".to_owned(),
-                    names => format!("there are {}", names.join(", ")),
-                };
-                return Err(Problem::bad_request(format!("unknown query parameter {name:?}: {there}")));
-            }
-        }
+        let Some(index) = names.iter().position(|known| *known == name) else {
+            let name: String = name.chars().take(100).collect();
+            let there = match names.as_slice() {
+                [] => "there are none".to_owned(),
+                names => format!("there are {}", names.join(", ")),
+            };
+            return Err(Problem::bad_request(format!("unknown query parameter {name:?}: {there}")));
+        };
+        values[index] = Some(value.into_owned());
     }
     Ok(values)
 }

@@ -19,8 +19,9 @@ pub(super) fn file(request: &Request) -> Option<Response> {
         path => path,
     };
     let file = Page::get(path)?;
-    let tag = file.metadata.sha256_hash()[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let tag = HeaderValue::from_str(&format!("\"{tag}\"")).expect("hexadecimal digits are ASCII");
+    let hash = file.metadata.sha256_hash();
+    let tag = u64::from_be_bytes(*hash.first_chunk().expect("32 bytes"));
+    let tag = HeaderValue::from_str(&format!("\"{tag:016x}\"")).expect("hexadecimal digits are ASCII");
     let mut response = if knows(request.headers(), &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {

@@ -34,10 +34,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 /// What a server is made of.
 pub struct Config {
@@ -79,8 +79,6 @@ struct App {
 const BACKLOG: u32 = 4096;
 /// A client that has not sent its request by then is not going to.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Batches that may wait for the replica that answers HTTP.
-const WAITING_BATCHES: usize = 256;
 /// How long requests under way may take once the server leaves.
 const DRAIN: Duration = Duration::from_secs(2);
 /// When clients may come back to a server that leaves.
@@ -91,6 +89,7 @@ impl Server {
     ///
     /// # Errors
     /// The operating system's: an address in use, no threads or descriptors left.
+    #[expect(clippy::unused_async, reason = "it spawns tasks, so it must be called within a runtime")]
     pub async fn start(config: Config) -> io::Result<Self> {
         let listener = listen(config.listen)?;
         let address = listener.local_addr()?;
@@ -194,20 +193,22 @@ async fn page_or_problem(request: Request) -> Response {
     }
 }
 
-/// Folds the tape into the replica that answers HTTP, away from the tape's own thread.
+/// Folds the tape into the replica that answers HTTP. Whoever is reading it is not waited for: what comes meanwhile is folded with
+/// the next batch, at the latest when the tape next tells the time.
 fn replica_reader(replica: &Arc<Mutex<Replica>>) -> impl Reader + use<> {
-    let (batches, mut waiting) = mpsc::channel::<Arc<Batch>>(WAITING_BATCHES);
     let replica = Arc::clone(replica);
-    tokio::spawn(async move {
-        let mut touched = Vec::new();
-        while let Some(batch) = waiting.recv().await {
-            replica.lock().unwrap_or_else(PoisonError::into_inner).apply(&batch, &mut touched);
+    let (mut waiting, mut touched) = (Vec::new(), Vec::new());
+    move |batch: &Arc<Batch>| {
+        waiting.push(Arc::clone(batch));
+        let mut replica = match replica.try_lock() {
+            Ok(replica) => replica,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        for batch in waiting.drain(..) {
+            replica.apply(&batch, &mut touched);
             touched.clear();
         }
-    });
-    move |batch: &Arc<Batch>| {
-        // Fails only when the runtime is going down.
-        let _ = batches.blocking_send(Arc::clone(batch));
     }
 }
 

@@ -1,5 +1,5 @@
 use super::fanout::{Fanout, Opening, Socket};
-use super::seats::Seat;
+use super::seats::{Seat, Seats};
 use crate::tape::{Batch, Epoch, Reader};
 use crate::wire::CloseCode;
 use mio::net::TcpStream;
@@ -30,6 +30,8 @@ const WAKE: Token = Token(usize::MAX);
 pub(super) struct Shard {
     commands: mpsc::Sender<Command>,
     waker: Arc<Waker>,
+    /// Counts who is here.
+    seats: Seats,
     thread: JoinHandle<()>,
 }
 
@@ -37,10 +39,11 @@ pub(super) struct Shard {
 struct ShardReader {
     batches: mpsc::SyncSender<Arc<Batch>>,
     waker: Arc<Waker>,
+    seats: Seats,
 }
 
 enum Command {
-    Open { stream: std::net::TcpStream, seat: Seat, opening: Opening, early: Vec<u8> },
+    Open { stream: std::net::TcpStream, seats: [Seat; 2], opening: Opening, early: Vec<u8> },
     Leave { code: CloseCode, reason: &'static str, retry_after: Duration },
 }
 
@@ -60,7 +63,8 @@ struct Run {
 #[derive(Debug)]
 struct ShardSocket {
     stream: TcpStream,
-    _seat: Seat,
+    /// The server's and the shard's.
+    _seats: [Seat; 2],
 }
 
 impl Shard {
@@ -82,13 +86,16 @@ impl Shard {
             leaving: None,
         };
         let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(|| run.run())?;
-        let reader = ShardReader { batches, waker: Arc::clone(&waker) };
-        Ok((Self { commands, waker, thread }, reader))
+        let seats = Seats::new(usize::MAX);
+        let reader = ShardReader { batches, waker: Arc::clone(&waker), seats: seats.clone() };
+        Ok((Self { commands, waker, seats, thread }, reader))
     }
 
     /// Hands a connection over, its handshake done.
     pub fn open(&self, stream: std::net::TcpStream, seat: Seat, opening: Opening, early: Vec<u8>) {
-        self.command(Command::Open { stream, seat, opening, early });
+        // Taken here, so that those on their way count as well.
+        let Some(here) = self.seats.take() else { return };
+        self.command(Command::Open { stream, seats: [seat, here], opening, early });
     }
 
     /// Says goodbye to all and ends the thread when they are gone, at the latest after a few seconds.
@@ -119,7 +126,10 @@ impl Reader for ShardReader {
             }
             Err(mpsc::TrySendError::Disconnected(_)) => return,
         }
-        let _ = self.waker.wake();
+        // A shard that nobody is connected to folds at its next sweep: an idle server need not wake up for every tick.
+        if self.seats.taken() > 0 {
+            let _ = self.waker.wake();
+        }
     }
 }
 
@@ -192,11 +202,11 @@ impl Run {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Open { stream, seat, opening, early } => {
+            Command::Open { stream, seats, opening, early } => {
                 let registry = self.poll.registry();
                 let mut broken = false;
                 let key = self.fanout.open(&opening, &early, |key| {
-                    let mut socket = ShardSocket { stream: TcpStream::from_std(stream), _seat: seat };
+                    let mut socket = ShardSocket { stream: TcpStream::from_std(stream), _seats: seats };
                     broken = socket.register(registry, key).is_err();
                     socket
                 });

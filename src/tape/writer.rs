@@ -1,5 +1,5 @@
 use super::{Batch, Position};
-use crate::feed::{Feed, FeedError};
+use crate::feed::{Feed, Translator};
 use crate::market::{
     Event, FeedKind, FeedState, FeedStatus, Instruments, Speed, Status, Timestamp, TradingState,
 };
@@ -41,7 +41,7 @@ const WAITING_PUBLICATIONS: usize = 64;
 /// Events of one batch. A feed that is behind, or runs as fast as it can, is cut into batches of this size.
 const BATCH_EVENTS: usize = 1024;
 /// Ticks closer together than this leave together: waking up for each would cost more than they do.
-const MIN_WAIT: Duration = Duration::from_micros(250);
+const MIN_WAIT: Duration = Duration::from_micros(500);
 /// A tape on which nothing happens is told the time this often, so that bars close and sessions hear of it.
 const CLOCK_EVERY: Duration = Duration::from_secs(1);
 /// A publisher that is silent for this long is stale.
@@ -82,6 +82,10 @@ struct Run {
     readers: Vec<Box<dyn Reader>>,
     publications: mpsc::Receiver<(Publication, Reply)>,
     instruments: Instruments,
+    /// The feed is read ahead and so counts in instruments of its own until its events are due: what is published in between may
+    /// define others, or make scales finer.
+    feed_instruments: Instruments,
+    translator: Translator,
     position: Position,
     /// The clock of the last batch.
     time: Timestamp,
@@ -142,6 +146,8 @@ impl Run {
             readers,
             publications,
             instruments: Instruments::default(),
+            feed_instruments: Instruments::default(),
+            translator: Translator::default(),
             position: Position::START,
             time: start,
             schedule: Schedule { wall, feed: start, speed },
@@ -192,7 +198,11 @@ impl Run {
                     self.schedule = Schedule { wall: now, feed: at, ..self.schedule };
                 }
             }
-            batch.append(events);
+            for event in events.drain(..) {
+                if let Err(error) = self.translator.translate(event, &mut self.instruments, &mut batch) {
+                    tell_fault(&mut self.faults, &error);
+                }
+            }
             time = time.max(at);
             self.pull();
             if batch.len() >= BATCH_EVENTS {
@@ -219,7 +229,7 @@ impl Run {
             None => Vec::new(),
         };
         loop {
-            match feed.next(&mut self.instruments, &mut events) {
+            match feed.next(&mut self.feed_instruments, &mut events) {
                 Ok(Some(at)) => {
                     self.next = Some((at, events));
                     return;
@@ -325,12 +335,12 @@ fn tell_behind(told: &mut Option<Instant>, now: Instant, behind: Duration) {
     }
 }
 
-fn tell_fault(faults: &mut u64, error: &FeedError) {
+fn tell_fault(faults: &mut u64, error: &impl std::fmt::Display) {
     *faults += 1;
     match *faults {
         1..=FAULTS_TOLD => tracing::warn!("{error}"),
         n if n == FAULTS_TOLD + 1 => {
-            tracing::warn!("more records cannot be read; only their number will be told")
+            tracing::warn!("more records cannot be read; only their number will be told");
         }
         _ => {}
     }

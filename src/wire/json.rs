@@ -1,6 +1,8 @@
+use super::fields::{BarFields, QuoteFields};
 use super::update::FULL_BYTES;
 use crate::hub::{Kind, Owed, Run, Topic, Upto, bar_field};
 use crate::market::{Bar, FeedStatus, Instrument, Price, Quote, Size, Speed, Status, Timestamp, Trade};
+use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
 use std::io::Write;
 
@@ -66,19 +68,86 @@ pub(crate) fn trade(instrument: &Instrument, number: u64, trade: &Trade) -> Valu
 
 /// The fields of a bar that `mask` names.
 pub(crate) fn bar(definition: &Instrument, mask: u16, bar: &Bar) -> Map<String, Value> {
-    use bar_field as field;
-    let fields = [
-        (field::START, "start", second(bar.start)),
-        (field::OPEN, "open", price(definition, bar.open)),
-        (field::HIGH, "high", price(definition, bar.high)),
-        (field::LOW, "low", price(definition, bar.low)),
-        (field::CLOSE, "close", price(definition, bar.close)),
-        (field::VOLUME, "volume", size(definition, bar.volume)),
-        (field::TRADES, "trades", bar.trades.into()),
-        (field::VWAP, "vwap", bar.vwap(definition.price_scale).to_string().into()),
-    ];
-    let named = fields.into_iter().filter(|(field, ..)| mask & field != 0);
-    named.map(|(_, name, value)| (name.to_owned(), value)).collect()
+    bar_fields(definition, &BarFields::of(mask, Some(bar), Price::NONE))
+}
+
+pub(crate) fn bar_fields(definition: &Instrument, bar: &BarFields) -> Map<String, Value> {
+    let cents = |price: i64| Decimal::new(price, u32::from(definition.price_scale) + 2);
+    named([
+        ("start", bar.start.map(second)),
+        ("open", bar.open.map(|open| price(definition, open))),
+        ("high", bar.high.map(|high| price(definition, high))),
+        ("low", bar.low.map(|low| price(definition, low))),
+        ("close", bar.close.map(|close| price(definition, close))),
+        ("volume", bar.volume.map(|volume| size(definition, volume))),
+        ("trades", bar.trades.map(Value::from)),
+        ("vwap", bar.vwap.map(|vwap| cents(vwap).to_string().into())),
+        ("previous_close", bar.previous_close.map(|close| price(definition, close))),
+    ])
+}
+
+/// A closed bar with its number.
+pub(crate) fn closed_bar(definition: &Instrument, number: u64, bar: &BarFields) -> Value {
+    let mut fields = Map::from_iter([("number".to_owned(), number.into())]);
+    fields.extend(bar_fields(definition, bar));
+    Value::Object(fields)
+}
+
+pub(crate) fn quote_fields(instrument: &Instrument, quote: &QuoteFields) -> Map<String, Value> {
+    named([
+        ("bid", quote.bid.map(|bid| price(instrument, bid))),
+        ("bid_size", quote.bid_size.map(|bid_size| size(instrument, bid_size))),
+        ("ask", quote.ask.map(|ask| price(instrument, ask))),
+        ("ask_size", quote.ask_size.map(|ask_size| size(instrument, ask_size))),
+        ("ts_event", quote.ts_event.map(moment)),
+    ])
+}
+
+pub(crate) fn status_fields(status: &Status) -> Map<String, Value> {
+    named([("state", Some(status.state.name().into())), ("ts_event", Some(moment(status.ts_event)))])
+}
+
+pub(crate) fn feed(feed: &FeedStatus) -> Value {
+    let speed = match feed.speed {
+        Speed::Times(factor) => json!(factor),
+        Speed::Max => Value::Null,
+    };
+    json!({ "kind": feed.kind.name(), "state": feed.state.name(), "speed": speed })
+}
+
+/// The topic of that kind by name; without an instrument that of the whole market.
+pub(crate) fn topic(kind: Kind, instrument: Option<&Instrument>) -> String {
+    match instrument {
+        Some(instrument) => Topic::of(kind, &instrument.symbol).to_string(),
+        None => kind.name().to_owned(),
+    }
+}
+
+/// The entry of an update that tells this of a topic.
+pub(super) fn entry(kind: Kind, instrument: Option<&Instrument>, fields: Map<String, Value>) -> Value {
+    let mut entry = Map::from_iter([("topic".to_owned(), topic(kind, instrument).into())]);
+    entry.extend(fields);
+    Value::Object(entry)
+}
+
+/// As [`entry`], for the latest bar: days have their fields in the entry itself.
+pub(super) fn bar_entry(instrument: &Instrument, kind: Kind, bar: &BarFields) -> Value {
+    let fields = bar_fields(instrument, bar);
+    let fields = match kind {
+        Kind::Day => fields,
+        _ => one("bar", Value::Object(fields)),
+    };
+    entry(kind, Some(instrument), fields)
+}
+
+/// A map of one field.
+pub(super) fn one(name: &str, value: impl Into<Value>) -> Map<String, Value> {
+    Map::from_iter([(name.to_owned(), value.into())])
+}
+
+/// Those that are there.
+fn named<const N: usize>(fields: [(&str, Option<Value>); N]) -> Map<String, Value> {
+    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 impl JsonUpdate {
@@ -101,7 +170,7 @@ impl JsonUpdate {
         )
         .expect("a Vec takes every byte");
         self.payload.extend_from_slice(&self.entries);
-        self.payload.extend_from_slice(b"]}");
+        self.payload.extend_from_slice(if whole { b"]}" } else { b"],\"more\":true}" });
         &self.payload
     }
 
@@ -111,17 +180,6 @@ impl JsonUpdate {
         }
         serde_json::to_writer(&mut self.entries, entry).expect("a Vec takes every byte");
     }
-
-    /// An entry of a topic with these fields.
-    fn topic(&mut self, kind: Kind, instrument: Option<&Instrument>, fields: Map<String, Value>) {
-        let topic = match instrument {
-            Some(instrument) => Topic::of(kind, &instrument.symbol).to_string(),
-            None => kind.name().to_owned(),
-        };
-        let mut entry = Map::from_iter([("topic".to_owned(), topic.into())]);
-        entry.extend(fields);
-        self.push(&Value::Object(entry));
-    }
 }
 
 impl Owed for JsonUpdate {
@@ -130,16 +188,8 @@ impl Owed for JsonUpdate {
     }
 
     fn quote(&mut self, instrument: &Instrument, mask: u8, quote: &Quote) {
-        let fields = [
-            (1, "bid", price(instrument, quote.bid)),
-            (2, "bid_size", size(instrument, quote.bid_size)),
-            (4, "ask", price(instrument, quote.ask)),
-            (8, "ask_size", size(instrument, quote.ask_size)),
-            (if self.times { mask } else { 0 }, "ts_event", moment(quote.ts_event)),
-        ];
-        let changed = fields.into_iter().filter(|(field, ..)| mask & field != 0);
-        let fields = changed.map(|(_, name, value)| (name.to_owned(), value)).collect();
-        self.topic(Kind::Quote, Some(instrument), fields);
+        let fields = quote_fields(instrument, &QuoteFields::of(mask, self.times, quote));
+        self.push(&entry(Kind::Quote, Some(instrument), fields));
         self.delivered += 1;
     }
 
@@ -150,8 +200,7 @@ impl Owed for JsonUpdate {
             return;
         }
         self.delivered += trades.len() as u64;
-        let fields = Map::from_iter([("trades".to_owned(), trades.into())]);
-        self.topic(Kind::Trades, Some(instrument), fields);
+        self.push(&entry(Kind::Trades, Some(instrument), one("trades", trades)));
     }
 
     fn bar(
@@ -162,48 +211,28 @@ impl Owed for JsonUpdate {
         latest: Option<&Bar>,
         previous_close: Price,
     ) {
-        let mut fields = latest.map_or_else(Map::new, |latest| bar(instrument, mask, latest));
-        if kind == Kind::Day {
-            if mask & bar_field::PREVIOUS_CLOSE != 0 {
-                fields.insert("previous_close".to_owned(), price(instrument, previous_close));
-            }
-        } else {
-            fields = Map::from_iter([("bar".to_owned(), Value::Object(fields))]);
-        }
-        self.topic(kind, Some(instrument), fields);
+        self.push(&bar_entry(instrument, kind, &BarFields::of(mask, latest, previous_close)));
         self.delivered += 1;
     }
 
     fn closed_bars(&mut self, instrument: &Instrument, kind: Kind, _: bool, run: &Run<'_, Bar>) {
-        let numbered = |(number, entry): (u64, &Bar)| {
-            let mut fields = Map::from_iter([("number".to_owned(), number.into())]);
-            fields.extend(bar(instrument, bar_field::BAR, entry));
-            Value::Object(fields)
-        };
+        let fields = |bar: &Bar| BarFields::of(bar_field::BAR, Some(bar), Price::NONE);
+        let numbered = |(number, bar): (u64, &Bar)| closed_bar(instrument, number, &fields(bar));
         let closed: Vec<Value> = (run.number..).zip(run.iter()).map(numbered).collect();
         if closed.is_empty() {
             return;
         }
         self.delivered += closed.len() as u64;
-        self.topic(kind, Some(instrument), Map::from_iter([("closed".to_owned(), closed.into())]));
+        self.push(&entry(kind, Some(instrument), one("closed", closed)));
     }
 
     fn status(&mut self, instrument: Option<&Instrument>, status: &Status) {
-        let fields = Map::from_iter([
-            ("state".to_owned(), status.state.name().into()),
-            ("ts_event".to_owned(), moment(status.ts_event)),
-        ]);
-        self.topic(Kind::Status, instrument, fields);
+        self.push(&entry(Kind::Status, instrument, status_fields(status)));
         self.delivered += 1;
     }
 
-    fn feed(&mut self, feed: &FeedStatus) {
-        let speed = match feed.speed {
-            Speed::Times(factor) => json!(factor),
-            Speed::Max => Value::Null,
-        };
-        let feed = json!({ "kind": feed.kind.name(), "state": feed.state.name(), "speed": speed });
-        self.topic(Kind::Status, None, Map::from_iter([("feed".to_owned(), feed)]));
+    fn feed(&mut self, status: &FeedStatus) {
+        self.push(&entry(Kind::Status, None, one("feed", feed(status))));
         self.delivered += 1;
     }
 

@@ -193,6 +193,7 @@ struct Fields {
     #[serde(default)]
     since: Option<Resume>,
     #[serde(default, deserialize_with = "present")]
+    #[expect(clippy::option_option, reason = "absent, null and a number differ")]
     max_hz: Option<Option<f64>>,
     #[serde(default)]
     times: Option<bool>,

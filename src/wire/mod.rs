@@ -3,14 +3,19 @@
 
 mod checksum;
 mod close;
+mod decode;
+mod fields;
 mod frame;
 pub(crate) mod json;
 mod message;
 mod msgpack;
+mod reader;
 mod update;
 
 pub use checksum::checksum;
 pub use close::CloseCode;
+pub use decode::{DecodeError, Entry, Numbered, Update, UpdateDecoder};
+pub use fields::{BarFields, QuoteFields};
 pub use frame::{FrameError, FrameReader, Incoming, MAX_MESSAGE_BYTES, Opcode, mask, write_frame};
 pub use message::{
     Answer, ErrorCode, Id, Limits, MAX_HZ, MIN_HZ, Op, Refusal, Request, RequestError, Resume, TopicAnswer,

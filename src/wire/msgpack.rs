@@ -37,11 +37,14 @@ impl MsgpackUpdate {
 
     pub(super) fn finish(&mut self, whole: bool) -> &[u8] {
         let (Some(from), Some(upto)) = (self.from, self.upto) else { return &[] };
-        let positions = if whole { upto.position.get() - from.position.get() } else { 0 };
         let payload = &mut self.payload;
         payload.clear();
         encode::write_array_len(payload, self.elements + 2).expect(VEC);
-        encode::write_uint(payload, positions).expect(VEC);
+        if whole {
+            encode::write_uint(payload, upto.position.get() - from.position.get()).expect(VEC);
+        } else {
+            encode::write_nil(payload).expect(VEC);
+        }
         encode::write_sint(payload, upto.time.micros() - from.time.micros()).expect(VEC);
         payload.extend_from_slice(&self.entries);
         payload
@@ -232,12 +235,11 @@ impl Owed for MsgpackUpdate {
     }
 
     fn status(&mut self, instrument: Option<&Instrument>, status: &Status) {
-        match instrument {
-            Some(instrument) => self.entry(instrument, tag::STATUS),
-            None => {
-                self.nil();
-                self.uint(u64::from(tag::STATUS));
-            }
+        if let Some(instrument) = instrument {
+            self.entry(instrument, tag::STATUS);
+        } else {
+            self.nil();
+            self.uint(u64::from(tag::STATUS));
         }
         self.uint(match status.state {
             TradingState::PreOpen => 0,

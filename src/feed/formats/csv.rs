@@ -18,8 +18,8 @@ pub struct Csv {
     file: String,
     lines: Lines<Input>,
     layout: Layout,
-    /// Of records without a symbol column.
-    symbol: Symbol,
+    /// Of a file without a symbol column.
+    symbol: Option<Symbol>,
     clock: Clock,
 }
 
@@ -51,12 +51,12 @@ type Cells<'a> = [&'a str; Field::ALL.len()];
 
 impl Csv {
     /// Reads the header; `columns` says what it means, or it is one of the known ones. Records of a file without a
-    /// symbol column are of `symbol`.
+    /// symbol column are of `symbol`; only then does it matter whether there is one.
     pub(super) fn new(
         file: String,
         input: Input,
         columns: Option<&ColumnMapping>,
-        symbol: Symbol,
+        symbol: Result<Symbol, SymbolError>,
     ) -> Result<Self, HeaderError> {
         let mut lines = Lines::new(input, MAX_LINE);
         let line = lines.next()?.ok_or(HeaderError::Empty)?;
@@ -66,6 +66,7 @@ impl Csv {
             Some(mapping) => mapping.layout(&header)?,
             None => ColumnMapping::of_header(&header)?.layout(&header)?,
         };
+        let symbol = if layout.fields.contains(&Some(Field::Symbol)) { None } else { Some(symbol?) };
         Ok(Self { file, lines, layout, symbol, clock: Clock::default() })
     }
 }
@@ -80,6 +81,8 @@ pub enum HeaderError {
     Columns(#[from] ColumnError),
     #[error("the header cannot be read: {0}")]
     Unreadable(String),
+    #[error("no column holds the symbol, and the file's name is none, so one must be given: {0}")]
+    Symbol(#[from] SymbolError),
 }
 
 impl From<LineError> for HeaderError {
@@ -106,7 +109,7 @@ impl Feed for Csv {
     ) -> Result<Option<Timestamp>, FeedError> {
         let read = match self.lines.next() {
             Ok(None) => return Ok(None),
-            Ok(Some(line)) => read_line(line, &self.layout, &self.symbol, instruments, out),
+            Ok(Some(line)) => read_line(line, &self.layout, self.symbol.as_ref(), instruments, out),
             Err(error) => Err(error.into()),
         };
         read.map(|arrival| Some(self.clock.at(arrival))).map_err(|error| FeedError {
@@ -120,7 +123,7 @@ impl Feed for Csv {
 fn read_line(
     line: &str,
     layout: &Layout,
-    symbol: &Symbol,
+    symbol: Option<&Symbol>,
     instruments: &mut Instruments,
     out: &mut Vec<Event>,
 ) -> Result<Timestamp, RecordError> {
@@ -136,15 +139,12 @@ fn read_line(
 fn read_record(
     cells: &Cells,
     layout: &Layout,
-    symbol: &Symbol,
+    symbol: Option<&Symbol>,
     instruments: &mut Instruments,
     out: &mut Vec<Event>,
 ) -> Result<Timestamp, RecordError> {
     let times @ (_, arrival) = times(cells)?;
-    let name = match cells[Field::Symbol as usize] {
-        "" => symbol.as_str(),
-        name => name,
-    };
+    let name = symbol.map_or(cells[Field::Symbol as usize], Symbol::as_str);
     match layout.kind {
         RecordKind::Quotes => {
             let values = quote_values(cells, layout)?;
@@ -188,17 +188,12 @@ fn csv_record(line: &str) -> Result<csv::StringRecord, csv::Error> {
 
 /// The venue's time and the time of arrival; where the file has one of them, it is both.
 fn times(cells: &Cells) -> Result<(Timestamp, Timestamp), RecordError> {
-    let time = |field: Field| match cells[field as usize] {
-        "" => Ok(None),
-        text => parse_time(text).map(Some).map_err(|error| RecordError::Time { field, error }),
-    };
-    match (time(Field::Time)?, time(Field::TsRecv)?) {
-        (Some(event), Some(arrival)) => Ok((event, arrival)),
-        (Some(both), None) | (None, Some(both)) => Ok((both, both)),
-        // Both cells are empty: the error for that is the one of the empty text.
-        (None, None) => parse_time("")
-            .map(|time| (time, time))
-            .map_err(|error| RecordError::Time { field: Field::Time, error }),
+    let time =
+        |field: Field| parse_time(cells[field as usize]).map_err(|error| RecordError::Time { field, error });
+    match (cells[Field::Time as usize], cells[Field::TsRecv as usize]) {
+        (_, "") => time(Field::Time).map(|both| (both, both)),
+        ("", _) => time(Field::TsRecv).map(|both| (both, both)),
+        _ => Ok((time(Field::Time)?, time(Field::TsRecv)?)),
     }
 }
 
@@ -255,7 +250,7 @@ mod tests {
     fn open(text: &str, columns: Option<&str>) -> Result<Csv, HeaderError> {
         let columns = columns.map(|text| ColumnMapping::parse(text).unwrap());
         let input = Box::new(std::io::Cursor::new(text.to_owned()));
-        Csv::new("x.csv".to_owned(), input, columns.as_ref(), Symbol::new("STEM").unwrap())
+        Csv::new("x.csv".to_owned(), input, columns.as_ref(), Symbol::new("STEM"))
     }
 
     #[track_caller]
@@ -345,6 +340,7 @@ mod tests {
             "noon,A,1,1,",
             "time: \"noon\" is no time: expected RFC 3339, or whole seconds, ms, us or ns since 1970",
         );
+        bad("1,,1,1,", "symbol is empty");
         bad("1,A*,1,1,", "symbol \"A*\" contains '*', which a symbol must not");
         bad("1,A,1,1,hold", "side: \"hold\" is none of buy, sell, or empty");
         bad("1,A,1e19,1,", "10000000000000000000 at 2 decimals is beyond 2^53 units");

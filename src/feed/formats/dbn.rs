@@ -41,6 +41,8 @@ pub enum DbnError {
     Dbn(#[from] dbn::Error),
     #[error("{len} bytes of metadata exceed the limit of {MAX_METADATA}")]
     MetadataTooLarge { len: u32 },
+    #[error("the file does not start with DBN")]
+    NotDbn,
     #[error("the file breaks off in its metadata")]
     Truncated,
     #[error("schema {schema} is not supported: expected mbp-1, tbbo, trades, bbo-1s or bbo-1m")]
@@ -72,7 +74,13 @@ impl Dbn {
     /// Reads the metadata.
     pub(super) fn new(file: String, mut input: Input) -> Result<Self, DbnError> {
         let mut prelude = [0; 8];
-        input.read_exact(&mut prelude)?;
+        input.read_exact(&mut prelude).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => DbnError::Truncated,
+            _ => error.into(),
+        })?;
+        if !prelude.starts_with(b"DBN") {
+            return Err(DbnError::NotDbn);
+        }
         // The decoder would take its memory on the word of this length.
         let len = u32::from_le_bytes([prelude[4], prelude[5], prelude[6], prelude[7]]);
         if len > MAX_METADATA {
@@ -183,7 +191,7 @@ fn read_record(
     if record.has::<Mbp1Msg>() {
         let record = record.try_get::<Mbp1Msg>()?;
         let mut sink = Sink::new(&record.hd, record.ts_recv, symbols, instruments, out)?;
-        let trade = (record.price, record.size, record.side());
+        let trade = (record.price, record.size, record.side().ok());
         if schema == Schema::Tbbo {
             sink.quote(&record.levels[0])?;
             sink.trade(trade)?;
@@ -197,7 +205,7 @@ fn read_record(
     } else if record.has::<TradeMsg>() {
         let record = record.try_get::<TradeMsg>()?;
         let mut sink = Sink::new(&record.hd, record.ts_recv, symbols, instruments, out)?;
-        sink.trade((record.price, record.size, record.side()))?;
+        sink.trade((record.price, record.size, record.side().ok()))?;
         Ok(Some(sink.arrival))
     } else if record.has::<BboMsg>() {
         let record = record.try_get::<BboMsg>()?;
@@ -252,18 +260,21 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
-    fn trade(&mut self, (units, size, side): (i64, u32, dbn::Result<dbn::Side>)) -> Result<(), RecordError> {
-        let numbers = (price(units).ok_or(RecordError::NoPrice)?, size.into());
-        let side = match side {
-            Ok(dbn::Side::Ask) => Side::Sell,
-            Ok(dbn::Side::Bid) => Side::Buy,
-            Ok(dbn::Side::None) | Err(_) => Side::None,
-        };
+    fn trade(&mut self, (units, size, aggressor): (i64, u32, Option<dbn::Side>)) -> Result<(), RecordError> {
+        let numbers = (price(units).ok_or(RecordError::NoPrice)?, Decimal::from(size));
         let times = (self.venue, self.arrival);
-        let kind = (side, Conditions::default());
+        let kind = (side(aggressor), Conditions::default());
         let trade = self.instruments.trade(self.instrument, numbers, kind, times, self.out)?;
         self.out.push(Event::Trade(self.instrument, trade));
         Ok(())
+    }
+}
+
+fn side(aggressor: Option<dbn::Side>) -> Side {
+    match aggressor {
+        Some(dbn::Side::Ask) => Side::Sell,
+        Some(dbn::Side::Bid) => Side::Buy,
+        Some(dbn::Side::None) | None => Side::None,
     }
 }
 

@@ -19,7 +19,7 @@ pub use exchange::ExchangeCapture;
 use self::recording::{Recording, RecordingError};
 use self::unpack::Input;
 use super::Feed;
-use crate::market::{Symbol, SymbolError};
+use crate::market::Symbol;
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 
@@ -57,8 +57,6 @@ pub enum OpenReason {
     Dbn(#[from] DbnError),
     #[error("{0}")]
     Header(#[from] HeaderError),
-    #[error("the file's name is no symbol, so one must be given: {0}")]
-    Symbol(#[from] SymbolError),
 }
 
 const FORMS: &str = "a .tape recording, Databento DBN, an exchange capture (time and JSON on each line), \
@@ -101,10 +99,8 @@ fn open_form(path: &Path, options: &OpenOptions) -> Result<Box<dyn Feed>, OpenRe
         Form::Dbn => Box::new(Dbn::new(file, input)?),
         Form::Exchange => Box::new(ExchangeCapture::new(file, input)),
         Form::Csv => {
-            let symbol = match &options.symbol {
-                Some(symbol) => symbol.clone(),
-                None => Symbol::new(file.split('.').next().unwrap_or_default())?,
-            };
+            let stem = file.split('.').next().unwrap_or_default();
+            let symbol = options.symbol.clone().map_or_else(|| Symbol::new(stem), Ok);
             Box::new(Csv::new(file, input, options.columns.as_ref(), symbol)?)
         }
     })
@@ -204,9 +200,12 @@ mod tests {
         check("X.json", b"{\"a\":1,\"b\":2}", &OpenReason::Unknown.to_string());
         check("X.tape", b"\x00PNG", "header: expected a map");
         check("X.tape", b"\x81", "the recording breaks off here, as after a crash: all before is intact");
-        check("X.dbn", b"\x89PNG5678", "decoding error: invalid DBN header");
-        let message = "the file's name is no symbol, so one must be given: symbol is empty";
+        check("X.dbn", b"DBN\x03", "the file breaks off in its metadata");
+        check("X.dbn", b"\x89PNG5678", "the file does not start with DBN");
+        let message =
+            "no column holds the symbol, and the file's name is none, so one must be given: symbol is empty";
         check(".csv", TRADES.as_bytes(), message);
+        check(".csv", b"time,symbol,price\n1,X,2\n", "1970-01-01T00:00:01Z trade X 2 x 0 none");
     }
 
     #[test]

@@ -1,4 +1,6 @@
 use super::*;
+use proptest::collection::vec;
+use proptest::prelude::*;
 use rmp::encode as mp;
 
 /// An event in words, as it lands on a new tape at second 9.
@@ -266,4 +268,34 @@ fn messagepack_that_breaks_its_own_framing_ends_there() {
     check_all(parse_msgpack(&[0x91; 100]), &[], &[&format!("1: {broken}")]);
     // A map that says it has four billion entries.
     check_all(parse_msgpack(&[0xdf, 0xff, 0xff, 0xff, 0xff]), &[], &[&format!("1: {broken}")]);
+}
+
+/// Whatever is taken from outside is either refused or lands as exactly one event, behind its definitions.
+fn apply_all(parsed: Parsed) {
+    let (mut instruments, mut out) = (Instruments::default(), Vec::new());
+    for (_, event) in parsed.events {
+        out.clear();
+        let is_definition = matches!(event, Published::Instrument(_));
+        let applied = event.apply(Timestamp::default(), &mut instruments, &mut out);
+        let events = out.iter().filter(|event| !matches!(event, Event::Instrument(_))).count();
+        assert_eq!(events, usize::from(applied.is_ok() && !is_definition));
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_taken_or_refused(bytes in vec(any::<u8>(), 0..300)) {
+        apply_all(parse_ndjson(&bytes));
+        apply_all(parse_msgpack(&bytes));
+    }
+
+    #[test]
+    fn any_text_in_place_of_a_number_is_taken_or_refused(
+        price in "-?[0-9]{0,12}[.]?[0-9]{0,20}(e-?[0-9]{1,10})?", size in "[0-9.e-]{1,9}", tick in "[0-9.]{1,9}"
+    ) {
+        let trade = format!(r#"{{"type":"trade","symbol":"X","price":"{price}","size":"{size}"}}"#);
+        let definition =
+            format!(r#"{{"type":"instrument","symbol":"X","tick_size":"{tick}","previous_close":"{price}"}}"#);
+        apply_all(parse_ndjson(format!("{trade}\n{definition}\n{trade}").as_bytes()));
+    }
 }

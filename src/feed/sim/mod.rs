@@ -1,8 +1,8 @@
 //! A market that never closes: quotes and trades of invented prices, the same for a seed on every machine.
 //!
-//! Each tick is one question and one answer. Whose turn is it ([`Activity`])? Then the market, the instrument's sector
-//! and the instrument itself are brought forward to the moment ([`Path`]), which gives a fair value, and the
-//! instrument's [`Book`] gives a trade or follows with its quote. All of it is O(1), whatever the number of symbols.
+//! Each tick is one question and one answer. Whose turn is it (`Activity`)? Then the market, the instrument's sector
+//! and the instrument itself are brought forward to the moment (`Path`), which gives a fair value, and the
+//! instrument's `Book` gives a trade or follows with its quote. All of it is O(1), whatever the number of symbols.
 
 mod activity;
 mod book;

@@ -168,20 +168,17 @@ impl<S: Socket> Connection<S> {
     }
 
     fn send(&mut self, bytes: &[u8], second: u32) -> usize {
-        match self.socket.send(bytes) {
-            Ok(sent) => {
-                if sent > 0 {
-                    self.sent = second;
-                }
-                if sent < bytes.len() {
-                    self.state = State::Blocked;
-                }
-                sent
+        if let Ok(sent) = self.socket.send(bytes) {
+            if sent > 0 {
+                self.sent = second;
             }
-            Err(_) => {
-                self.state = State::Gone;
-                0
+            if sent < bytes.len() {
+                self.state = State::Blocked;
             }
+            sent
+        } else {
+            self.state = State::Gone;
+            0
         }
     }
 }

@@ -154,6 +154,7 @@ impl<S: Socket> Fanout<S> {
             if let Event::Instrument(instrument) = event
                 && instrument.id.index() >= known
             {
+                // Once, though a batch may define it and redefine it.
                 known = instrument.id.index() + 1;
                 self.views.welcome(instrument);
             }
@@ -342,13 +343,11 @@ impl<S: Socket> Fanout<S> {
             connection.close(code.unwrap_or(CloseCode::NORMAL), "", now);
             return false;
         }
-        match connection.requests_left.checked_sub(1) {
-            Some(left) => connection.requests_left = left,
-            None => {
-                connection.close(CloseCode::RATE_LIMITED, "more than 50 requests a second", now);
-                return false;
-            }
-        }
+        let Some(left) = connection.requests_left.checked_sub(1) else {
+            connection.close(CloseCode::RATE_LIMITED, "more than 50 requests a second", now);
+            return false;
+        };
+        connection.requests_left = left;
         if connection.backlog.len() > MAX_BACKLOG {
             connection.close(CloseCode::STALLED, "answers were not read", now);
             return false;

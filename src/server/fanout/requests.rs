@@ -41,6 +41,8 @@ impl<S: Socket> Fanout<S> {
         }
     }
 
+    /// `max_hz` and `times` as of [`Request::Subscribe`].
+    #[expect(clippy::option_option, reason = "a cap may be left as it is, lifted, or set")]
     pub(super) fn subscribe(
         &mut self,
         key: usize,
@@ -229,9 +231,10 @@ fn take_hint(left: &mut u8) -> Option<()> {
 fn granted(replica: &Replica, text: String, topic: &Topic, hints: &mut u8) -> TopicAnswer {
     let mut answer = TopicAnswer::granted(text);
     match &topic.scope {
-        Scope::Symbol(symbol) => match replica.by_symbol(symbol.as_str()) {
-            Some(book) => answer.instrument = Some(book.definition.id.0),
-            None => {
+        Scope::Symbol(symbol) => {
+            if let Some(book) = replica.by_symbol(symbol.as_str()) {
+                answer.instrument = Some(book.definition.id.0);
+            } else {
                 answer.pending = true;
                 if replica.books().len() <= MAX_HINTED_SYMBOLS && take_hint(hints).is_some() {
                     let symbols = replica.books().map(|book| book.definition.symbol.as_str());
@@ -239,7 +242,7 @@ fn granted(replica: &Replica, text: String, topic: &Topic, hints: &mut u8) -> To
                         .map(|symbol| format!("{}:{symbol}", topic.kind.name()));
                 }
             }
-        },
+        }
         Scope::Sector(sector) => {
             let mut sectors = replica.books().map(|book| &*book.definition.sector);
             if !sectors.any(|known| *known == **sector) {

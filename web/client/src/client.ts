@@ -1,3 +1,4 @@
+import { imageChecksum } from "./checksum.js";
 import { mayReconnect, reconnectDelay } from "./backoff.js";
 import { DecodeError, decodeFrame } from "./decode.js";
 import { Emitter } from "./emitter.js";
@@ -6,6 +7,7 @@ import {
   SUBPROTOCOL,
   type Answer,
   type Change,
+  type Checksum,
   type Cursor,
   type Epoch,
   type Goodbye,
@@ -36,7 +38,7 @@ export interface ClientEvents {
   gap: { readonly topic: Topic; readonly missed: number };
   /** A lost session was continued: nothing that the rings still held was lost. */
   resumed: Cursor;
-  /** The server's tape is another one: everything kept was dropped, and comes anew. */
+  /** Everything kept was dropped, and comes anew: the server's tape is another one, or a frame was malformed. */
   replaced: { readonly epoch: Epoch };
   /** The state of the market, an instrument or the feed changed. */
   status: Extract<Change, { kind: "trading" | "feed" }>;
@@ -78,6 +80,14 @@ export interface ClientOptions {
   random?: () => number;
 }
 
+/** How the copy of one topic compares with the server's image. */
+export interface Verification {
+  readonly topic: Topic;
+  /** Null where the server has no checksum for it: `reason` says why. */
+  readonly matches: boolean | null;
+  readonly reason?: string;
+}
+
 /** Since the client was made. */
 export interface Counters {
   frames: number;
@@ -86,6 +96,11 @@ export interface Counters {
   changes: number;
   missed: number;
   reconnects: number;
+}
+
+interface PromiseResolvers<T> {
+  resolve(value: T): void;
+  reject(error: Error): void;
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -116,6 +131,7 @@ export class TickcastClient extends Emitter<ClientEvents> {
   private cursor: Cursor | null = null;
   /** Requests to subscribe that wait for their answer: until then a moved position does not cover them. */
   private readonly unanswered = new Set<number>();
+  private readonly verifying = new Map<unknown, PromiseResolvers<Verification[]>>();
   private lastRequest = 0;
   private attempt = 0;
   private welcomedAt = 0;
@@ -193,6 +209,19 @@ export class TickcastClient extends Emitter<ClientEvents> {
     if (this.welcome) this.request({ op: "stats", enabled });
   }
 
+  /**
+   * Compares what is kept of image topics with the server's, by checksum at one and the same position. A copy that
+   * does not match is mended by unsubscribing and subscribing its topic.
+   *
+   * @param topics of single instruments, at most 64
+   * @returns rejects where there is no session, it ends, or the server refuses
+   */
+  verify(topics: readonly Topic[]): Promise<Verification[]> {
+    if (!this.welcome) return Promise.reject(new Error("there is no session to verify in"));
+    const id = this.request({ op: "checksum", topics });
+    return new Promise((resolve, reject) => this.verifying.set(id, { resolve, reject }));
+  }
+
   private open(state: ConnectionState): void {
     const socket = new this.WebSocket(this.url, [SUBPROTOCOL]);
     this.socket = socket;
@@ -213,22 +242,27 @@ export class TickcastClient extends Emitter<ClientEvents> {
       this.counters.frames++;
       this.counters.bytes += data.byteLength;
       const message = decodeFrame(new Uint8Array(data));
-      if (message.type === "update")
-        this.receiveUpdate(this.image.apply(message), message.positions > 0);
-      else if (message.type !== "unknown") this.receiveAnswer(message);
+      if (message.type === "update") {
+        const update = this.image.apply(message, (kind, of) =>
+          this.subscriptions.isWhole(kind, of),
+        );
+        this.receiveUpdate(update);
+      } else if (message.type !== "unknown") {
+        this.receiveAnswer(message);
+      }
     } catch (error) {
       if (!(error instanceof DecodeError)) throw error;
       // What is kept can no longer be trusted: begin anew with a snapshot.
-      this.dropImage();
       this.emit("error", { code: "malformed", message: error.message });
+      if (this.image.epoch !== null) this.replace(this.image.epoch);
       this.lost(1006, error.message);
     }
   }
 
-  private receiveUpdate(update: Update, moved: boolean): void {
+  private receiveUpdate(update: Update): void {
     if (this.welcome && this.unanswered.size === 0) {
-      // Parts of a large flush do not move the position; the last one does, and then nothing is owed.
-      if (moved) {
+      // Behind the last part of a flush nothing is owed.
+      if (update.whole) {
         this.subscriptions.caughtUp();
         this.cursor = { epoch: this.welcome.epoch, position: update.position };
       }
@@ -261,6 +295,8 @@ export class TickcastClient extends Emitter<ClientEvents> {
         break;
       case "error":
         this.answered(answer.id);
+        this.verifying.get(answer.id)?.reject(new Error(answer.message));
+        this.verifying.delete(answer.id);
         this.emit("error", answer);
         break;
       case "goodbye":
@@ -270,8 +306,11 @@ export class TickcastClient extends Emitter<ClientEvents> {
       case "stats":
         this.emit("stats", answer);
         break;
-      case "pong":
       case "checksum":
+        this.verifying.get(answer.id)?.resolve(this.compare(answer));
+        this.verifying.delete(answer.id);
+        break;
+      case "pong":
         break;
     }
     if (this.currentState.kind === "stale") this.enterLive();
@@ -331,20 +370,25 @@ export class TickcastClient extends Emitter<ClientEvents> {
     this.emit("subscribed", answer);
   }
 
+  /** The answer follows the update that brought the image to its position: they speak of the same moment. */
+  private compare({ topics }: Checksum): Verification[] {
+    return topics.map(({ topic, checksum, error }) =>
+      checksum === undefined
+        ? { topic, matches: null, reason: error?.message ?? "no checksum" }
+        : { topic, matches: imageChecksum(this.image, topic) === checksum },
+    );
+  }
+
   private end(topics: readonly Topic[]): void {
     for (const topic of topics) this.subscriptions.ended(topic);
     this.image.forget((kind, instrument) => this.subscriptions.covers(kind, instrument));
   }
 
   private replace(epoch: Epoch): void {
-    this.dropImage();
-    this.emit("replaced", { epoch });
-  }
-
-  private dropImage(): void {
     this.cursor = null;
     this.image.reset();
     this.subscriptions.imageDropped();
+    this.emit("replaced", { epoch });
   }
 
   /** Wakes up when `heartbeats` of silence are over, without a timer to set for each frame. */
@@ -395,6 +439,8 @@ export class TickcastClient extends Emitter<ClientEvents> {
     this.welcome = null;
     this.goodbye = null;
     this.unanswered.clear();
+    for (const { reject } of this.verifying.values()) reject(new Error("the session ended"));
+    this.verifying.clear();
     this.subscriptions.sessionEnded();
     const socket = this.socket;
     this.socket = null;

@@ -27,7 +27,8 @@ export class DecodeError extends Error {
 /** An update as it is on the wire. */
 export interface WireUpdate {
   type: "update";
-  positions: number;
+  /** `null`: more of the same flush follows. */
+  positions: number | null;
   micros: number;
   entries: WireEntry[];
 }
@@ -123,7 +124,7 @@ function decodeUpdate(values: readonly unknown[]): WireUpdate {
   const read = new Reader(values);
   const update: WireUpdate = {
     type: "update",
-    positions: read.count("positions"),
+    positions: read.countOrNull("positions"),
     micros: read.integer("micros"),
     entries: [],
   };
@@ -300,6 +301,12 @@ class Reader {
 
   integerOrNull(name: string): number | null {
     if (this.values[this.next] !== null) return this.integer(name);
+    this.next++;
+    return null;
+  }
+
+  countOrNull(name: string): number | null {
+    if (this.values[this.next] !== null) return this.count(name);
     this.next++;
     return null;
   }

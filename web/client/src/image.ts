@@ -59,6 +59,13 @@ export class Image {
     return this.instruments.get(number);
   }
 
+  /** By symbol, in a scan of all instruments. */
+  find(symbol: string): Instrument | undefined {
+    for (const instrument of this.instruments.values())
+      if (instrument.symbol === symbol) return instrument;
+    return undefined;
+  }
+
   quote(number: InstrumentNumber): Readonly<Quote> | undefined {
     return this.quotes.get(number);
   }
@@ -105,20 +112,22 @@ export class Image {
   /**
    * Takes the next update of the session and says what it changed.
    *
+   * @param whole says of which rings all has come so far: one that is not known here had no entry yet
    * @throws {DecodeError} where an entry cannot be understood; what came before it has been applied.
    */
-  apply(update: WireUpdate): Update {
-    this.position = (this.position + update.positions) as Position;
+  apply(update: WireUpdate, whole: Whole = () => false): Update {
+    this.position = (this.position + (update.positions ?? 0)) as Position;
     this.time = (this.time + update.micros) as Micros;
     return {
       type: "update",
       position: this.position,
       time: this.time,
-      changes: update.entries.map((entry) => this.applyEntry(entry)),
+      whole: update.positions !== null,
+      changes: update.entries.map((entry) => this.applyEntry(entry, whole)),
     };
   }
 
-  private applyEntry(entry: WireEntry): Change {
+  private applyEntry(entry: WireEntry, whole: Whole): Change {
     switch (entry.kind) {
       case "definition":
         return { kind: "instrument", instrument: this.define(entry) };
@@ -131,8 +140,10 @@ export class Image {
       }
       case "trades": {
         const instrument = this.known(entry.instrument);
-        const ring = this.rings.trades;
-        const taken = take(ring, instrument.number, entry.number, entry.trades);
+        const ring = getOrInsert(this.rings.trades, instrument.number, () =>
+          newRing(whole("trades", instrument) ? 0 : entry.number),
+        );
+        const taken = take(ring, entry.number, entry.trades);
         return {
           kind: "trades",
           instrument,
@@ -149,8 +160,10 @@ export class Image {
       }
       case "closed_bars": {
         const instrument = this.known(entry.instrument);
-        const ring = this.rings[entry.interval];
-        const taken = take(ring, instrument.number, entry.number, entry.bars);
+        const ring = getOrInsert(this.rings[entry.interval], instrument.number, () =>
+          newRing(whole(`bars.${entry.interval}`, instrument) ? 0 : entry.number),
+        );
+        const taken = take(ring, entry.number, entry.bars);
         return {
           kind: "closed_bars",
           instrument,
@@ -260,20 +273,19 @@ interface Ring {
   seen: number;
 }
 
+type Whole = (kind: string, instrument: Instrument) => boolean;
+
+/** A ring that was empty when it was subscribed states no number: its first entry is number 0. */
+function newRing(first: number | null): Ring {
+  return { next: first ?? 0, seen: first ?? 0 };
+}
+
 /** Which of `entries` are new, the number of the first of them, and how many were lost before it. */
 function take<T>(
-  rings: Map<number, Ring>,
-  instrument: number,
+  ring: Ring,
   stated: number | null,
   entries: readonly T[],
 ): { missed: number; first: number; entries: readonly T[] } {
-  let ring = rings.get(instrument);
-  if (!ring) {
-    if (stated === null)
-      throw new DecodeError(`instrument ${instrument}: numbering continues that never began`);
-    ring = { next: stated, seen: stated };
-    rings.set(instrument, ring);
-  }
   const start = stated ?? ring.next;
   const missed = Math.max(0, start - ring.seen);
   const skipped = Math.min(entries.length, Math.max(0, ring.seen - start));

@@ -7,6 +7,7 @@ export {
   type ConnectionState,
   type Counters,
   type SubscribeOptions,
+  type Verification,
   type WebSocketLike,
 } from "./client.js";
 export { DecodeError } from "./decode.js";

@@ -8,6 +8,7 @@ export function updateToJson(update: Update): object {
     position: update.position,
     time: formatMicros(update.time),
     updates: update.changes.map(changeToJson),
+    ...(update.whole ? {} : { more: true }),
   };
 }
 

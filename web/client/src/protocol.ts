@@ -151,6 +151,8 @@ export interface Update {
   readonly position: Position;
   /** The tape's clock when the update was made. */
   readonly time: Micros;
+  /** It ends a flush; else the rest of what is owed follows, and the position stays. */
+  readonly whole: boolean;
   readonly changes: readonly Change[];
 }
 

@@ -41,6 +41,13 @@ export class Subscriptions {
     this.whole.clear();
   }
 
+  /** Whether all that `kind` of `instrument` was owed has come. */
+  isWhole(kind: string, instrument: Instrument): boolean {
+    for (const topic of this.whole) if (covers(topic, kind, instrument)) return true;
+    return false;
+  }
+
+  /** Whether what is kept of `kind` of `instrument` is of any use still. */
   covers(kind: string, instrument: Instrument | null): boolean {
     for (const topic of this.delivered) if (covers(topic, kind, instrument)) return true;
     for (const topic of this.wanted)

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { reconnectDelay } from "../src/backoff.js";
+import { fnv1a } from "../src/checksum.js";
 import { AAPL } from "./frames.js";
 import { HEARTBEAT_MS, liveWorld, welcome, world } from "./fakes.js";
 
@@ -165,6 +166,21 @@ test("trades lost while away are a gap of the exact count", () => {
   expect(client.counters.missed).toBe(488);
 });
 
+test("of a ring that was empty at first, the gap counts from number 0", () => {
+  const { client, clock, socket, said } = world();
+  client.subscribe(["trades:AAPL"]);
+  client.connect();
+  socket().deliver(welcome());
+  socket().accept();
+  socket().deliver([1, 0, 3, 63, AAPL]);
+  socket().drop();
+  clock.advance(125);
+  socket().deliver(welcome(7, 900));
+  socket().accept(true);
+  socket().deliver([1, 0, 3, 33, 244, 1, ...trade]);
+  expect(said("gap")).toEqual([["gap", { topic: "trades:AAPL", missed: 244 }]]);
+});
+
 test("a connection lost within a flush is resumed from before it", () => {
   const { clock, socket } = liveWorld();
   socket().deliver([0, 0, 3, 32, 1, ...trade]);
@@ -181,7 +197,7 @@ test("a topic whose snapshot may not be whole is not resumed but begun anew", ()
   const { client, clock, socket } = liveWorld();
   client.subscribe(["quote:AAPL"]);
   socket().accept();
-  socket().deliver([0, 0, 3, 1, 41]);
+  socket().deliver([null, 0, 3, 1, 41]);
   socket().drop();
   clock.advance(125);
   socket().deliver(welcome());
@@ -214,7 +230,10 @@ test.each(["another epoch in the welcome", "a refusal to resume"])(
 test("a malformed frame is reported, and the client begins anew", () => {
   const { client, clock, socket, said } = liveWorld();
   socket().deliver([0, 0, 3, 99]);
-  expect(said("error")).toMatchObject([["error", { code: "malformed" }]]);
+  expect(said("error", "replaced")).toMatchObject([
+    ["error", { code: "malformed" }],
+    ["replaced", { epoch: 7 }],
+  ]);
   expect(client.state.kind).toBe("reconnecting");
   clock.advance(125);
   socket().deliver(welcome());
@@ -289,4 +308,42 @@ test("a session holds at most 1,024 topics", () => {
   const topics = Array.from({ length: 1_025 }, (_, i) => `quote:S${i}`);
   expect(() => client.subscribe(topics)).toThrow(RangeError);
   client.subscribe(topics.slice(1));
+});
+
+test("a copy is proved by the server's checksum, at the moment of the answer", async () => {
+  const { client, socket } = liveWorld();
+  client.subscribe(["quote:AAPL"]);
+  socket().accept();
+  socket().deliver([1, 0, 3, 15, 41, 300, 43, 200]);
+  const verified = client.verify(["quote:AAPL", "day:AAPL", "quote:MSFT"]);
+  const id = socket().requests.at(-1)?.id;
+  socket().deliver([1, 0, 3, 1, 42]);
+  socket().deliver({
+    type: "checksum",
+    id,
+    position: 103,
+    topics: [
+      { topic: "quote:AAPL", checksum: fnv1a("quote:AAPL=18942,300,18943,200") },
+      { topic: "day:AAPL", checksum: 1 },
+      { topic: "quote:MSFT", error: { code: "not_subscribed", message: "not subscribed" } },
+    ],
+  });
+  expect(await verified).toEqual([
+    { topic: "quote:AAPL", matches: true },
+    { topic: "day:AAPL", matches: false },
+    { topic: "quote:MSFT", matches: null, reason: "not subscribed" },
+  ]);
+});
+
+test("a verification ends with its session", async () => {
+  const { client, socket } = liveWorld();
+  const verified = client.verify(["quote:AAPL"]);
+  socket().drop();
+  await expect(verified).rejects.toThrow("the session ended");
+  await expect(client.verify(["quote:AAPL"])).rejects.toThrow("no session");
+});
+
+test("the hash is FNV-1a of 32 bits", () => {
+  // Published test vectors.
+  expect([fnv1a(""), fnv1a("foobar")]).toEqual([0x811c9dc5, 0xbf9cf968]);
 });

@@ -62,8 +62,10 @@ test("an instrument must be defined before it is used", () => {
   expect(() => applyTo(imageWithApple(), 1, 0, 4, 1, 5)).toThrow(DecodeError);
 });
 
-test("numbering must begin before it continues", () => {
-  expect(() => applyTo(imageWithApple(), 1, 0, 3, 32, 1, ...trade)).toThrow("never began");
+test("a ring that was empty at first begins with number 0", () => {
+  const image = imageWithApple();
+  checkTrades(image, [32, 2, ...trade, ...trade], [0, 1]);
+  checkTrades(image, [32, 1, ...trade], [2]);
 });
 
 test("a stated number that is the expected one loses nothing", () => {

@@ -73,6 +73,14 @@ export const COLUMNS: readonly Column[] = [
   { key: "high", label: "High", text: (row) => priceText(rowPrice(row, row.day.high)) },
 ];
 
+/** Characters of the longest price that `rows` will show, going by their previous closes. */
+export function longestPrice(rows: readonly Row[]): number {
+  return rows.reduce((longest, row) => {
+    const reference = row.day.close ?? row.day.previous_close ?? row.instrument.previous_close;
+    return Math.max(longest, priceText(rowPrice(row, reference)).length);
+  }, 0);
+}
+
 const TICKS = ["▼ ", "", "▲ "];
 
 function priceText(value: Decimal | null): string {

@@ -18,7 +18,12 @@ export class FrameLoop {
     this.requested = true;
     requestAnimationFrame((now) => {
       this.requested = false;
-      for (const painter of this.painters) painter(now);
+      for (const painter of this.painters)
+        try {
+          painter(now);
+        } catch (error) {
+          reportError(error); // the others paint on
+        }
     });
   }
 }

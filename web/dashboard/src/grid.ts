@@ -33,6 +33,14 @@ export class Grid {
     this.canvas.style.height = `${rows.length * ROW_HEIGHT}px`;
   }
 
+  /** Makes price columns wide enough for this many characters. */
+  fit(priceDigits: number): void {
+    this.viewport.style.setProperty(
+      "--price-digits",
+      String(Math.max(7, Math.min(priceDigits, 14))),
+    );
+  }
+
   mark(active: Row | null, selected: Row | null): void {
     this.active = active;
     this.selected = selected;
@@ -55,6 +63,15 @@ export class Grid {
       pooled.mark(row === this.active, row === this.selected);
       if (moved || !dirty || dirty.has(row)) pooled.write(row, now);
     }
+  }
+
+  /** Whether `row` is in sight, at least in part. */
+  sees(row: Row): boolean {
+    const position = this.positions.get(row);
+    if (position === undefined) return false;
+    const top = position * ROW_HEIGHT;
+    const { scrollTop, clientHeight } = this.viewport;
+    return top + ROW_HEIGHT > scrollTop && top < scrollTop + clientHeight - HEAD_HEIGHT;
   }
 
   /** Scrolls as little as shows `row` whole. */

@@ -1,4 +1,9 @@
-import "./app.css";
+import "./styles/theme.css";
+import "./styles/top.css";
+import "./styles/page.css";
+import "./styles/watchlist.css";
+import "./styles/instrument.css";
+import "./styles/narrow.css";
 import { mount } from "svelte";
 import { TickcastClient } from "tickcast-client";
 import App from "./App.svelte";

@@ -28,6 +28,7 @@ export class Market {
   /** Changes whenever `rows` gains, loses or redefines an instrument. */
   universe = 0;
   private readonly byNumber = new Map<number, Row>();
+  private readonly bySymbol = new Map<string, Row>();
   private dirty = new Set<Row>();
 
   /** @param changed is called for every update that concerns the watchlist */
@@ -39,6 +40,7 @@ export class Market {
     client.on("replaced", () => {
       this.rows.length = 0;
       this.byNumber.clear();
+      this.bySymbol.clear();
       this.dirty.clear();
       this.universe++;
       changed();
@@ -46,7 +48,7 @@ export class Market {
   }
 
   find(symbol: string): Row | undefined {
-    return this.rows.find((row) => row.instrument.symbol === symbol);
+    return this.bySymbol.get(symbol);
   }
 
   /** The rows that changed since the last call. */
@@ -89,6 +91,7 @@ export class Market {
     } else {
       const row: Row = { instrument, quote: {}, day: {}, trading: null, tick: 0, lastSeen: null };
       this.byNumber.set(instrument.number, row);
+      this.bySymbol.set(instrument.symbol, row);
       this.rows.push(row);
     }
     this.universe++;

@@ -35,6 +35,8 @@ export class Selection {
   interval: Interval = "1s";
   /** Newest first. */
   tape: readonly TapeLine[] = [];
+  /** Number of the newest trade in `tape`. */
+  private newest = -1;
   /** Oldest first; the last one may still be open. */
   readonly bars: ChartBar[] = [];
   /** Bars that were lost while away, since the symbol or interval was chosen. */
@@ -52,7 +54,7 @@ export class Selection {
       for (const change of changes) this.apply(change);
     });
     client.on("replaced", () => {
-      this.tape = [];
+      this.clearTape();
       this.clearBars();
     });
   }
@@ -60,7 +62,7 @@ export class Selection {
   choose(symbol: string, interval: Interval = this.interval): void {
     if (symbol === this.symbol && interval === this.interval) return;
     const before = this.topics();
-    if (symbol !== this.symbol) this.tape = [];
+    if (symbol !== this.symbol) this.clearTape();
     this.symbol = symbol;
     this.interval = interval;
     this.clearBars();
@@ -83,6 +85,11 @@ export class Selection {
       : [`trades:${this.symbol}`, `bars.${this.interval}:${this.symbol}`];
   }
 
+  private clearTape(): void {
+    this.tape = [];
+    this.newest = -1;
+  }
+
   private clearBars(): void {
     this.bars.length = 0;
     this.unseenBars = 0;
@@ -100,6 +107,9 @@ export class Selection {
         .reverse()
         .map((trade): TapeLine => ({ kind: "trade", trade, instrument }));
       const { missed } = change;
+      // Numbers that start over are a snapshot, which holds all that is shown and more.
+      if (change.trades[0] && change.trades[0].number <= this.newest) this.tape = [];
+      this.newest = change.trades.at(-1)?.number ?? this.newest;
       if (missed > 0) lines.push({ kind: "gap", missed, before: change.trades[0]?.number ?? 0 });
       this.tape = [...lines, ...this.tape].slice(0, TAPE_LINES);
     } else if (change.interval === this.interval) {

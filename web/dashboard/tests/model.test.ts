@@ -55,6 +55,18 @@ test("another symbol begins with an empty tape and drops the topics of the one b
   expect(tape(it)).toEqual([]);
 });
 
+test("a symbol that is left and chosen again at once shows no trade twice", () => {
+  const it = withSelection();
+  it.socket().deliver([1, 0, 3, 32, 1, ...trade]);
+  it.selection.choose("MSFT");
+  it.selection.choose("AAPL");
+  it.socket().deliver([1, 0, 3, 32, 1, ...trade]);
+  expect(tape(it)).toEqual([13]);
+  it.socket().deliver({ type: "unsubscribed", topics: [{ topic: "trades:AAPL" }] });
+  it.socket().deliver([1, 0, 3, 33, 10, 5, ...[trade, trade, trade, trade, trade].flat()]);
+  expect(tape(it)).toEqual([14, 13, 12, 11, 10]);
+});
+
 test("the chart is told the bars that are new, and that the last one changed", () => {
   const it = withSelection();
   const times = () => it.selection.takeUnseenBars().map(({ time, close }) => [time, close]);

@@ -151,7 +151,7 @@ fn a_file_cut_anywhere_is_read_up_to_there() {
             Ok(mut feed) => {
                 let read = (cut - (whole.len() - 2 * record)) / record;
                 let mut expected = all[..read].to_vec();
-                if left % record != 0 {
+                if !left.is_multiple_of(record) {
                     expected.push(format!("x.dbn record {}: the file breaks off in a record", read + 1));
                 }
                 assert_eq!(show(&mut feed), expected, "cut at {cut}");

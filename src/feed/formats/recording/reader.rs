@@ -1,7 +1,7 @@
 use super::{FORMAT, MAX_BATCH, MAX_EVENTS, MAX_TEXT, RecordingHeader, VERSION, kind};
 use crate::market::{
-    Conditions, Event, FeedStatus, Instrument, InstrumentId, MAX_SCALE, Price, Quote, Side, Size, Speed,
-    Status, Symbol, Timestamp, Trade,
+    Conditions, Event, FeedStatus, Instrument, InstrumentId, MAX_SCALE, MAX_UNITS, Price, Quote, Side, Size,
+    Speed, Status, Symbol, Timestamp, Trade,
 };
 use rmp::Marker;
 use rmp::decode::{self as mp, NumValueReadError, ValueReadError};
@@ -229,10 +229,10 @@ fn trade<R: BufRead>(
     let anchor = anchors.get(&id).copied().unwrap_or(0);
     let price = price(input, "price", anchor)?;
     let size = size(input, "size")?;
-    let side = side(input)?;
+    let aggressor = side(input)?;
     let (ts_recv, ts_event) = if len >= 7 { times(input, time)? } else { (time, time) };
     let conditions = if len == 8 { conditions(input)? } else { Conditions::default() };
-    Ok(Event::Trade(InstrumentId(id), Trade { price, size, side, conditions, ts_event, ts_recv }))
+    Ok(Event::Trade(InstrumentId(id), Trade { price, size, side: aggressor, conditions, ts_event, ts_recv }))
 }
 
 fn definition<R: BufRead>(input: &mut Bounded<R>) -> Result<Instrument, RecordingError> {
@@ -252,7 +252,7 @@ fn definition<R: BufRead>(input: &mut Bounded<R>) -> Result<Instrument, Recordin
             "currency" => definition.currency = text(input, "currency")?,
             "price_scale" => definition.price_scale = scale(input, "price_scale")?,
             "size_scale" => definition.size_scale = scale(input, "size_scale")?,
-            "tick_size" => definition.tick_size = int(input, "tick_size")?,
+            "tick_size" => definition.tick_size = in_range(int(input, "tick_size")?, "tick_size")?,
             "anchor" => definition.anchor = price(input, "anchor", 0)?,
             "previous_close" => definition.previous_close = price(input, "previous_close", 0)?,
             _ => {
@@ -293,14 +293,22 @@ fn price<R: BufRead>(
     if input.take_nil()? {
         return Ok(Price::NONE);
     }
-    Ok(Price::new(int(input, what)?.wrapping_add(anchor)))
+    in_range(int(input, what)?.wrapping_add(anchor), what).map(Price::new)
 }
 
 fn size<R: BufRead>(input: &mut Bounded<R>, what: &'static str) -> Result<Size, RecordingError> {
     match int(input, what)? {
-        units @ 0.. => Ok(Size::new(units)),
+        units @ 0.. => in_range(units, what).map(Size::new),
         _ => Err(RecordingError::Unexpected { what, expected: "0 or more" }),
     }
+}
+
+/// What comes from a file is held to the limit that every price and size on a tape keeps.
+fn in_range(units: i64, what: &'static str) -> Result<i64, RecordingError> {
+    if units.unsigned_abs() > MAX_UNITS.unsigned_abs() {
+        return Err(RecordingError::Unexpected { what, expected: "less than 2^53 units" });
+    }
+    Ok(units)
 }
 
 fn side<R: BufRead>(input: &mut Bounded<R>) -> Result<Side, RecordingError> {

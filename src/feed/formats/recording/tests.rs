@@ -151,6 +151,9 @@ fn what_is_no_batch_is_named() {
     check_refused(&[0x93, 0xff], "position: expected a whole number in its range");
     check_refused(&[0x93, 1, 1, 0x91, 0x91, 9], "event: expected a known kind and its length");
     check_refused(&[0x93, 1, 1, 0x91, 0x94, 3, 0xc0, 0xa1, b'x'], "trading state is \"x\", which is none");
+    let huge = [&[0x93, 1, 1, 0x91, 0x95, 2, 0, 0xd3][..], &i64::MIN.to_be_bytes(), &[1, 0xc0]].concat();
+    check_refused(&huge, "price: expected less than 2^53 units");
+    check_refused(&[0x93, 1, 1, 0x91, 0x95, 2, 0, 1, 0xff], "size: expected 0 or more");
     check_refused(&[0x93, 1, 1, 0x91, 0x80], "definition: expected an id and a symbol");
 }
 

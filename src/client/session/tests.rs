@@ -1,0 +1,237 @@
+use super::*;
+use crate::wire::Limits;
+
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// A session, its clock, and what it said since it was last asked.
+struct World {
+    session: Session,
+    now: Instant,
+    out: Vec<Output>,
+}
+
+impl World {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { session: Session::new(1, now), now, out: Vec::new() }
+    }
+
+    fn input(&mut self, input: Input<'_>) -> &mut Self {
+        self.session.handle(self.now, input, &mut self.out);
+        self
+    }
+
+    /// Lets time pass, with a tick at each deadline on the way.
+    fn pass(&mut self, time: Duration) -> &mut Self {
+        let end = self.now + time;
+        while let Some(deadline) = self.session.deadline().filter(|&deadline| deadline <= end) {
+            self.now = self.now.max(deadline);
+            self.input(Input::Tick);
+        }
+        self.now = end;
+        self
+    }
+
+    fn subscribe(&mut self, topics: &[&str]) -> &mut Self {
+        let topics = topics.iter().map(ToString::to_string).collect();
+        self.input(Input::Command(Command::Subscribe { topics, options: Options::default() }))
+    }
+
+    fn answer(&mut self, answer: &Answer) -> &mut Self {
+        self.input(Input::Binary(&answer.to_msgpack()))
+    }
+
+    fn welcome(&mut self, epoch: u64, position: u64) -> &mut Self {
+        self.pass(Duration::from_secs(40)).input(Input::Connected).answer(&Answer::Welcome {
+            protocol: "tickcast.v1".to_owned(),
+            server: "s".to_owned(),
+            epoch,
+            position,
+            time: 0,
+            heartbeat_ms: 5000,
+            limits: Limits { topics: 1024, message_bytes: 65_536, requests_per_second: 50, max_hz: 1000.0 },
+        })
+    }
+
+    fn subscribed(&mut self, resumed: Option<bool>, topics: &[&str]) -> &mut Self {
+        let topics = topics.iter().map(|topic| TopicAnswer::granted((*topic).to_owned())).collect();
+        self.answer(&Answer::Subscribed { id: None, epoch: 7, position: 100, resumed, topics })
+    }
+
+    /// An update that moves the position by so much and tells nothing.
+    fn moved(&mut self, positions: u8) -> &mut Self {
+        self.input(Input::Binary(&[0x92, positions, 0]))
+    }
+
+    fn closed(&mut self, code: u16) -> &mut Self {
+        self.input(Input::Closed { code: Some(CloseCode(code)), reason: format!("closed with {code}") })
+    }
+
+    /// What it said since the last check, a line each.
+    #[track_caller]
+    fn check(&mut self, expected: &[&str]) -> &mut Self {
+        let said: Vec<String> = self.out.drain(..).map(|output| show(&output)).collect();
+        assert_eq!(said, expected);
+        self
+    }
+
+    fn forget(&mut self) -> &mut Self {
+        self.out.clear();
+        self
+    }
+}
+
+fn show(output: &Output) -> String {
+    match output {
+        Output::Connect => "connect".to_owned(),
+        Output::Disconnect => "disconnect".to_owned(),
+        Output::Send(text) => {
+            let request: Value = serde_json::from_str(text).unwrap();
+            let since = request.get("since").map(|since| format!(" since {since}")).unwrap_or_default();
+            format!("{} {}{since}", request["op"].as_str().unwrap(), request["topics"])
+        }
+        Output::Event(event) => match event {
+            Event::Disconnected { reason, .. } => format!("disconnected: {reason}"),
+            Event::Closed { reason, .. } => format!("over: {reason}"),
+            Event::Subscribed { topics } => {
+                let refused = topics.iter().filter(|topic| topic.error.is_some()).count();
+                format!("subscribed {}, refused {refused}", topics.len() - refused)
+            }
+            Event::Connected { position, .. } => format!("connected at {}", position.get()),
+            Event::Resumed { .. } => "resumed".to_owned(),
+            other => format!("{other:?}").to_lowercase(),
+        },
+    }
+}
+
+#[test]
+fn it_connects_and_subscribes_what_was_asked_for_before() {
+    let mut world = World::new();
+    world.subscribe(&["quote:A"]).check(&[]);
+    world.pass(Duration::ZERO).check(&["connect"]);
+    world.welcome(7, 100).check(&["connected at 100", r#"subscribe ["quote:A"]"#]);
+    world.subscribed(None, &["quote:A"]).check(&["subscribed 1, refused 0"]);
+    world.subscribe(&["quote:A", "trades:A"]).check(&[r#"subscribe ["trades:A"]"#]);
+}
+
+#[test]
+fn after_a_lost_connection_it_resumes_what_it_had_whole_and_asks_anew_for_the_rest() {
+    let mut world = World::new();
+    world.subscribe(&["quote:A"]).welcome(7, 100).subscribed(None, &["quote:A"]).moved(5);
+    world.subscribe(&["trades:A"]).subscribed(None, &["trades:A"]).forget();
+    world.closed(1006).check(&["disconnected: closed with 1006"]);
+    world.welcome(7, 200).check(&[
+        "connect",
+        "connected at 200",
+        r#"subscribe ["quote:A"] since {"epoch":7,"position":105}"#,
+        r#"subscribe ["trades:A"]"#,
+    ]);
+    world.subscribed(Some(true), &["quote:A"]).check(&["resumed", "subscribed 1, refused 0"]);
+    // Cut again before a flush came: the welcome's position says nothing of what was had.
+    world.closed(1006).welcome(7, 300).forget();
+    world.closed(1006).welcome(7, 300);
+    assert!(world.out.iter().any(|output| show(output).contains(r#""position":105"#)));
+}
+
+#[test]
+fn another_tape_replaces_all_that_was_known() {
+    let anew = &["connect", "connected at 90", "replaced", r#"subscribe ["quote:A"]"#];
+    for (epoch, position) in [(8, 90), (7, 90)] {
+        let mut world = World::new();
+        world.subscribe(&["quote:A"]).welcome(7, 100).subscribed(None, &["quote:A"]).moved(5);
+        world.closed(1006).forget().welcome(epoch, position).check(anew);
+    }
+}
+
+#[test]
+fn silence_is_told_and_then_ended() {
+    let mut world = World::new();
+    world.welcome(7, 100).forget();
+    world.pass(HEARTBEAT * 2 - Duration::from_millis(1)).check(&[]);
+    world.pass(Duration::from_millis(1)).check(&["stale"]);
+    world.moved(0).check(&["live"]);
+    world.pass(HEARTBEAT * 3 + Duration::from_secs(1)).check(&[
+        "stale",
+        "disconnect",
+        "disconnected: the server fell silent",
+        "connect",
+    ]);
+}
+
+#[test]
+fn a_server_that_does_not_say_welcome_is_given_up() {
+    let mut world = World::new();
+    world.pass(Duration::ZERO).input(Input::Connected).forget();
+    world.pass(GREETING);
+    assert_eq!(show(&world.out[1]), "disconnected: the server did not say welcome");
+}
+
+#[test]
+fn codes_that_call_for_a_fix_end_it_for_good() {
+    for code in [1002, 1007, 1008, 1009] {
+        let mut world = World::new();
+        let over = format!("over: closed with {code}");
+        world.welcome(7, 100).forget().closed(code).check(&[&over]);
+        world.pass(Duration::from_secs(100)).check(&[]);
+        assert!(world.session.is_over());
+    }
+    for code in [1001, 1011, 1012, 1013, 4408, 4429] {
+        let mut world = World::new();
+        world.welcome(7, 100).closed(code);
+        assert!(!world.session.is_over(), "{code}");
+    }
+}
+
+#[test]
+fn a_goodbye_says_when_to_come_back() {
+    let mut world = World::new();
+    let reason = "restart".to_owned();
+    world.welcome(7, 100);
+    world.answer(&Answer::Goodbye { code: 1012, reason, retry_after_ms: 5000, jitter_ms: 1000 });
+    world.closed(1012).forget();
+    world.pass(Duration::from_millis(4999)).check(&[]);
+    world.pass(Duration::from_millis(1001)).check(&["connect"]);
+}
+
+#[test]
+fn a_refused_request_refuses_each_of_its_topics() {
+    let mut world = World::new();
+    world.welcome(7, 100).subscribe(&["quote:A", "quote:B"]).forget();
+    let (code, message) = (ErrorCode::BadRequest, "no".to_owned());
+    world.answer(&Answer::Error { id: Some(Id::Number(1)), code, message });
+    world.check(&["subscribed 0, refused 2", r#"error { code: badrequest, message: "no" }"#]);
+    world.closed(1006).forget().welcome(7, 100).check(&["connect", "connected at 100"]);
+}
+
+#[test]
+fn bytes_that_make_no_sense_begin_everything_anew() {
+    let mut world = World::new();
+    world.subscribe(&["quote:A"]).welcome(7, 100).subscribed(None, &["quote:A"]).moved(5).forget();
+    world.input(Input::Binary(&[0x93, 0, 0, 5])).check(&[
+        "disconnect",
+        "disconnected: the server sent what cannot be read: update ends within element 3",
+        "replaced",
+    ]);
+    world.welcome(7, 100).check(&["connect", "connected at 100", r#"subscribe ["quote:A"]"#]);
+}
+
+#[test]
+fn messages_of_a_later_server_are_passed_over() {
+    let mut world = World::new();
+    world.welcome(7, 100).forget();
+    let later = rmp_serde::to_vec_named(&json!({ "type": "weather", "wind": 3 })).unwrap();
+    world.input(Input::Binary(&later)).input(Input::Text(r#"{"type":"weather"}"#)).check(&[]);
+    world.input(Input::Text(r#"{"type":"pong"}"#));
+    assert_eq!(world.out[0], Output::Disconnect, "a known one without its fields is broken");
+}
+
+#[test]
+fn many_topics_are_asked_for_in_several_requests() {
+    let topics: Vec<String> = (0..600).map(|number| format!("quote:S{number}")).collect();
+    let mut world = World::new();
+    world.welcome(7, 100).forget();
+    world.input(Input::Command(Command::Subscribe { topics, options: Options::default() }));
+    assert_eq!(world.out.len(), 3);
+    let longest = world.out.iter().map(|output| show(output).len()).max();
+    assert!(longest.unwrap() < 64 * 1024);
+}

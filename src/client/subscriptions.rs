@@ -1,0 +1,107 @@
+use crate::hub::Topic;
+use crate::tape::Position;
+use std::collections::BTreeMap;
+
+/// Topics in one request. Symbols have at most 64 bytes, so this stays well below the limit of a message.
+const TOPICS_PER_REQUEST: usize = 256;
+
+/// The topics a client wants, and how far it has got with each.
+#[derive(Debug, Default)]
+pub(super) struct Subscriptions(Vec<Subscription>);
+
+#[derive(Debug)]
+struct Subscription {
+    topic: String,
+    /// Up to where everything of it was had in an earlier connection; `None`: a snapshot is needed.
+    since: Option<Position>,
+    phase: Phase,
+}
+
+/// How far one topic has got in this connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Wanted,
+    /// Granted: the next whole flush brings what is owed of it.
+    Granted,
+    /// That flush is in, so from here on the session's position speaks for it.
+    Settled,
+}
+
+impl Subscriptions {
+    /// Adds topics; gives those that are new.
+    pub(super) fn add(&mut self, topics: Vec<String>) -> Vec<String> {
+        let mut new = Vec::new();
+        for topic in topics {
+            if !self.0.iter().any(|known| known.topic == topic) {
+                self.0.push(Subscription { topic: topic.clone(), since: None, phase: Phase::Wanted });
+                new.push(topic);
+            }
+        }
+        new
+    }
+
+    pub(super) fn remove(&mut self, topic: &str) {
+        self.0.retain(|known| known.topic != topic);
+    }
+
+    pub(super) fn grant(&mut self, topic: &str) {
+        let wanted = |known: &&mut Subscription| known.topic == topic && known.phase == Phase::Wanted;
+        if let Some(known) = self.0.iter_mut().find(wanted) {
+            known.phase = Phase::Granted;
+        }
+    }
+
+    /// A flush ended; gives the topics it settled.
+    pub(super) fn settle(&mut self) -> Vec<Topic> {
+        let granted = self.0.iter_mut().filter(|known| known.phase == Phase::Granted);
+        granted
+            .filter_map(|known| {
+                known.phase = Phase::Settled;
+                Topic::parse(&known.topic).ok()
+            })
+            .collect()
+    }
+
+    /// The connection is lost when `reached` was reached.
+    pub(super) fn lost(&mut self, reached: Position) {
+        for known in &mut self.0 {
+            if known.phase == Phase::Settled {
+                known.since = Some(reached);
+            }
+            known.phase = Phase::Wanted;
+        }
+    }
+
+    /// All that was had is worth nothing any more.
+    pub(super) fn restart(&mut self) {
+        self.0.iter_mut().for_each(|known| known.since = None);
+    }
+
+    /// The last position of which something is kept.
+    pub(super) fn reached(&self) -> Option<Position> {
+        self.0.iter().filter_map(|known| known.since).max()
+    }
+
+    /// What to ask for in a new connection: topics, and from where.
+    pub(super) fn requests(&self) -> Vec<(Option<Position>, Vec<String>)> {
+        let mut groups: BTreeMap<Option<Position>, Vec<String>> = BTreeMap::new();
+        for known in &self.0 {
+            groups.entry(known.since).or_default().push(known.topic.clone());
+        }
+        // Those with a position first: a set that has one speaks for its members that have none.
+        let groups = groups.into_iter().rev();
+        groups.flat_map(|(since, topics)| in_requests(topics).map(move |topics| (since, topics))).collect()
+    }
+
+    pub(super) fn topics(&self) -> Vec<Topic> {
+        self.0.iter().filter_map(|known| Topic::parse(&known.topic).ok()).collect()
+    }
+}
+
+/// Cuts a list of topics into what fits a request each.
+pub(super) fn in_requests(mut topics: Vec<String>) -> impl Iterator<Item = Vec<String>> {
+    std::iter::from_fn(move || {
+        let count = topics.len().min(TOPICS_PER_REQUEST);
+        (count > 0).then(|| topics.drain(..count).collect())
+    })
+}

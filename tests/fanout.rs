@@ -1,0 +1,458 @@
+//! Random histories of publishes, subscribes, stalls, rate caps, disconnects and resumes, on the real fan-out core and the real client
+//! with a pipe between them instead of a socket, against a plain model: what the model knows the client must know in the end, and of
+//! trades it must have had each one, in order, or been told exactly how many it had not.
+
+use proptest::prelude::*;
+use rust_decimal::Decimal;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tickcast::client::{Change, Command, Event, Input, Options, Output, Session};
+use tickcast::hub::{Form, Kind, TRADES_KEPT};
+use tickcast::market::{Conditions, Event as TapeEvent, Instruments, QuoteValues, Side, Symbol, Timestamp};
+use tickcast::server::fanout::{Fanout, Opening, Socket};
+use tickcast::tape::{Batch, Epoch, Position};
+use tickcast::wire::mask;
+
+const SYMBOLS: [&str; 4] = ["A", "B", "C", "D"];
+const CLIENTS: usize = 3;
+/// Topics that histories subscribe: singles, a set, an overlap of both.
+const TOPICS: [&str; 9] =
+    ["quote:A", "quote:B", "quote:*", "trades:A", "trades:C", "trades:*", "day:*", "bars.1s:B", "status"];
+
+#[derive(Clone, Debug)]
+enum Op {
+    /// One batch.
+    Publish(Vec<Tick>),
+    /// So many trades of one symbol, in batches of 100: more than a ring keeps, if it comes often.
+    Burst(usize, u16),
+    /// Time passes, and what is due goes out.
+    Pass(u16),
+    /// A client reads up to so many bytes, which makes as much room in its pipe.
+    Read(usize, u16),
+    Subscribe(usize, Vec<usize>),
+    Unsubscribe(usize, usize),
+    /// Tenths of updates a second; 0 lifts the cap.
+    Cap(usize, u8),
+    Drop(usize),
+}
+
+#[derive(Clone, Debug)]
+enum Tick {
+    /// Symbol; bid and ask in hundredths, `None` for an empty side; sizes in tenths; a finer digit now and then.
+    Quote(usize, Option<u16>, u8, Option<u16>, u8, bool),
+    Trade(usize, u16, u8, bool),
+}
+
+fn tick() -> impl Strategy<Value = Tick> {
+    let side = || proptest::option::weighted(0.9, 1..500_u16);
+    let fine = || proptest::bool::weighted(0.03);
+    prop_oneof![
+        (0..SYMBOLS.len(), side(), any::<u8>(), side(), any::<u8>(), fine())
+            .prop_map(|(s, b, bs, a, as_, f)| Tick::Quote(s, b, bs, a, as_, f)),
+        (0..SYMBOLS.len(), 1..500_u16, any::<u8>(), fine()).prop_map(|(s, p, n, f)| Tick::Trade(s, p, n, f)),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let client = || 0..CLIENTS;
+    prop_oneof![
+        8 => proptest::collection::vec(tick(), 0..6).prop_map(Op::Publish),
+        1 => (0..SYMBOLS.len(), 1..1500_u16).prop_map(|(s, n)| Op::Burst(s, n)),
+        6 => (0..3000_u16).prop_map(Op::Pass),
+        8 => (client(), 0..2000_u16).prop_map(|(c, n)| Op::Read(c, n)),
+        3 => (client(), proptest::collection::vec(0..TOPICS.len(), 1..4)).prop_map(|(c, t)| Op::Subscribe(c, t)),
+        1 => (client(), 0..TOPICS.len()).prop_map(|(c, t)| Op::Unsubscribe(c, t)),
+        1 => (client(), 0..50_u8).prop_map(|(c, hz)| Op::Cap(c, hz)),
+        1 => client().prop_map(Op::Drop),
+    ]
+}
+
+/// A socket's buffers: what the server has sent and the client has not read.
+#[derive(Debug, Default)]
+struct Pipe {
+    bytes: VecDeque<u8>,
+    room: usize,
+    finished: bool,
+}
+
+#[derive(Debug)]
+struct PipeEnd(Rc<RefCell<Pipe>>);
+
+impl Socket for PipeEnd {
+    fn send(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let mut pipe = self.0.borrow_mut();
+        let taken = bytes.len().min(pipe.room);
+        pipe.bytes.extend(&bytes[..taken]);
+        pipe.room -= taken;
+        Ok(taken)
+    }
+
+    fn finish(&mut self) {
+        self.0.borrow_mut().finished = true;
+    }
+}
+
+struct Client {
+    session: Session,
+    link: Option<Link>,
+    topics: BTreeSet<&'static str>,
+    options: Options,
+    /// Per symbol the number of the next trade, where one was had.
+    next_trade: BTreeMap<String, u64>,
+}
+
+struct Link {
+    key: usize,
+    pipe: Rc<RefCell<Pipe>>,
+    inbox: Vec<u8>,
+}
+
+/// The truth, kept as plainly as can be.
+#[derive(Default)]
+struct Model {
+    quotes: BTreeMap<&'static str, QuoteValues>,
+    trades: BTreeMap<&'static str, Vec<(Decimal, Decimal)>>,
+}
+
+struct World {
+    fanout: Fanout<PipeEnd>,
+    instruments: Instruments,
+    position: Position,
+    model: Model,
+    clients: Vec<Client>,
+    start: Instant,
+    now: Duration,
+}
+
+impl Client {
+    fn watches(&self, kind: &str, symbol: &str) -> bool {
+        [format!("{kind}:{symbol}"), format!("{kind}:*")].iter().any(|topic| self.topics.contains(&**topic))
+    }
+
+    /// What is subscribed anew is counted anew.
+    fn forget_unwatched(&mut self) {
+        let mut counted = std::mem::take(&mut self.next_trade);
+        counted.retain(|symbol, _| self.watches("trades", symbol));
+        self.next_trade = counted;
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let start = Instant::now();
+        let client = |seed| Client {
+            session: Session::new(seed, start),
+            link: None,
+            topics: BTreeSet::new(),
+            options: Options::default(),
+            next_trade: BTreeMap::new(),
+        };
+        Self {
+            fanout: Fanout::new(Epoch::new(7)),
+            instruments: Instruments::default(),
+            position: Position::START,
+            model: Model::default(),
+            clients: (0..CLIENTS as u64).map(client).collect(),
+            start,
+            now: Duration::ZERO,
+        }
+    }
+
+    fn apply(&mut self, op: Op) {
+        match op {
+            Op::Publish(ticks) => self.publish(&ticks),
+            Op::Burst(symbol, count) => {
+                let trades: Vec<Tick> =
+                    (0..count).map(|n| Tick::Trade(symbol, 1 + n % 300, 1, false)).collect();
+                trades.chunks(100).for_each(|trades| self.publish(trades));
+            }
+            Op::Pass(millis) => self.pass(Duration::from_millis(millis.into())),
+            Op::Read(client, bytes) => self.read(client, bytes.into()),
+            Op::Subscribe(client, topics) => {
+                let topics: Vec<&'static str> = topics.into_iter().map(|t| TOPICS[t]).collect();
+                self.clients[client].topics.extend(&topics);
+                self.subscribe(client, &topics);
+            }
+            Op::Unsubscribe(client, topic) => {
+                let them = &mut self.clients[client];
+                them.topics.remove(TOPICS[topic]);
+                self.command(client, Command::Unsubscribe { topics: vec![TOPICS[topic].to_owned()] });
+            }
+            Op::Cap(client, tenths) => {
+                let max_hz = (tenths > 0).then(|| f64::from(tenths) / 10.0);
+                self.clients[client].options.max_hz = max_hz;
+                let topics: Vec<&'static str> = self.clients[client].topics.iter().copied().collect();
+                self.subscribe(client, &topics);
+            }
+            Op::Drop(client) => self.hang_up(client, true),
+        }
+    }
+
+    fn publish(&mut self, ticks: &[Tick]) {
+        let mut events = Vec::new();
+        let time = Timestamp::from_nanos(1_000_000_000_000 + i64::try_from(self.now.as_nanos()).unwrap());
+        for tick in ticks {
+            let price = |p: u16, fine: bool| Decimal::new(i64::from(p) * 10 + i64::from(fine), 3).normalize();
+            let size = |s: u8, fine: bool| Decimal::new(i64::from(s) * 10 + i64::from(fine), 2).normalize();
+            match *tick {
+                Tick::Quote(symbol, bid, bid_size, ask, ask_size, fine) => {
+                    let values = QuoteValues {
+                        bid: bid.map(|p| price(p, fine)),
+                        bid_size: if bid.is_some() { size(bid_size, false) } else { Decimal::ZERO },
+                        ask: ask.map(|p| price(p, false)),
+                        ask_size: if ask.is_some() { size(ask_size, fine) } else { Decimal::ZERO },
+                    };
+                    let id = self.instruments.intern(&Symbol::new(SYMBOLS[symbol]).unwrap(), &mut events);
+                    let quote = self.instruments.quote(id, &values, (time, time), &mut events).unwrap();
+                    events.push(TapeEvent::Quote(id, quote));
+                    self.model.quotes.insert(SYMBOLS[symbol], values);
+                }
+                Tick::Trade(symbol, p, s, fine) => {
+                    let numbers = (price(p, fine), size(s, false));
+                    let id = self.instruments.intern(&Symbol::new(SYMBOLS[symbol]).unwrap(), &mut events);
+                    let kind = (Side::Buy, Conditions::default());
+                    let trade = self.instruments.trade(id, numbers, kind, (time, time), &mut events).unwrap();
+                    events.push(TapeEvent::Trade(id, trade));
+                    self.model.trades.entry(SYMBOLS[symbol]).or_default().push(numbers);
+                }
+            }
+        }
+        self.position = self.position.next();
+        self.fanout.apply(&Batch { position: self.position, time, events });
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.fanout.tick(self.now);
+        self.fanout.flush();
+        for _ in 0..20 {
+            self.fanout.sweep();
+        }
+        for client in 0..CLIENTS {
+            self.handle(client, Input::Tick);
+            if self.clients[client].link.as_ref().is_some_and(|link| {
+                let pipe = link.pipe.borrow();
+                pipe.finished && pipe.bytes.is_empty()
+            }) {
+                self.hang_up(client, true);
+            }
+        }
+    }
+
+    fn read(&mut self, client: usize, bytes: usize) {
+        let Some(link) = &mut self.clients[client].link else { return };
+        {
+            let mut pipe = link.pipe.borrow_mut();
+            let count = bytes.min(pipe.bytes.len());
+            link.inbox.extend(pipe.bytes.drain(..count));
+            pipe.room += bytes;
+        }
+        let key = link.key;
+        let mut frames = Vec::new();
+        while let Some((opcode, payload, len)) = whole_frame(&link.inbox) {
+            frames.push((opcode, payload.to_vec()));
+            link.inbox.drain(..len);
+        }
+        for (opcode, payload) in frames {
+            match opcode {
+                2 => self.handle(client, Input::Binary(&payload)),
+                8 => return self.hang_up(client, true),
+                9 => {}
+                other => panic!("unexpected opcode {other}"),
+            }
+            if self.clients[client].link.is_none() {
+                return;
+            }
+        }
+        self.fanout.writable(key);
+    }
+
+    fn subscribe(&mut self, client: usize, topics: &[&'static str]) {
+        let (topics, options) =
+            (topics.iter().map(ToString::to_string).collect(), self.clients[client].options);
+        self.command(client, Command::Subscribe { topics, options });
+    }
+
+    fn command(&mut self, client: usize, command: Command) {
+        self.handle(client, Input::Command(command));
+        self.clients[client].forget_unwatched();
+    }
+
+    fn hang_up(&mut self, client: usize, tell: bool) {
+        if let Some(link) = self.clients[client].link.take() {
+            self.fanout.closed(link.key);
+            if tell {
+                self.handle(client, Input::Closed { code: None, reason: "dropped".to_owned() });
+            }
+        }
+    }
+
+    fn handle(&mut self, client: usize, input: Input<'_>) {
+        let mut outputs = Vec::new();
+        let now = self.start + self.now;
+        self.clients[client].session.handle(now, input, &mut outputs);
+        for output in outputs {
+            match output {
+                Output::Connect => self.connect(client),
+                Output::Disconnect => self.hang_up(client, false),
+                Output::Send(text) => {
+                    if let Some(key) = self.clients[client].link.as_ref().map(|link| link.key) {
+                        self.fanout.received(key, &client_frame(text.as_bytes()));
+                    }
+                }
+                Output::Event(event) => self.check_event(client, event),
+            }
+        }
+    }
+
+    fn connect(&mut self, client: usize) {
+        let pipe = Rc::new(RefCell::new(Pipe { room: 300, ..Pipe::default() }));
+        let opening =
+            Opening { form: Form::MessagePack, topics: Vec::new(), max_hz: None, times: false, since: None };
+        let key = self.fanout.open(&opening, &[], |_| PipeEnd(Rc::clone(&pipe)));
+        self.clients[client].link = Some(Link { key, pipe, inbox: Vec::new() });
+        self.handle(client, Input::Connected);
+    }
+
+    /// Trades must be the model's, each once, in order, or exactly counted as missed.
+    fn check_event(&mut self, client: usize, event: Event) {
+        let Client { next_trade, .. } = &mut self.clients[client];
+        let changes = match event {
+            Event::Update { changes, .. } => changes,
+            Event::Unsubscribed { .. } => return self.clients[client].forget_unwatched(),
+            Event::Replaced => panic!("there is one epoch only"),
+            Event::Closed { reason, .. } => panic!("closed for good: {reason}"),
+            Event::Error { message, .. } => panic!("refused: {message}"),
+            _ => return,
+        };
+        for change in changes {
+            match change {
+                Change::Trade { instrument, number, trade } => {
+                    let symbol = instrument.symbol.as_str();
+                    let (price, size) = self.model.trades[symbol][usize::try_from(number).unwrap()];
+                    assert_eq!(trade.price.to_decimal(instrument.price_scale), Some(price));
+                    assert_eq!(trade.size.to_decimal(instrument.size_scale), size);
+                    let next = next_trade.entry(symbol.to_owned()).or_insert(number);
+                    assert_eq!(*next, number, "{symbol}: lost, repeated or reordered without a gap");
+                    *next += 1;
+                }
+                Change::Gap { instrument, kind: Kind::Trades, missed } => {
+                    let symbol = instrument.symbol.as_str();
+                    // Of a topic that is being given up nothing is counted here.
+                    let Some(next) = next_trade.get_mut(symbol) else { continue };
+                    *next += missed;
+                    let published = self.model.trades[symbol].len() as u64;
+                    assert!(missed > 0);
+                    assert!(
+                        *next + TRADES_KEPT as u64 <= published,
+                        "{symbol}: told a gap up to {next} of {published} while the ring still had them"
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Everyone reads until nothing more comes, and then knows what the model knows.
+    fn settle_and_check(mut self) {
+        for _ in 0..100 {
+            self.pass(Duration::from_millis(1500));
+            let mut quiet = true;
+            for client in 0..CLIENTS {
+                for _ in 0..2000 {
+                    self.read(client, 1 << 16);
+                    match &self.clients[client].link {
+                        Some(link) if !link.pipe.borrow().bytes.is_empty() => quiet = false,
+                        Some(_) => break,
+                        None => {
+                            quiet = false;
+                            break;
+                        }
+                    }
+                }
+            }
+            if quiet && self.fanout.next_due().is_none() {
+                break;
+            }
+        }
+        for client in &self.clients {
+            self.check_client(client);
+        }
+    }
+
+    fn check_client(&self, client: &Client) {
+        assert!(client.link.is_some(), "came back");
+        let watches = |kind: &str, symbol: &str| client.watches(kind, symbol);
+        for symbol in SYMBOLS {
+            let Some(book) = self.fanout.replica().by_symbol(symbol) else { continue };
+            let (price_scale, size_scale) = (book.definition.price_scale, book.definition.size_scale);
+            if let Some(quote) = self.model.quotes.get(symbol).filter(|_| watches("quote", symbol)) {
+                let image = client.session.image().book(symbol).expect("a subscribed quote").quote;
+                let price = |p: Option<tickcast::market::Price>| p.unwrap().to_decimal(price_scale);
+                let size = |s: Option<tickcast::market::Size>| s.unwrap().to_decimal(size_scale);
+                assert_eq!((price(image.bid), size(image.bid_size)), (quote.bid, quote.bid_size));
+                assert_eq!((price(image.ask), size(image.ask_size)), (quote.ask, quote.ask_size));
+            }
+            let Some(trades) = self.model.trades.get(symbol) else { continue };
+            if watches("trades", symbol)
+                && let Some(&next) = client.next_trade.get(symbol)
+            {
+                assert_eq!(next, trades.len() as u64, "{symbol}: the newest trades are missing");
+            }
+            if watches("day", symbol) {
+                let day = client.session.image().book(symbol).expect("a subscribed day").day;
+                let prices = || trades.iter().map(|&(price, _)| price);
+                let price = |p: Option<tickcast::market::Price>| p.unwrap().to_decimal(price_scale);
+                assert_eq!(price(day.open), prices().next());
+                assert_eq!(price(day.high), prices().max());
+                assert_eq!(price(day.low), prices().min());
+                assert_eq!(price(day.close), prices().next_back());
+                let volume: Decimal = trades.iter().map(|&(_, size)| size).sum();
+                assert_eq!(day.volume.unwrap().to_decimal(size_scale), volume);
+                assert_eq!(day.trades, Some(trades.len() as u64));
+            }
+            if watches("bars.1s", symbol) {
+                let image = client.session.image().book(symbol).expect("a subscribed bar").bars_1s;
+                let bar = book.bars_1s.latest.get().unwrap();
+                assert_eq!((image.close, image.volume), (Some(bar.close), Some(bar.volume)));
+                assert_eq!(image.vwap, Some(bar.vwap_hundredths()));
+            }
+        }
+    }
+}
+
+/// A client's text frame, masked.
+fn client_frame(payload: &[u8]) -> Vec<u8> {
+    let key = [9, 8, 7, 6];
+    let mut frame = Vec::new();
+    tickcast::wire::write_frame(tickcast::wire::Opcode::Text, payload, &mut frame);
+    let header = frame.len() - payload.len();
+    frame[1] |= 0x80;
+    mask(&mut frame[header..], key);
+    frame.splice(header..header, key);
+    frame
+}
+
+/// The first frame of a server's bytes, if all of it is there: opcode, payload, length.
+fn whole_frame(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
+    let (&first, &length) = (bytes.first()?, bytes.get(1)?);
+    let (header, length) = match length {
+        126 => (4, usize::from(u16::from_be_bytes(*bytes.get(2..4)?.first_chunk()?))),
+        127 => (10, usize::try_from(u64::from_be_bytes(*bytes.get(2..10)?.first_chunk()?)).unwrap()),
+        length => (2, usize::from(length)),
+    };
+    Some((first & 0x0f, bytes.get(header..header + length)?, header + length))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn after_any_history_every_client_knows_what_was_published(ops in proptest::collection::vec(op(), 0..60)) {
+        let mut world = World::new();
+        ops.into_iter().for_each(|op| world.apply(op));
+        world.settle_and_check();
+    }
+}

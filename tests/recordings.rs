@@ -1,0 +1,516 @@
+//! Recordings as users have them: the small ones in `feeds/`, and those of real venues, which are not part of the
+//! repository and lie where `TICKCAST_DATA` says, by default in `../shared/data`.
+
+use rust_decimal::Decimal;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use tickcast::feed::formats::recording::{RecordingHeader, RecordingReader, RecordingWriter};
+use tickcast::feed::formats::{OpenOptions, open};
+use tickcast::feed::{Feed, Merged};
+use tickcast::market::{Event, Instruments, Price, Timestamp};
+
+/// What a feed gave, in figures.
+#[derive(Default)]
+struct Summary {
+    quotes: u64,
+    trades: u64,
+    bid: Range<Decimal>,
+    empty_bids: u64,
+    ask: Range<Decimal>,
+    empty_asks: u64,
+    price: Range<Decimal>,
+    volume: Decimal,
+    conditions: BTreeSet<String>,
+    event: Range<Timestamp>,
+    recv: Range<Timestamp>,
+    symbols: BTreeSet<String>,
+    errors: Vec<String>,
+}
+
+#[derive(Default)]
+struct Range<T>(Option<(T, T)>);
+
+impl<T: Copy + Ord> Range<T> {
+    fn add(&mut self, value: T) {
+        self.0 = Some(self.0.map_or((value, value), |(min, max)| (min.min(value), max.max(value))));
+    }
+}
+
+impl<T: std::fmt::Display> Range<T> {
+    fn show(&self, between: &str) -> String {
+        self.0.as_ref().map_or_else(|| "none".to_owned(), |(min, max)| format!("{min}{between}{max}"))
+    }
+}
+
+impl Summary {
+    fn of(feed: &mut dyn Feed) -> Self {
+        let (mut instruments, mut events) = (Instruments::default(), Vec::new());
+        let mut summary = Self::default();
+        let mut latest = None;
+        loop {
+            match feed.next(&mut instruments, &mut events) {
+                Ok(None) => break,
+                Ok(Some(moment)) => {
+                    assert!(latest.is_none_or(|latest| latest <= moment), "time runs back at {moment}");
+                    latest = Some(moment);
+                }
+                Err(error) => summary.errors.push(error.to_string()),
+            }
+            for event in events.drain(..) {
+                summary.add(&event, &instruments);
+            }
+        }
+        summary.symbols.extend(instruments.iter().map(|x| x.symbol.to_string()));
+        summary
+    }
+
+    fn add(&mut self, event: &Event, instruments: &Instruments) {
+        let decimal = |price: Price, scale: u8| price.to_decimal(scale).map(|price| price.normalize());
+        match event {
+            Event::Quote(id, quote) => {
+                let scale = instruments.get(*id).expect("defined").price_scale;
+                self.quotes += 1;
+                match decimal(quote.bid, scale) {
+                    Some(bid) => self.bid.add(bid),
+                    None => self.empty_bids += 1,
+                }
+                match decimal(quote.ask, scale) {
+                    Some(ask) => self.ask.add(ask),
+                    None => self.empty_asks += 1,
+                }
+                self.event.add(quote.ts_event);
+                self.recv.add(quote.ts_recv);
+            }
+            Event::Trade(id, trade) => {
+                let x = instruments.get(*id).expect("defined");
+                self.trades += 1;
+                self.price.add(decimal(trade.price, x.price_scale).expect("trades have a price"));
+                self.volume += trade.size.to_decimal(x.size_scale);
+                self.conditions.insert(trade.conditions.as_str().to_owned());
+                self.event.add(trade.ts_event);
+                self.recv.add(trade.ts_recv);
+            }
+            Event::Instrument(_) | Event::Status(..) | Event::Feed(_) => {}
+        }
+    }
+
+    fn show(&self) -> String {
+        format!(
+            "{} quotes, {} trades, bid {} ({} empty), ask {} ({} empty), price {}, volume {}, \
+             event {}, received {}",
+            self.quotes,
+            self.trades,
+            self.bid.show(" - "),
+            self.empty_bids,
+            self.ask.show(" - "),
+            self.empty_asks,
+            self.price.show(" - "),
+            self.volume.normalize(),
+            self.event.show(" to "),
+            self.recv.show(" to "),
+        )
+    }
+}
+
+fn feeds() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("feeds")
+}
+
+fn data() -> PathBuf {
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
+    let folder = std::env::var_os("TICKCAST_DATA").map_or_else(default, PathBuf::from);
+    assert!(
+        folder.is_dir(),
+        "{} is no folder: TICKCAST_DATA says where the recordings are",
+        folder.display()
+    );
+    folder
+}
+
+#[track_caller]
+fn summary(path: &Path) -> Summary {
+    let mut feed = open(path, &OpenOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+    let summary = Summary::of(&mut *feed);
+    assert_eq!(summary.errors, Vec::<String>::new(), "{}", path.display());
+    summary
+}
+
+#[track_caller]
+fn check(path: &Path, symbols: &[&str], expected: &str) {
+    let summary = summary(path);
+    assert_eq!(summary.show(), expected, "{}", path.display());
+    let got: Vec<_> = summary.symbols.iter().map(String::as_str).collect();
+    assert_eq!(got, symbols, "{}", path.display());
+}
+
+#[test]
+fn the_recorded_minute_has_every_quote_and_trade_of_two_instruments() {
+    check(
+        &feeds().join("binance-spot-60s.tape"),
+        &["BTCUSDT", "ETHUSDT"],
+        "10440 quotes, 2501 trades, bid 2682.06 - 61860.79 (0 empty), ask 2682.07 - 61860.8 (0 empty), \
+         price 2682.06 - 61860.8, volume 330.41685, \
+         event 2024-08-08T23:54:14.024619568Z to 2024-08-08T23:55:15.236Z, \
+         received 2024-08-08T23:54:14.024619568Z to 2024-08-08T23:55:13.964968061Z",
+    );
+}
+
+#[test]
+fn the_recorded_minute_ends_with_the_prices_that_were_last() {
+    let mut feed = open(&feeds().join("binance-spot-60s.tape"), &OpenOptions::default()).unwrap();
+    let (mut instruments, mut events) = (Instruments::default(), Vec::new());
+    while feed.next(&mut instruments, &mut events).unwrap().is_some() {}
+    let last = |symbol: &str| {
+        let x = instruments.by_symbol(symbol).unwrap();
+        let price = |price: Price| price.to_decimal(x.price_scale).unwrap().to_string();
+        let size = |size: tickcast::market::Size| size.to_decimal(x.size_scale).normalize().to_string();
+        let of_x = events.iter().rev();
+        let quote = of_x.clone().find_map(|event| match event {
+            Event::Quote(id, quote) if *id == x.id => Some(quote),
+            _ => None,
+        });
+        let trade = of_x.clone().find_map(|event| match event {
+            Event::Trade(id, trade) if *id == x.id => Some(trade),
+            _ => None,
+        });
+        let (quote, trade) = (quote.unwrap(), trade.unwrap());
+        let (bid, ask) = (price(quote.bid), price(quote.ask));
+        let (bid_size, ask_size) = (size(quote.bid_size), size(quote.ask_size));
+        format!("{bid} x {bid_size} / {ask} x {ask_size}, {} x {}", price(trade.price), size(trade.size))
+    };
+    assert_eq!(last("BTCUSDT"), "61837.88 x 2.98948 / 61837.89 x 1.49889, 61837.89 x 0.00265");
+    assert_eq!(last("ETHUSDT"), "2683.60 x 10.0039 / 2683.61 x 8.3435, 2683.61 x 0.3726");
+}
+
+#[test]
+fn the_example_files_are_read() {
+    check(
+        &feeds().join("example-quotes.csv"),
+        &["ACME", "EURX"],
+        "20 quotes, 0 trades, bid 1.08419 - 42.22 (1 empty), ask 1.08422 - 42.23 (1 empty), price none, volume 0, \
+         event 2026-01-05T14:30:00Z to 2026-01-05T14:30:09.5Z, \
+         received 2026-01-05T14:30:00Z to 2026-01-05T14:30:09.5Z",
+    );
+    check(
+        &feeds().join("example-trades.csv"),
+        &["ACME", "EURX"],
+        "0 quotes, 20 trades, bid none (0 empty), ask none (0 empty), price 1.08419 - 42.22, volume 271430, \
+         event 2026-01-05T14:30:00.1Z to 2026-01-05T14:30:09.6Z, \
+         received 2026-01-05T14:30:00.1Z to 2026-01-05T14:30:09.6Z",
+    );
+}
+
+#[test]
+#[ignore = "needs the recordings in ../shared/data"]
+fn taq_files_are_read_as_their_facts_say() {
+    let folder = data().join("taq-highfrequency");
+    check(
+        &folder.join("XXX_20180102_quotes.csv.gz"),
+        &["XXX"],
+        "66695 quotes, 0 trades, bid 90.8 - 159.36 (27 empty), ask 156.06 - 190 (45 empty), price none, volume 0, \
+         event 2018-01-02T09:04:13.125Z to 2018-01-03T01:00:00.05Z, \
+         received 2018-01-02T09:04:13.125Z to 2018-01-03T01:00:00.05Z",
+    );
+    let trades = folder.join("XXX_20180102_trades.csv.gz");
+    check(
+        &trades,
+        &["XXX"],
+        "0 quotes, 39470 trades, bid none (0 empty), ask none (0 empty), price 156.03 - 159.3988, volume 5553205, \
+         event 2018-01-02T10:01:21.479Z to 2018-01-03T00:58:30.17Z, \
+         received 2018-01-02T10:01:21.479Z to 2018-01-03T00:58:30.17Z",
+    );
+    let conditions = summary(&trades).conditions;
+    assert_eq!(conditions.len(), 29);
+    assert!(conditions.contains("F I") && conditions.contains("N  I"), "inner blanks count: {conditions:?}");
+}
+
+#[test]
+#[ignore = "needs the recordings in ../shared/data"]
+fn tardis_and_truefx_files_are_read_as_their_facts_say() {
+    let data = data();
+    check(
+        &data.join("tardis-csv/bitmex_trades_XBTUSD.csv"),
+        &["XBTUSD"],
+        "0 quotes, 10 trades, bid none (0 empty), ask none (0 empty), price 8531.5 - 8531.5, volume 2161, \
+         event 2020-03-01T00:00:03.145Z to 2020-03-01T00:00:03.276Z, \
+         received 2020-03-01T00:00:03.30716Z to 2020-03-01T00:00:03.336743Z",
+    );
+    check(
+        &data.join("tardis-csv/huobi-dm-swap_quotes_BTC-USD.csv"),
+        &["BTC-USD"],
+        "10 quotes, 0 trades, bid 8629.2 - 8629.2 (0 empty), ask 8629.3 - 8629.3 (0 empty), price none, volume 0, \
+         event 2020-05-01T00:00:01.099Z to 2020-05-01T00:00:01.814Z, \
+         received 2020-05-01T00:00:01.234268Z to 2020-05-01T00:00:01.927888Z",
+    );
+    check(
+        &data.join("truefx/usdjpy-ticks.csv"),
+        &["usdjpy-ticks"],
+        "1000 quotes, 0 trades, bid 86.655 - 86.846 (0 empty), ask 86.728 - 86.859 (0 empty), price none, volume 0, \
+         event 2013-01-01T22:00:00.295Z to 2013-01-01T22:35:13.494Z, \
+         received 2013-01-01T22:00:00.295Z to 2013-01-01T22:35:13.494Z",
+    );
+    // Order books are no trades, though they have their columns.
+    for book in ["binance-futures_book_snapshot_5_BTCUSDT", "deribit_incremental_book_L2_BTC-PERPETUAL"] {
+        let path = data.join(format!("tardis-csv/{book}.csv"));
+        let error = open(&path, &OpenOptions::default()).err().expect(book).to_string();
+        assert!(error.contains("is of no known form"), "{error}");
+    }
+}
+
+#[test]
+#[ignore = "needs the recordings in ../shared/data"]
+fn binance_sessions_are_read_as_their_facts_say() {
+    let folder = data().join("binance-ws");
+    check(
+        &folder.join("spot/btcusdt_20240808.gz"),
+        &["BTCUSDT"],
+        "28040 quotes, 9757 trades, bid 61583.22 - 61860.79 (0 empty), ask 61595 - 61860.8 (0 empty), \
+         price 61583.22 - 61860.8, volume 212.03315, \
+         event 2024-08-08T23:54:14.087891268Z to 2024-08-09T00:00:01.271Z, \
+         received 2024-08-08T23:54:14.087891268Z to 2024-08-08T23:59:59.999231384Z",
+    );
+    check(
+        &folder.join("spot/ethusdt_20240808.gz"),
+        &["ETHUSDT"],
+        "24077 quotes, 6106 trades, bid 2679 - 2685.36 (0 empty), ask 2679.31 - 2685.37 (0 empty), \
+         price 2679 - 2685.37, volume 2261.3149, \
+         event 2024-08-08T23:54:14.024619568Z to 2024-08-09T00:00:00.982Z, \
+         received 2024-08-08T23:54:14.024619568Z to 2024-08-08T23:59:59.900862584Z",
+    );
+    check(
+        &folder.join("usdm/btcusdt_20240808.gz"),
+        &["BTCUSDT"],
+        "66089 quotes, 21313 trades, bid 61590.3 - 61839.8 (0 empty), ask 61590.4 - 61839.9 (0 empty), \
+         price 61590.3 - 61839.9, volume 2429.366, \
+         event 2024-08-08T23:54:16.313Z to 2024-08-09T00:00:00.709Z, \
+         received 2024-08-08T23:54:15.088169167Z to 2024-08-08T23:59:59.439160683Z",
+    );
+}
+
+/// Files with the same content (mostly one content in several versions of DBN), and what they hold.
+const DBN: &[(&[&str], &str)] = &[
+    (
+        &["EQUS.MINI/test_data.bbo-1m.dbn.zst"],
+        "4 quotes, 0 trades, bid 307.93 - 307.96 (2 empty), ask 308.01 - 308.04 (2 empty), price none, volume 0, \
+         event 2023-03-28T09:34:00Z to 2023-03-28T11:03:00Z, received 2023-03-28T09:34:00Z to 2023-03-28T11:03:00Z",
+    ),
+    (
+        &["EQUS.MINI/test_data.bbo-1s.dbn.zst"],
+        "4 quotes, 0 trades, bid 307.92 - 307.93 (1 empty), ask none (4 empty), price none, volume 0, \
+         event 2023-03-28T09:33:15Z to 2023-03-28T11:00:03Z, received 2023-03-28T09:33:15Z to 2023-03-28T11:00:03Z",
+    ),
+    (
+        &["EQUS.MINI/test_data.mbp-1.dbn.zst"],
+        "4 quotes, 0 trades, bid 307.89 - 307.89 (2 empty), ask 307.94 - 307.94 (1 empty), price none, volume 0, \
+         event 2023-03-28T09:33:14.034064012Z to 2023-03-28T11:00:00.163426408Z, received 2023-03-28T09:33:14.034097506Z to 2023-03-28T11:00:00.163442085Z",
+    ),
+    (
+        &["EQUS.MINI/test_data.tbbo.dbn.zst"],
+        "4 quotes, 4 trades, bid 307.8 - 307.89 (0 empty), ask 307.86 - 307.97 (0 empty), price 307.8 - 307.97, volume 2700, \
+         event 2023-03-28T11:08:14.559680187Z to 2023-03-28T11:10:31.124032275Z, received 2023-03-28T11:08:14.55975593Z to 2023-03-28T11:10:31.124072442Z",
+    ),
+    (
+        &["EQUS.MINI/test_data.trades.dbn.zst"],
+        "0 quotes, 4 trades, bid none (0 empty), ask none (0 empty), price 307.8 - 307.97, volume 2700, \
+         event 2023-03-28T11:08:14.559680187Z to 2023-03-28T11:10:31.124032275Z, received 2023-03-28T11:08:14.55975593Z to 2023-03-28T11:10:31.124072442Z",
+    ),
+    (
+        &[
+            "GLBX.MDP3/test_data.bbo-1m.dbn.zst",
+            "dbn-testdata/test_data.bbo-1m.dbn",
+            "dbn-testdata/test_data.bbo-1m.v2.dbn.zst",
+            "dbn-testdata/test_data.bbo-1m.v3.dbn.zst",
+        ],
+        "4 quotes, 0 trades, bid 3702.25 - 3704.5 (0 empty), ask 3702.75 - 3705 (0 empty), price none, volume 0, \
+         event 2020-12-27T23:59:59.045849637Z to 2020-12-28T00:02:59.295269967Z, received 2020-12-28T00:00:00Z to 2020-12-28T00:03:00Z",
+    ),
+    (
+        &[
+            "GLBX.MDP3/test_data.bbo-1s.dbn.zst",
+            "dbn-testdata/test_data.bbo-1s.dbn",
+            "dbn-testdata/test_data.bbo-1s.v2.dbn.zst",
+            "dbn-testdata/test_data.bbo-1s.v3.dbn.zst",
+        ],
+        "4 quotes, 0 trades, bid 3702.25 - 3702.5 (0 empty), ask 3702.75 - 3702.75 (0 empty), price none, volume 0, \
+         event 2020-12-27T23:59:59.045849637Z to 2020-12-28T00:00:02.738022089Z, received 2020-12-28T00:00:00Z to 2020-12-28T00:00:03Z",
+    ),
+    (
+        &["GLBX.MDP3/test_data.mbp-1.dbn.zst"],
+        "4 quotes, 0 trades, bid 3702.25 - 3702.25 (0 empty), ask 3702.75 - 3702.75 (0 empty), price none, volume 0, \
+         event 2020-12-28T00:00:00.005871213Z to 2020-12-28T00:00:00.076339855Z, received 2020-12-28T00:00:00.006150193Z to 2020-12-28T00:00:00.076436915Z",
+    ),
+    (
+        &["GLBX.MDP3/test_data.tbbo.dbn.zst"],
+        "4 quotes, 4 trades, bid 3702.5 - 3702.5 (0 empty), ask 3702.75 - 3702.75 (0 empty), price 3702.5 - 3702.75, volume 4, \
+         event 2020-12-28T00:00:00.246507011Z to 2020-12-28T00:00:00.721335895Z, received 2020-12-28T00:00:00.246821748Z to 2020-12-28T00:00:00.721589695Z",
+    ),
+    (
+        &["GLBX.MDP3/test_data.trades.dbn.zst"],
+        "0 quotes, 4 trades, bid none (0 empty), ask none (0 empty), price 3702.5 - 3702.75, volume 4, \
+         event 2020-12-28T00:00:00.246507011Z to 2020-12-28T00:00:00.721335895Z, received 2020-12-28T00:00:00.246821748Z to 2020-12-28T00:00:00.721589695Z",
+    ),
+    (
+        &["OPRA.PILLAR/test_data.mbp-1.dbn.zst"],
+        "4 quotes, 0 trades, bid none (4 empty), ask none (4 empty), price none, volume 0, \
+         event 2025-02-20T13:00:00.467415552Z to 2025-02-20T13:00:00.646692096Z, received 2025-02-20T13:00:00.467622316Z to 2025-02-20T13:00:00.646899853Z",
+    ),
+    (
+        &["OPRA.PILLAR/test_data.tbbo.dbn.zst"],
+        "4 quotes, 4 trades, bid 0.18 - 0.24 (0 empty), ask 0.21 - 0.25 (0 empty), price 0.19 - 0.24, volume 8, \
+         event 2025-02-20T14:30:00.817657088Z to 2025-02-20T14:30:01.745517312Z, received 2025-02-20T14:30:00.817866523Z to 2025-02-20T14:30:01.745727547Z",
+    ),
+    (
+        &["OPRA.PILLAR/test_data.trades.dbn.zst"],
+        "0 quotes, 4 trades, bid none (0 empty), ask none (0 empty), price 0.19 - 0.24, volume 8, \
+         event 2025-02-20T14:30:00.817657088Z to 2025-02-20T14:30:01.745517312Z, received 2025-02-20T14:30:00.817866523Z to 2025-02-20T14:30:01.745727547Z",
+    ),
+    (
+        &["XNAS.ITCH/test_data.mbp-1.dbn.zst"],
+        "4 quotes, 0 trades, bid 502 - 519.75 (0 empty), ask 539 - 539 (2 empty), price none, volume 0, \
+         event 2020-12-28T09:01:28.297098637Z to 2020-12-28T09:01:52.948319734Z, received 2020-12-28T09:01:28.297109209Z to 2020-12-28T09:01:52.948330298Z",
+    ),
+    (
+        &["XNAS.ITCH/test_data.tbbo.dbn.zst"],
+        "4 quotes, 4 trades, bid 520 - 521 (0 empty), ask 521 - 535.5 (0 empty), price 521 - 521.01, volume 42, \
+         event 2020-12-28T09:05:12.576690768Z to 2020-12-28T09:08:35.938352105Z, received 2020-12-28T09:05:12.576701886Z to 2020-12-28T09:08:35.938363127Z",
+    ),
+    (
+        &["XNAS.ITCH/test_data.trades.dbn.zst"],
+        "0 quotes, 4 trades, bid none (0 empty), ask none (0 empty), price 521 - 521.01, volume 42, \
+         event 2020-12-28T09:05:12.576690768Z to 2020-12-28T09:08:35.938352105Z, received 2020-12-28T09:05:12.576701886Z to 2020-12-28T09:08:35.938363127Z",
+    ),
+    (
+        &[
+            "dbn-testdata/test_data.mbp-1.dbn",
+            "dbn-testdata/test_data.mbp-1.v1.dbn.zst",
+            "dbn-testdata/test_data.mbp-1.v2.dbn.zst",
+            "dbn-testdata/test_data.mbp-1.v3.dbn.zst",
+        ],
+        "2 quotes, 0 trades, bid 3720.25 - 3720.25 (0 empty), ask 3720.5 - 3720.5 (0 empty), price none, volume 0, \
+         event 2020-12-28T13:00:00.006001487Z to 2020-12-28T13:00:00.006146661Z, received 2020-12-28T13:00:00.006136329Z to 2020-12-28T13:00:00.006246513Z",
+    ),
+    (
+        &[
+            "dbn-testdata/test_data.tbbo.dbn",
+            "dbn-testdata/test_data.tbbo.v1.dbn.zst",
+            "dbn-testdata/test_data.tbbo.v2.dbn.zst",
+            "dbn-testdata/test_data.tbbo.v3.dbn.zst",
+        ],
+        "2 quotes, 2 trades, bid 3720.25 - 3720.25 (0 empty), ask 3720.5 - 3720.5 (0 empty), price 3720.25 - 3720.25, volume 26, \
+         event 2020-12-28T13:00:00.098821953Z to 2020-12-28T13:00:00.107665963Z, received 2020-12-28T13:00:00.099150057Z to 2020-12-28T13:00:00.108142648Z",
+    ),
+    (
+        &[
+            "dbn-testdata/test_data.trades.dbn",
+            "dbn-testdata/test_data.trades.v1.dbn.zst",
+            "dbn-testdata/test_data.trades.v2.dbn.zst",
+            "dbn-testdata/test_data.trades.v3.dbn.zst",
+        ],
+        "0 quotes, 2 trades, bid none (0 empty), ask none (0 empty), price 3720.25 - 3720.25, volume 26, \
+         event 2020-12-28T13:00:00.098821953Z to 2020-12-28T13:00:00.107665963Z, received 2020-12-28T13:00:00.099150057Z to 2020-12-28T13:00:00.108142648Z",
+    ),
+    (
+        &["futures/futures_mbp-1_2024-07-01T23-58_2024-07-02T00-02.dbn.zst"],
+        "2288 quotes, 120 trades, bid 5528.5 - 5529.25 (0 empty), ask 5528.75 - 5529.5 (0 empty), price 5528.5 - 5529.5, volume 253, \
+         event 2024-07-01T23:58:01.218218853Z to 2024-07-02T00:01:59.824330531Z, received 2024-07-01T23:58:01.218485389Z to 2024-07-02T00:01:59.824434324Z",
+    ),
+    (
+        &["futures/futures_trades_2024-07-01T23-58_2024-07-02T00-02.dbn.zst"],
+        "0 quotes, 120 trades, bid none (0 empty), ask none (0 empty), price 5528.5 - 5529.5, volume 253, \
+         event 2024-07-01T23:58:01.218218853Z to 2024-07-02T00:01:52.813445903Z, received 2024-07-01T23:58:01.218485389Z to 2024-07-02T00:01:52.813670786Z",
+    ),
+];
+
+#[test]
+#[ignore = "needs the recordings in ../shared/data"]
+fn dbn_files_are_read_as_their_facts_say_and_others_are_refused_by_schema() {
+    let folder = data().join("dbn");
+    let mut read = BTreeSet::new();
+    for (files, expected) in DBN {
+        for file in *files {
+            let path = folder.join(file);
+            let summary = summary(&path);
+            assert_eq!(summary.show(), *expected, "{file}");
+            assert_eq!(summary.symbols.len(), 1, "{file}: {:?}", summary.symbols);
+            read.insert(path);
+        }
+    }
+    let symbol = |file| summary(&folder.join(file)).symbols.into_iter().next();
+    assert_eq!(symbol("OPRA.PILLAR/test_data.tbbo.dbn.zst").as_deref(), Some("AAPL  250221C00250000"));
+    let futures = "futures/futures_trades_2024-07-01T23-58_2024-07-02T00-02.dbn.zst";
+    assert_eq!(symbol(futures).as_deref(), Some("ESU4"));
+
+    let mut refused = 0;
+    for venue in std::fs::read_dir(&folder).unwrap() {
+        for file in std::fs::read_dir(venue.unwrap().path()).unwrap() {
+            let path = file.unwrap().path();
+            if !read.contains(&path) {
+                let error = open(&path, &OpenOptions::default()).err().expect("another schema").to_string();
+                assert!(error.contains("is not supported: expected mbp-1, tbbo, trades"), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((read.len(), refused), (36, 80));
+}
+
+/// The first minute of two spot sessions, merged by time of arrival.
+fn spot_minute(data: &Path) -> Vec<u8> {
+    let session = |name: &str| {
+        let path = data.join(format!("binance-ws/spot/{name}_20240808.gz"));
+        open(&path, &OpenOptions::default()).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let mut feed = Merged::new(vec![session("btcusdt"), session("ethusdt")]);
+    let (mut instruments, mut events) = (Instruments::default(), Vec::new());
+    let mut writer = None;
+    let mut position = 0;
+    while let Some(time) = feed.next(&mut instruments, &mut events).unwrap() {
+        let (writer, start) = writer.get_or_insert_with(|| {
+            let source = "nkaz001/hftbacktest 5f3ec40b2afb, examples/spot/{btcusdt,ethusdt}_20240808.gz";
+            let header = RecordingHeader { epoch: 1, created: time, source: source.to_owned() };
+            (RecordingWriter::new(Vec::new(), &header).unwrap(), time)
+        });
+        if time.nanos_since(*start) >= 60_000_000_000 {
+            break;
+        }
+        position += 1;
+        writer.append(position, time, &events).unwrap();
+        events.clear();
+    }
+    writer.expect("sessions have batches").0.finish().unwrap()
+}
+
+#[test]
+#[ignore = "writes feeds/binance-spot-60s.tape from the source recordings"]
+fn the_recorded_minute_is_what_the_sessions_make() {
+    let path = feeds().join("binance-spot-60s.tape");
+    let made = spot_minute(&data());
+    // Written only where it differs: other tests read the file meanwhile.
+    if std::fs::read(&path).unwrap_or_default() != made {
+        std::fs::write(&path, &made).unwrap();
+        panic!("{} has changed: look at it, and commit it", path.display());
+    }
+}
+
+#[test]
+#[ignore = "needs the recordings in ../shared/data"]
+fn a_recording_of_a_merged_session_gives_the_same_events_as_the_session() {
+    let data = data();
+    let file = spot_minute(&data);
+    let mut reader = RecordingReader::new(zstd::Decoder::new(&file[..]).unwrap()).unwrap();
+    let sessions = ["btcusdt", "ethusdt"].map(|name| {
+        open(&data.join(format!("binance-ws/spot/{name}_20240808.gz")), &OpenOptions::default()).unwrap()
+    });
+    let mut feed = Merged::new(sessions.into());
+    let mut instruments = Instruments::default();
+    let (mut recorded, mut live) = (Vec::new(), Vec::new());
+    let mut batches = 0;
+    while let Some((position, time)) = reader.next(&mut recorded).unwrap() {
+        batches += 1;
+        assert_eq!(feed.next(&mut instruments, &mut live).unwrap(), Some(time));
+        assert_eq!((position, &recorded), (batches, &live));
+        recorded.clear();
+        live.clear();
+    }
+    assert_eq!(batches, 12_941);
+}

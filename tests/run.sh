@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+# Everything that must hold: formats, lints, documentation, and the tests of both languages, the browser's included.
+# Installs what it needs and can, runs every step whatever became of those before, and ends with one line:
+# N passed, N failed[, N skipped].
+#
+#   TICKCAST_DATA   where the source recordings are (default: ../shared/data beside the repository); their tests are
+#                   skipped where it is missing
+#   CHROMIUM        the browser (default: the distribution's)
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+: "${TICKCAST_DATA:=$PWD/../shared/data}"
+export TICKCAST_DATA
+export TICKCAST_BIN=${CARGO_TARGET_DIR:-$PWD/target}/release/tickcast
+
+logs=$(mktemp -d)
+child=
+table=()
+passed=0 failed=0 skipped=0
+trap 'rm -rf "$logs"' EXIT
+trap 'kill "$child" 2>/dev/null || true; exit 130' INT TERM
+
+main() {
+    install_packages
+    step "npm ci" 300 one install_node_modules
+
+    step "cargo fmt" 60 one cargo fmt --check
+    step "cargo clippy" 900 one cargo clippy --locked --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" step "cargo doc" 600 one cargo doc --locked --no-deps
+    step "cargo test" 1200 cargo cargo test --locked --no-fail-fast
+    ignored
+    step "release build" 1200 one cargo build --release --locked
+
+    step "web format" 120 one npm --prefix web run --silent format:check
+    step "web lint" 180 one npm --prefix web run --silent lint
+    step "web types" 180 one npm --prefix web run --silent typecheck
+    step "vitest" 180 json npm --prefix web run --silent test -- \
+        --reporter=default --reporter=json --outputFile.json="$logs/report.json"
+    PLAYWRIGHT_JSON_OUTPUT_FILE="$logs/report.json" \
+        step "browser" 600 json npm --prefix web run --silent test:browser -- --reporter=list,json
+
+    conclude
+}
+
+# What the distribution has to give: a browser, and the servers that tests start beside ours.
+install_packages() {
+    local missing=()
+    : "${CHROMIUM:=$(command -v chromium || command -v chromium-browser || echo /usr/bin/chromium)}"
+    export CHROMIUM
+    [[ -x $CHROMIUM ]] || missing+=(chromium)
+    command -v redis-server >/dev/null || missing+=(redis-server)
+    PATH=$PATH:/usr/sbin command -v nginx >/dev/null || missing+=(nginx)
+    ((${#missing[@]})) || return 0
+
+    local as_root=()
+    ((EUID == 0)) || as_root=(sudo -n)
+    if command -v apt-get >/dev/null && "${as_root[@]}" true 2>/dev/null; then
+        echo "installing ${missing[*]}"
+        local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive timeout --kill-after=10 300 apt-get -qq)
+        if "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "${missing[@]}" </dev/null; then
+            return 0
+        fi
+    fi
+    echo "tests/run.sh: not installed, and cannot be installed from here: ${missing[*]}." \
+        "What needs them fails or is skipped." >&2
+}
+
+# The stamp is build.rs's, which installs without what only tests need: so one of those has to be there, too.
+install_node_modules() {
+    if cmp -s web/package-lock.json web/node_modules/.installed-lock.json && [[ -x web/node_modules/.bin/vitest ]]; then
+        echo "installed already"
+    else
+        # build.rs takes the same lock.
+        flock web/.npm.lock npm --prefix web ci
+    fi
+}
+
+# Ignored tests: those of the recordings run where the recordings are, the others are measurements to be run by hand.
+ignored() {
+    local log=$logs/cargo\ test.log run=0 rest
+    if [[ -d $TICKCAST_DATA ]]; then
+        step "recordings" 900 cargo cargo test --locked --test recordings -- --ignored
+        run=$((passes + failures))
+    else
+        printf '\nThe tests of the source recordings are skipped: %s is not there\n' "$TICKCAST_DATA"
+    fi
+    rest=$(($(grep -cE '^test .* \.\.\. ignored' "$log" || true) - run))
+    if ((rest > 0)); then
+        ((skipped += rest))
+        row "not run" 0 0 "$rest" 0
+    fi
+}
+
+# step NAME SECONDS COUNT COMMAND...: runs a command, and counts by COUNT: one (the step is the test), cargo, json.
+# Leaves the counts in passes, failures, skips.
+step() {
+    local name=$1 seconds=$2 count=$3 log=$logs/$1.log status=0 began=$SECONDS
+    shift 3
+    printf '\n== %s: %s\n' "$name" "$*"
+    rm -f "$logs/report.json"
+    if [[ $(type -t "$1") == function ]]; then
+        set -- bash -euo pipefail -c "$(declare -f "$1"); $1"
+    fi
+    : >"$log"
+    timeout --kill-after=10 "$seconds" "$@" >"$log" 2>&1 </dev/null &
+    child=$!
+    tail --pid="$child" --sleep-interval=0.1 -n +1 -f "$log"
+    wait "$child" || status=$?
+    ((status != 124 && status != 137)) || echo "$name: stopped, as it did not end within $seconds s"
+
+    passes=0 failures=0 skips=0
+    case $count in
+        one) ((status)) || passes=1 ;;
+        cargo) read -r passes failures < <(count_cargo "$log") ;;
+        json) read -r passes failures skips < <(count_json "$logs/report.json") ;;
+    esac
+    # What ended badly without a failed test did not compile, crashed or hung.
+    ((status == 0 || failures > 0)) || failures=1
+    ((passed += passes, failed += failures, skipped += skips)) || true
+    row "$name" "$passes" "$failures" "$skips" $((SECONDS - began))
+}
+
+row() {
+    table+=("$(printf '%-14s  %6d  %6d  %7d  %4ds' "$@")")
+}
+
+count_cargo() {
+    awk '/^test result:/ { passed += $4; failed += $6 } END { print passed + 0, failed + 0 }' "$1"
+}
+
+# The reports of vitest and of Playwright.
+count_json() {
+    node -e '
+        const { stats, ...vitest } = JSON.parse(require("node:fs").readFileSync(process.argv[1], "utf8"));
+        const counts = stats
+            ? [stats.expected + stats.flaky, stats.unexpected, stats.skipped]
+            : [vitest.numPassedTests, vitest.numFailedTests, vitest.numPendingTests + vitest.numTodoTests];
+        console.log(...counts);
+    ' "$1" 2>/dev/null || echo 0 0 0
+}
+
+conclude() {
+    printf '\n%-14s  %6s  %6s  %7s  %5s\n' step passed failed skipped time
+    printf '%s\n' "${table[@]}"
+    printf '\n%d passed, %d failed' "$passed" "$failed"
+    ((skipped == 0)) || printf ', %d skipped' "$skipped"
+    printf '\n'
+    ((failed == 0))
+}
+
+main
