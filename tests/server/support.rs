@@ -411,9 +411,8 @@ impl Client {
                 self.message().await.expect("the server goes on");
             }
         };
-        if tokio::time::timeout(PATIENCE, reached).await.is_err() {
-            panic!("{what}: not seen within {PATIENCE:?}: {:?}", self.seen);
-        }
+        let in_time = tokio::time::timeout(PATIENCE, reached).await.is_ok();
+        assert!(in_time, "{what}: not seen within {PATIENCE:?}: {:?}", self.seen);
     }
 
     /// Takes updates in until it has everything up to a position of the tape.
