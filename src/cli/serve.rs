@@ -12,6 +12,8 @@ use std::process::ExitCode;
 
 /// Serve a market: simulated, replayed from recordings, or only what is published.
 #[derive(clap::Args, Debug)]
+// Flattened into another struct of this name, whose group would have the same one.
+#[group(id = "serve")]
 #[command(after_help = "Examples:
   tickcast                                           550 simulated symbols, 5,000 ticks/s
   tickcast serve --symbols 100 --rate 200000         a busier market

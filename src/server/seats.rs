@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The places for connections. Never are more taken than there are, also not by handshakes at the same moment.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Seats {
     taken: Arc<AtomicUsize>,
     all: usize,

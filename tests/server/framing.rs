@@ -150,7 +150,7 @@ async fn nesting_without_end_does_not_overflow_a_stack() {
     client.send(&frame(TEXT, json.as_bytes())).await;
     assert_eq!(client.text().await["type"], "error");
     for key in [b"\xa2id".as_slice(), b"\xa1x"] {
-        let nested = [b"\x82\xa2op\xa4ping", key, &[0x91; 60_000]].concat();
+        let nested = [b"\x82\xa2op\xa4ping", key, &vec![0x91; 60_000]].concat();
         client.send(&frame(BINARY, &nested)).await;
         assert_eq!(client.text().await["type"], "error");
     }

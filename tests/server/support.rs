@@ -20,10 +20,10 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits for something that has to happen.
 pub async fn soon<T>(what: &str, happens: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, happens).await {
-        Ok(value) => value,
-        Err(_) => panic!("{what}: not within {PATIENCE:?}"),
-    }
+    let Ok(value) = tokio::time::timeout(PATIENCE, happens).await else {
+        panic!("{what}: not within {PATIENCE:?}")
+    };
+    value
 }
 
 /// A server on a free port of this machine that serves what is published to it.
@@ -156,11 +156,11 @@ pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     match payload.len() {
         len @ 0..=125 => frame.push(0x80 | u8::try_from(len).unwrap()),
         len @ 126..=0xffff => {
-            frame.push(0x80 | 126);
+            frame.push(0xfe);
             frame.extend(u16::try_from(len).unwrap().to_be_bytes());
         }
         len => {
-            frame.push(0x80 | 127);
+            frame.push(0xff);
             frame.extend((len as u64).to_be_bytes());
         }
     }
@@ -283,7 +283,7 @@ impl RawClient {
 
     /// Returns whether there was more.
     async fn read(&mut self) -> bool {
-        let mut buffer = [0; 16 * 1024];
+        let mut buffer = vec![0; 16 * 1024];
         match soon("read", self.stream.read(&mut buffer)).await {
             Ok(0) => false,
             Ok(read) => {
@@ -411,9 +411,8 @@ impl Client {
                 self.message().await.expect("the server goes on");
             }
         };
-        if tokio::time::timeout(PATIENCE, reached).await.is_err() {
-            panic!("{what}: not seen within {PATIENCE:?}: {:?}", self.seen);
-        }
+        let in_time = tokio::time::timeout(PATIENCE, reached).await.is_ok();
+        assert!(in_time, "{what}: not seen within {PATIENCE:?}: {:?}", self.seen);
     }
 
     /// Takes updates in until it has everything up to a position of the tape.
