@@ -94,7 +94,7 @@ impl World {
             replica: Replica::new(Epoch::new(7)),
             views: Views::default(),
             session: None,
-            encoder: UpdateEncoder::new(),
+            encoder: UpdateEncoder::new(tickcast::wire::FULL_BYTES),
             instruments: Instruments::default(),
             client: Client::new(1, now),
             now,

@@ -104,6 +104,7 @@ struct Client {
 }
 
 struct Link {
+    shard: usize,
     key: usize,
     pipe: Rc<RefCell<Pipe>>,
     inbox: Vec<u8>,
@@ -117,7 +118,10 @@ struct Model {
 }
 
 struct World {
-    fanout: Fanout<PipeEnd>,
+    /// Two shards, of which the second hears of the tape late: a client that comes from the first to it is ahead of it.
+    shards: [Fanout<PipeEnd>; 2],
+    late: Vec<Batch>,
+    connects: usize,
     instruments: Instruments,
     position: Position,
     model: Model,
@@ -150,7 +154,10 @@ impl World {
             next_trade: BTreeMap::new(),
         };
         Self {
-            fanout: Fanout::new(Epoch::new(7)),
+            // So small that most flushes come in several updates.
+            shards: [(); 2].map(|()| Fanout::with_full_bytes(Epoch::new(7), 100)),
+            late: Vec::new(),
+            connects: 0,
             instruments: Instruments::default(),
             position: Position::START,
             model: Model::default(),
@@ -220,15 +227,20 @@ impl World {
             }
         }
         self.position = self.position.next();
-        self.fanout.apply(&Batch { position: self.position, time, events });
+        let batch = Batch { position: self.position, time, events };
+        self.shards[0].apply(&batch);
+        self.late.push(batch);
     }
 
     fn pass(&mut self, time: Duration) {
         self.now += time;
-        self.fanout.tick(self.now);
-        self.fanout.flush();
-        for _ in 0..20 {
-            self.fanout.sweep();
+        self.late.drain(..).for_each(|batch| self.shards[1].apply(&batch));
+        for shard in &mut self.shards {
+            shard.tick(self.now);
+            shard.flush();
+            for _ in 0..20 {
+                shard.sweep();
+            }
         }
         for client in 0..CLIENTS {
             self.handle(client, Input::Tick);
@@ -249,7 +261,7 @@ impl World {
             link.inbox.extend(pipe.bytes.drain(..count));
             pipe.room += bytes;
         }
-        let key = link.key;
+        let (shard, key) = (link.shard, link.key);
         let mut frames = Vec::new();
         while let Some((opcode, payload, len)) = whole_frame(&link.inbox) {
             frames.push((opcode, payload.to_vec()));
@@ -266,7 +278,7 @@ impl World {
                 return;
             }
         }
-        self.fanout.writable(key);
+        self.shards[shard].writable(key);
     }
 
     fn subscribe(&mut self, client: usize, topics: &[&'static str]) {
@@ -282,7 +294,7 @@ impl World {
 
     fn hang_up(&mut self, client: usize, tell: bool) {
         if let Some(link) = self.clients[client].link.take() {
-            self.fanout.closed(link.key);
+            self.shards[link.shard].closed(link.key);
             if tell {
                 self.handle(client, Input::Closed { code: None, reason: "dropped".to_owned() });
             }
@@ -298,8 +310,8 @@ impl World {
                 Output::Connect => self.connect(client),
                 Output::Disconnect => self.hang_up(client, false),
                 Output::Send(text) => {
-                    if let Some(key) = self.clients[client].link.as_ref().map(|link| link.key) {
-                        self.fanout.received(key, &client_frame(text.as_bytes()));
+                    if let Some(&Link { shard, key, .. }) = self.clients[client].link.as_ref() {
+                        self.shards[shard].received(key, &client_frame(text.as_bytes()));
                     }
                 }
                 Output::Event(event) => self.check_event(client, event),
@@ -311,8 +323,10 @@ impl World {
         let pipe = Rc::new(RefCell::new(Pipe { room: 300, ..Pipe::default() }));
         let opening =
             Opening { form: Form::MessagePack, topics: Vec::new(), max_hz: None, times: false, since: None };
-        let key = self.fanout.open(&opening, &[], |_| PipeEnd(Rc::clone(&pipe)));
-        self.clients[client].link = Some(Link { key, pipe, inbox: Vec::new() });
+        let shard = self.connects % self.shards.len();
+        self.connects += 1;
+        let key = self.shards[shard].open(&opening, &[], |_| PipeEnd(Rc::clone(&pipe)));
+        self.clients[client].link = Some(Link { shard, key, pipe, inbox: Vec::new() });
         self.handle(client, Input::Connected);
     }
 
@@ -373,7 +387,7 @@ impl World {
                     }
                 }
             }
-            if quiet && self.fanout.next_due().is_none() {
+            if quiet && self.shards.iter().all(|shard| shard.next_due().is_none()) {
                 break;
             }
         }
@@ -386,7 +400,7 @@ impl World {
         assert!(client.link.is_some(), "came back");
         let watches = |kind: &str, symbol: &str| client.watches(kind, symbol);
         for symbol in SYMBOLS {
-            let Some(book) = self.fanout.replica().by_symbol(symbol) else { continue };
+            let Some(book) = self.shards[0].replica().by_symbol(symbol) else { continue };
             let (price_scale, size_scale) = (book.definition.price_scale, book.definition.size_scale);
             if let Some(quote) = self.model.quotes.get(symbol).filter(|_| watches("quote", symbol)) {
                 let image = client.session.image().book(symbol).expect("a subscribed quote").quote;

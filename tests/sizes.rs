@@ -80,7 +80,8 @@ struct Tally {
 /// Flushes the quotes after every change, or every so many nanoseconds.
 fn measure(tickers: &[Ticker], every: Option<i64>) -> Tally {
     let (mut instruments, mut replica) = (Instruments::default(), Replica::new(Epoch::new(1)));
-    let (mut tally, mut encoder, mut frame) = (Tally::default(), UpdateEncoder::new(), Vec::new());
+    let (mut tally, mut encoder, mut frame) =
+        (Tally::default(), UpdateEncoder::new(tickcast::wire::FULL_BYTES), Vec::new());
     let mut from = Upto { position: replica.position(), time: Timestamp::default() };
     let mut due = None;
     for ticker in tickers {

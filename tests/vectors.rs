@@ -31,7 +31,13 @@ struct Script {
 impl Script {
     fn new(name: &'static str, position: u64, micros: i64) -> Self {
         let welcome = Upto { position: Position::new(position), time: Timestamp::from_micros(micros) };
-        Self { name, welcome, from: welcome, encoder: UpdateEncoder::new(), frames: Vec::new() }
+        Self {
+            name,
+            welcome,
+            from: welcome,
+            encoder: UpdateEncoder::new(tickcast::wire::FULL_BYTES),
+            frames: Vec::new(),
+        }
     }
 
     /// An update that ends a flush.

@@ -319,7 +319,9 @@ mod tests {
     #[track_caller]
     fn check(input: &[u8], body: &str, too_long: &[u64]) {
         let mut batch = Batch { first: 11, ..Batch::default() };
-        lines(input).into_iter().for_each(|line| batch.push(line));
+        for line in lines(input) {
+            batch.push(line);
+        }
         assert_eq!(String::from_utf8(batch.body).unwrap(), body);
         assert_eq!(batch.too_long, too_long);
         assert_eq!(batch.lines, body.lines().count());

@@ -64,7 +64,10 @@ mod tests {
         let [shortest, longest] = [shortest, longest].map(Duration::from_millis);
         let (min, max) = (draws.iter().min().unwrap(), draws.iter().max().unwrap());
         assert!(*min >= shortest && *max <= longest, "{min:?} to {max:?}");
-        assert!(*max - *min > (longest - shortest).mul_f64(0.9), "draws fill the span: {min:?} to {max:?}");
+        assert!(
+            max.abs_diff(*min) > longest.abs_diff(shortest).mul_f64(0.9),
+            "draws fill the span: {min:?} to {max:?}"
+        );
     }
 
     #[test]

@@ -415,8 +415,7 @@ impl Session {
 
     fn welcomed(&mut self, epoch: Epoch, position: Position, time: Timestamp, out: &mut Vec<Output>) {
         let known = self.epoch.replace(epoch);
-        // A tape that is shorter than what we have had of it is another one, whatever its epoch says.
-        if known == Some(epoch) && self.subscriptions.reached().is_none_or(|reached| reached <= position) {
+        if known == Some(epoch) {
             self.decoder.reconnect(position, time);
         } else if known.is_some() {
             self.replace(position, time, out);

@@ -77,11 +77,6 @@ impl Subscriptions {
         self.0.iter_mut().for_each(|known| known.since = None);
     }
 
-    /// The last position of which something is kept.
-    pub(super) fn reached(&self) -> Option<Position> {
-        self.0.iter().filter_map(|known| known.since).max()
-    }
-
     /// What to ask for in a new connection: topics, and from where.
     pub(super) fn requests(&self) -> Vec<(Option<Position>, Vec<String>)> {
         let mut groups: BTreeMap<Option<Position>, Vec<String>> = BTreeMap::new();

@@ -96,7 +96,7 @@ impl Session {
         self.catch_up.as_ref().is_none_or(|catch_up| catch_up.fresh.is_empty() && !catch_up.restate)
     }
 
-    /// Changes topics and options. `add` are owed from `since` if that is a place on this tape, else from the start.
+    /// Changes topics and options. New topics are owed from `since` if that is of this tape, else from the start.
     pub fn resubscribe(
         &mut self,
         key: u32,
@@ -106,8 +106,9 @@ impl Session {
         views: &mut Views,
     ) -> Subscribed {
         let resumed = since
-            .filter(|&(epoch, at)| epoch == replica.epoch() && at <= replica.position())
-            .map(|(_, at)| at);
+            .filter(|&(epoch, _)| epoch == replica.epoch())
+            // A client that comes from a shard or a node which was ahead of this one is told the little between again.
+            .map(|(_, at)| at.min(replica.position()));
         let before = views.get(self.view).expect("a session has a view");
         let added: Vec<Topic> =
             view.topics.iter().filter(|t| before.key.topics.binary_search(t).is_err()).cloned().collect();

@@ -23,9 +23,8 @@ use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use problem::Problem;
 use seats::{Seat, Seats};
@@ -33,11 +32,12 @@ use shard::Shard;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// What a server is made of.
 pub struct Config {
@@ -222,9 +222,10 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Accepts until told to stop. axum's own loop has no timeout for slow requests.
 async fn accept(listener: TcpListener, routes: Router, mut stopped: watch::Receiver<bool>) {
-    let mut http = auto::Builder::new(TokioExecutor::new()).http1_only();
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    let under_way = GracefulShutdown::new();
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    // Closed when the last connection has dropped its half.
+    let (under_way, mut all_done) = mpsc::channel::<()>(1);
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -239,15 +240,24 @@ async fn accept(listener: TcpListener, routes: Router, mut stopped: watch::Recei
             _ = stopped.changed() => break,
         };
         let service = TowerToHyperService::new(routes.clone());
-        let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-        let connection = under_way.watch(connection);
+        let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let (mut stopped, under_way) = (stopped.clone(), under_way.clone());
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let mut connection = pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                _ = stopped.changed() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!("a connection ended early: {error}");
             }
+            drop(under_way);
         });
     }
-    drop(listener);
+    drop((listener, under_way));
     // Requests that take longer than this lose their connection when the process ends.
-    let _ = tokio::time::timeout(DRAIN, under_way.shutdown()).await;
+    let _ = tokio::time::timeout(DRAIN, all_done.recv()).await;
 }

@@ -5,6 +5,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -22,10 +23,15 @@ pub(super) async fn publish(State(app): State<Arc<App>>, request: Request) -> Re
         return Err(Problem::new(StatusCode::FORBIDDEN, "pages of this origin may not publish here"));
     }
     let parse = parser(headers)?;
-    let body = axum::body::to_bytes(request.into_body(), MAX_BODY_BYTES).await.map_err(|_| {
-        let detail = format!("a request may carry {} MiB: send several", MAX_BODY_BYTES >> 20);
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            let detail = format!("a request may carry {} MiB: send several", MAX_BODY_BYTES >> 20);
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+        } else {
+            Problem::bad_request(format!("the body cannot be read: {error}"))
+        }
     })?;
+    let body = body.to_bytes();
     // Parsing may take milliseconds, and the tape may make us wait: neither belongs on the threads that serve.
     let outcome = tokio::task::spawn_blocking(move || put_on_tape(&app, parse(&body)));
     let outcome = outcome.await.map_err(|_| gone())?.ok_or_else(gone)?;

@@ -4,12 +4,11 @@ use super::{App, origin};
 use crate::hub::{Form, nearest};
 use crate::wire::{MAX_HZ, MIN_HZ, PROTOCOL_JSON, PROTOCOL_MSGPACK, Resume};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use hyper_util::server::conn::auto::upgrade::downcast;
 use sha1::{Digest, Sha1};
 use socket2::SockRef;
 use std::sync::Arc;
@@ -28,6 +27,9 @@ pub(super) async fn upgrade(State(app): State<Arc<App>>, mut request: Request) -
         return Err(Problem::wrong_method(request.method(), request.uri()).header(header::ALLOW, "GET"));
     }
     let headers = request.headers();
+    if request.version() != Version::HTTP_11 {
+        return Err(Problem::bad_request("a WebSocket begins with a request of HTTP/1.1"));
+    }
     let accept = accept_key(headers)?;
     if !origin::is_allowed(headers, &app.allowed_origins) {
         let detail = "pages of this origin are not let in: the operator names others with --allow-origin";
@@ -65,7 +67,8 @@ pub(super) async fn upgrade(State(app): State<Arc<App>>, mut request: Request) -
 
 /// Takes the plain socket out of the HTTP server, with the bytes it has read too far.
 fn hand_over(upgraded: Upgraded) -> std::io::Result<(std::net::TcpStream, Vec<u8>)> {
-    let parts = downcast::<TokioIo<TcpStream>>(upgraded)
+    let parts = upgraded
+        .downcast::<TokioIo<TcpStream>>()
         .map_err(|_| std::io::Error::other("the connection is not a plain TCP socket"))?;
     let stream = parts.io.into_inner().into_std()?;
     let socket = SockRef::from(&stream);

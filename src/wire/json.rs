@@ -1,5 +1,4 @@
 use super::fields::{BarFields, QuoteFields};
-use super::update::FULL_BYTES;
 use crate::hub::{Kind, Owed, Run, Topic, Upto, bar_field};
 use crate::market::{Bar, FeedStatus, Instrument, Price, Quote, Size, Speed, Status, Timestamp, Trade};
 use rust_decimal::Decimal;
@@ -15,6 +14,8 @@ pub(super) struct JsonUpdate {
     times: bool,
     from: Option<Upto>,
     upto: Option<Upto>,
+    /// Bytes of entries from which on it takes no more.
+    full: usize,
     pub(super) delivered: u64,
 }
 
@@ -151,6 +152,10 @@ fn named<const N: usize>(fields: [(&str, Option<Value>); N]) -> Map<String, Valu
 }
 
 impl JsonUpdate {
+    pub(super) fn new(full: usize) -> Self {
+        Self { full, ..Self::default() }
+    }
+
     pub(super) fn begin(&mut self, times: bool, from: Upto, upto: Upto) {
         self.entries.clear();
         self.delivered = 0;
@@ -237,6 +242,6 @@ impl Owed for JsonUpdate {
     }
 
     fn is_full(&self) -> bool {
-        self.entries.len() >= FULL_BYTES
+        self.entries.len() >= self.full
     }
 }

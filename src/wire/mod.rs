@@ -21,7 +21,7 @@ pub use message::{
     Answer, ErrorCode, Id, Limits, MAX_HZ, MIN_HZ, Op, Refusal, Request, RequestError, Resume, TopicAnswer,
     TopicChecksum,
 };
-pub use update::{MAX_UPDATE_BYTES, UpdateEncoder, tag};
+pub use update::{FULL_BYTES, MAX_UPDATE_BYTES, UpdateEncoder, tag};
 
 /// The two subprotocols by name.
 pub const PROTOCOL: &str = "tickcast.v1";

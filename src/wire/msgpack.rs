@@ -1,4 +1,4 @@
-use super::update::{FULL_BYTES, tag};
+use super::update::tag;
 use crate::hub::{Kind, Owed, Run, Upto, bar_field};
 use crate::market::{
     Bar, FeedKind, FeedState, FeedStatus, Instrument, Price, Quote, Side, Size, Speed, Status, Timestamp,
@@ -19,6 +19,8 @@ pub(super) struct MsgpackUpdate {
     upto: Option<Upto>,
     /// The update's time in µs, from which moments count.
     micros: i64,
+    /// Bytes of entries from which on it takes no more.
+    full: usize,
     pub(super) delivered: u64,
 }
 
@@ -26,6 +28,10 @@ pub(super) struct MsgpackUpdate {
 const VEC: &str = "a Vec takes every byte";
 
 impl MsgpackUpdate {
+    pub(super) fn new(full: usize) -> Self {
+        Self { full, ..Self::default() }
+    }
+
     pub(super) fn begin(&mut self, times: bool, from: Upto, upto: Upto) {
         self.entries.clear();
         self.elements = 0;
@@ -276,6 +282,6 @@ impl Owed for MsgpackUpdate {
     }
 
     fn is_full(&self) -> bool {
-        self.entries.len() >= FULL_BYTES
+        self.entries.len() >= self.full
     }
 }

@@ -7,7 +7,7 @@ use crate::market::{Bar, FeedStatus, Instrument, Price, Quote, Status, Trade};
 pub const MAX_UPDATE_BYTES: usize = 64 * 1024;
 
 /// An update is full from here on. The longest single entry is a whole ring of trades or bars, which must still fit.
-pub(super) const FULL_BYTES: usize = 24 * 1024;
+pub const FULL_BYTES: usize = 24 * 1024;
 
 /// What the entries of the MessagePack form are called.
 pub mod tag {
@@ -38,9 +38,11 @@ pub struct UpdateEncoder {
 }
 
 impl UpdateEncoder {
+    /// `full`: the entries of an update take no more once they have so many bytes; [`FULL_BYTES`], or less.
     #[must_use]
-    pub fn new() -> Self {
-        Self { msgpack: MsgpackUpdate::default(), json: JsonUpdate::default(), form: Form::MessagePack }
+    pub fn new(full: usize) -> Self {
+        let (msgpack, json) = (MsgpackUpdate::new(full), JsonUpdate::new(full));
+        Self { msgpack, json, form: Form::MessagePack }
     }
 
     /// Starts an update of a flush that goes from `from` to `upto`.
@@ -66,12 +68,6 @@ impl UpdateEncoder {
                 self.json.delivered
             }
         }
-    }
-}
-
-impl Default for UpdateEncoder {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

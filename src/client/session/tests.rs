@@ -147,7 +147,7 @@ fn another_tape_replaces_all_that_was_known() {
 fn silence_is_told_and_then_ended() {
     let mut world = World::new();
     world.welcome(7, 100).forget();
-    world.pass(HEARTBEAT * 2 - Duration::from_millis(1)).check(&[]);
+    world.pass((HEARTBEAT * 2).saturating_sub(Duration::from_millis(1))).check(&[]);
     world.pass(Duration::from_millis(1)).check(&["stale"]);
     world.moved(0).check(&["live"]);
     world.pass(HEARTBEAT * 3 + Duration::from_secs(1)).check(&[

@@ -10,8 +10,8 @@ use crate::hub::{Flush, Form, Replica, Session, TopicKey, Upto, ViewId, ViewOpti
 use crate::market::Event;
 use crate::tape::{Batch, Epoch, Position};
 use crate::wire::{
-    Answer, CloseCode, FrameError, Incoming, Limits, MAX_HZ, MAX_MESSAGE_BYTES, Opcode, PROTOCOL, Resume,
-    UpdateEncoder,
+    Answer, CloseCode, FULL_BYTES, FrameError, Incoming, Limits, MAX_HZ, MAX_MESSAGE_BYTES, Opcode, PROTOCOL,
+    Resume, UpdateEncoder,
 };
 use connection::{Connection, State};
 use slab::Slab;
@@ -99,11 +99,17 @@ struct Frame {
 impl<S: Socket> Fanout<S> {
     #[must_use]
     pub fn new(epoch: Epoch) -> Self {
+        Self::with_full_bytes(epoch, FULL_BYTES)
+    }
+
+    /// With another size at which updates are full, so that tests need no great flushes to see one split.
+    #[must_use]
+    pub fn with_full_bytes(epoch: Epoch, full: usize) -> Self {
         Self {
             replica: Replica::new(epoch),
             views: Views::default(),
             connections: Slab::new(),
-            encoder: UpdateEncoder::new(),
+            encoder: UpdateEncoder::new(full),
             cache: FrameCache::default(),
             due: Vec::new(),
             now: Duration::ZERO,
