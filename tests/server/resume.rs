@@ -38,12 +38,13 @@ async fn nothing_changed_is_nothing_told() {
     assert_eq!((client.seen.told.len(), client.seen.instruments.len()), (0, 0), "{:?}", client.seen);
 }
 
-async fn check_starts_anew(epoch_off: u64, position_off: u64) {
+#[tokio::test(flavor = "multi_thread")]
+async fn another_epoch_gives_a_snapshot() {
     let server = TestServer::start().await;
     server.publish(&quote("A", "1", "2")).await;
     let client = Client::connect(&server, "").await;
-    let epoch = client.welcome["epoch"].as_u64().unwrap() ^ epoch_off;
-    let position = client.welcome["position"].as_u64().unwrap() + position_off;
+    let epoch = client.welcome["epoch"].as_u64().unwrap() ^ 1;
+    let position = &client.welcome["position"];
     let mut client =
         Client::connect(&server, &format!("topics=quote:A&epoch={epoch}&position={position}")).await;
     assert_eq!(client.answer("subscribed").await["resumed"], false);
@@ -52,13 +53,23 @@ async fn check_starts_anew(epoch_off: u64, position_off: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_epoch_gives_a_snapshot() {
-    check_starts_anew(1, 0).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_position_that_the_tape_has_not_reached_gives_a_snapshot() {
-    check_starts_anew(0, 1_000_000).await;
+async fn a_position_ahead_of_this_shard_goes_on_from_where_the_shard_is() {
+    let server = TestServer::start().await;
+    server.publish(&quote("A", "1", "2")).await;
+    let client = Client::connect(&server, "").await;
+    let (epoch, position) = (&client.welcome["epoch"], client.welcome["position"].as_u64().unwrap() + 5);
+    let path = format!("/v1/ws?format=json&topics=quote:A&epoch={epoch}&position={position}");
+    let mut client = RawClient::connect(&server, &path, b"").await;
+    assert_eq!(client.text().await["type"], "welcome");
+    assert_eq!(client.text().await["resumed"], true);
+    server.publish(&quote("A", "1", "3")).await;
+    let told = loop {
+        let updates = client.text().await["updates"].take();
+        if updates != json!([]) {
+            break updates;
+        }
+    };
+    assert_eq!(told, json!([{ "topic": "quote:A", "ask": "3.00" }]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
