@@ -75,12 +75,14 @@ install_node_modules() {
     fi
 }
 
-# Ignored tests: those of the recordings run where the recordings are, the others are measurements to be run by hand.
+# Ignored tests: those that take long, and those of the recordings, which run where the recordings are.
 ignored() {
-    local log=$logs/cargo\ test.log run=0 rest
+    local log=$logs/cargo\ test.log run rest
+    step "long tests" 300 cargo cargo test --locked --test server -- --ignored --nocapture
+    run=$((passes + failures))
     if [[ -d $TICKCAST_DATA ]]; then
         step "recordings" 900 cargo cargo test --locked --test recordings --test sizes --test real_session -- --ignored
-        run=$((passes + failures))
+        run=$((run + passes + failures))
     else
         printf '\nThe tests of the source recordings are skipped: %s is not there\n' "$TICKCAST_DATA"
     fi

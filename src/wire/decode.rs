@@ -1,7 +1,7 @@
 use super::fields::{BarFields, QuoteFields};
 use super::json;
-use super::reader::{Reader, moment};
-use super::update::tag;
+use super::reader::{DecodeError, Reader, moment};
+use super::tag;
 use crate::hub::{Kind, TopicKey, bar_field};
 use crate::market::{
     Conditions, FeedStatus, Instrument, InstrumentId, Side, Status, Timestamp, Trade, TradingState,
@@ -58,30 +58,6 @@ pub struct Numbered<T> {
     /// The server said so; else it was counted from the ones before.
     pub stated: bool,
     pub entries: Vec<T>,
-}
-
-/// Why bytes are no update. Elements are counted from 0.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DecodeError {
-    #[error("not an update: its first byte begins no array")]
-    NotAnUpdate,
-    #[error("update ends within element {element}")]
-    Truncated { element: usize },
-    #[error("update has {bytes} bytes behind its last element")]
-    Trailing { bytes: usize },
-    #[error("element {element} is no {expected}")]
-    WrongType { element: usize, expected: &'static str },
-    #[error("element {element} is out of range for {what}")]
-    OutOfRange { element: usize, what: &'static str },
-    #[error("element {element}: unknown tag {tag}")]
-    UnknownTag { element: usize, tag: i64 },
-    #[error("element {element}: instrument {instrument} was never defined")]
-    UnknownInstrument { element: usize, instrument: u32 },
-    #[error("element {element}: {count} entries are announced and {left} elements are left")]
-    Count { element: usize, count: u64, left: usize },
-    #[error("element {element}: bad definition: {reason}")]
-    Definition { element: usize, reason: String },
 }
 
 impl UpdateDecoder {

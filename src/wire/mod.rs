@@ -10,18 +10,20 @@ pub(crate) mod json;
 mod message;
 mod msgpack;
 mod reader;
+pub mod tag;
 mod update;
 
 pub use checksum::checksum;
 pub use close::CloseCode;
-pub use decode::{DecodeError, Entry, Numbered, Update, UpdateDecoder};
+pub use decode::{Entry, Numbered, Update, UpdateDecoder};
 pub use fields::{BarFields, QuoteFields};
 pub use frame::{FrameError, FrameReader, Incoming, MAX_MESSAGE_BYTES, Opcode, mask, write_frame};
 pub use message::{
     Answer, ErrorCode, Id, Limits, MAX_HZ, MIN_HZ, Op, Refusal, Request, RequestError, Resume, TopicAnswer,
     TopicChecksum,
 };
-pub use update::{FULL_BYTES, MAX_UPDATE_BYTES, UpdateEncoder, tag};
+pub use reader::DecodeError;
+pub use update::{FULL_BYTES, MAX_UPDATE_BYTES, UpdateEncoder};
 
 /// The two subprotocols by name.
 pub const PROTOCOL: &str = "tickcast.v1";

@@ -1,4 +1,4 @@
-use super::update::tag;
+use super::tag;
 use crate::hub::{Kind, Owed, Run, Upto, bar_field};
 use crate::market::{
     Bar, FeedKind, FeedState, FeedStatus, Instrument, Price, Quote, Side, Size, Speed, Status, Timestamp,

@@ -1,4 +1,3 @@
-use super::decode::DecodeError;
 use super::fields::BarFields;
 use crate::hub::bar_field;
 use crate::market::{
@@ -6,6 +5,30 @@ use crate::market::{
     Symbol, Timestamp,
 };
 use rmp::decode::{self, NumValueReadError};
+
+/// Why bytes are no update. Elements are counted from 0.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    #[error("not an update: its first byte begins no array")]
+    NotAnUpdate,
+    #[error("update ends within element {element}")]
+    Truncated { element: usize },
+    #[error("update has {bytes} bytes behind its last element")]
+    Trailing { bytes: usize },
+    #[error("element {element} is no {expected}")]
+    WrongType { element: usize, expected: &'static str },
+    #[error("element {element} is out of range for {what}")]
+    OutOfRange { element: usize, what: &'static str },
+    #[error("element {element}: unknown tag {tag}")]
+    UnknownTag { element: usize, tag: i64 },
+    #[error("element {element}: instrument {instrument} was never defined")]
+    UnknownInstrument { element: usize, instrument: u32 },
+    #[error("element {element}: {count} entries are announced and {left} elements are left")]
+    Count { element: usize, count: u64, left: usize },
+    #[error("element {element}: bad definition: {reason}")]
+    Definition { element: usize, reason: String },
+}
 
 /// The elements of an update's array.
 pub(super) struct Reader<'a> {

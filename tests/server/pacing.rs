@@ -121,7 +121,7 @@ fn a_pace_that_the_machine_cannot_keep_is_told() {
 }
 
 #[test]
-#[ignore = "takes a minute, and a release build: cargo test --release --test server pacing -- --ignored --nocapture"]
+#[ignore = "takes a minute"]
 fn the_rate_asked_for_is_held_over_ten_seconds_or_the_machine_says_that_it_cannot() {
     let log = Log::begin();
     for rate in [1, 1_000, 100_000, 1_000_000] {
