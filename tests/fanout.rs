@@ -470,3 +470,60 @@ proptest! {
         world.settle_and_check();
     }
 }
+
+/// Sessions with an endless pipe each, all subscribed to the same topics by URL.
+fn watchers(count: usize, topics: &str) -> (World, Vec<Rc<RefCell<Pipe>>>) {
+    let mut world = World::new();
+    world.publish(&[Tick::Quote(0, Some(100), 1, Some(101), 1, false), Tick::Trade(0, 100, 1, false)]);
+    let opening = Opening {
+        form: Form::MessagePack,
+        topics: topics.split(',').map(str::to_owned).collect(),
+        max_hz: None,
+        times: false,
+        since: None,
+    };
+    let open = |_| {
+        let pipe = Rc::new(RefCell::new(Pipe { room: usize::MAX, ..Pipe::default() }));
+        world.shards[0].open(&opening, &[], |_| PipeEnd(Rc::clone(&pipe)));
+        pipe
+    };
+    let pipes = (0..count).map(open).collect();
+    (world, pipes)
+}
+
+#[test]
+fn a_flush_is_built_once_and_sent_once_to_each_session_of_a_view() {
+    let (mut world, pipes) = watchers(1000, "quote:A,trades:A");
+    let before = world.shards[0].counters();
+    for price in 102..112 {
+        // Three ticks in two batches that come together: one flush.
+        world.publish(&[Tick::Quote(0, Some(price), 1, None, 0, false), Tick::Trade(0, price, 1, false)]);
+        world.publish(&[Tick::Quote(0, Some(price), 2, None, 0, false)]);
+        world.shards[0].flush();
+    }
+    let after = world.shards[0].counters();
+    assert_eq!((after.built - before.built, after.sent - before.sent), (10, 10_000));
+    // Of each image its newest state, and every trade.
+    assert_eq!(after.delivered - before.delivered, 20_000);
+    let bytes = |pipe: &Rc<RefCell<Pipe>>| pipe.borrow().bytes.clone();
+    assert!(pipes.iter().all(|pipe| bytes(pipe) == bytes(&pipes[0])), "everyone gets the same bytes");
+}
+
+#[test]
+fn a_session_that_has_caught_up_shares_frames_again() {
+    let (mut world, pipes) = watchers(100, "quote:A");
+    pipes[7].borrow_mut().room = 0;
+    let flush = |world: &mut World, price| {
+        world.publish(&[Tick::Quote(0, Some(price), 1, None, 0, false)]);
+        let before = world.shards[0].counters();
+        world.shards[0].flush();
+        let after = world.shards[0].counters();
+        (after.built - before.built, after.sent - before.sent)
+    };
+    // It is left alone while it would block: tried once, then not even that.
+    assert_eq!(flush(&mut world, 200), (1, 99));
+    assert_eq!(flush(&mut world, 201), (1, 99));
+    pipes[7].borrow_mut().room = usize::MAX;
+    world.shards[0].writable(7);
+    assert_eq!(flush(&mut world, 202), (1, 100));
+}
