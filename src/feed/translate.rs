@@ -155,7 +155,7 @@ impl Units<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::market::{Conditions, MAX_UNITS, Side, Timestamp};
+    use crate::market::{Conditions, MAX_PRICE_UNITS, Side, Timestamp};
     use std::sync::Arc;
 
     fn definition(number: u32, symbol: &str, price_scale: u8) -> Instrument {
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn what_cannot_be_carried_over_is_refused_with_the_reason() {
         check(None, definition(3, "X", 2), 1, "instrument 7 is used before it is defined");
-        let reason = format!("X: {}.91 at 4 decimals is beyond 2^53 units", MAX_UNITS / 100);
-        check(Some(definition(0, "X", 4)), definition(7, "X", 2), MAX_UNITS, &reason);
+        let reason = format!("X: {}.95 cannot be held at 4 decimals", MAX_PRICE_UNITS / 100);
+        check(Some(definition(0, "X", 4)), definition(7, "X", 2), MAX_PRICE_UNITS, &reason);
     }
 }

@@ -1,4 +1,4 @@
-use crate::market::{Bar, Instrument, Interval, Price, Quote, Trade};
+use crate::market::{Bar, Instrument, Interval, Price, Quote, Timestamp, Trade};
 use crate::tape::Position;
 
 /// When each field of an image last changed; bit n of a mask speaks of field n.
@@ -124,11 +124,11 @@ impl BarImage {
         self.stamps.changed_since(since)
     }
 
-    /// Takes a trade in; returns the bar that it closed, if it did.
+    /// Takes a trade of `time` in; returns the bar that it closed, if it did.
     ///
     /// A bar never goes back in time: a trade that is late for a bar already closed counts in the next one.
-    pub fn apply(&mut self, trade: &Trade, at: Position) -> Option<Bar> {
-        let start = self.interval.start_of(trade.ts_event);
+    pub fn apply(&mut self, trade: &Trade, time: Timestamp, at: Position) -> Option<Bar> {
+        let start = self.interval.start_of(time);
         let Some(bar) = &mut self.bar else {
             self.begin(Bar::open(start, trade), at);
             return None;

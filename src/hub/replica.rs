@@ -17,6 +17,9 @@ pub const BARS_KEPT: usize = 600;
 /// A trade that reaches the tape this much later than its bar's end still finds the bar open.
 const CLOSE_GRACE_NANOS: i64 = 1_000_000_000;
 
+/// A trade is counted in a bar at most this much ahead of the tape's clock, whatever its own time says.
+const MAX_AHEAD_NANOS: i64 = 5_000_000_000;
+
 /// The tape folded up to a position: the image of every topic, and the rings. A pure function of the tape: two replicas that
 /// read the same batches are equal.
 #[derive(Debug)]
@@ -133,14 +136,16 @@ impl Replica {
             &Event::Trade(instrument, trade) => {
                 let Some(book) = self.books.get_mut(instrument.index()) else { return };
                 book.trades.push(at, trade);
-                book.day.apply(&trade, at);
+                // A venue's clock may be a little ahead of ours. A time far ahead is wrong, and would keep its bar open until it comes.
+                let time = trade.ts_event.min(self.time.plus_nanos(MAX_AHEAD_NANOS));
+                book.day.apply(&trade, time, at);
                 for (bars, open) in
                     [&mut book.bars_1s, &mut book.bars_1m].into_iter().zip(&mut self.open_bars)
                 {
                     if bars.latest.open().is_none() {
                         open.push(instrument);
                     }
-                    if let Some(bar) = bars.latest.apply(&trade, at) {
+                    if let Some(bar) = bars.latest.apply(&trade, time, at) {
                         bars.closed.push(at, bar);
                     }
                 }
@@ -338,6 +343,13 @@ mod tests {
             &[first, (4 * SECOND, vec![]), late],
             &["closed 0 [100, 100, 100, 100] 1", "closed 1 [98, 98, 98, 98] 7"],
         );
+    }
+
+    #[test]
+    fn a_trade_of_a_time_far_ahead_does_not_keep_its_bar_open() {
+        let ahead = (0, vec![trade(100, 1, 1_000_000 * SECOND)]);
+        let later = (10 * SECOND, vec![trade(101, 2, 10 * SECOND)]);
+        check_bars(&[ahead, later], &["closed 5 [100, 100, 100, 100] 1", "open 10 [101, 101, 101, 101] 2"]);
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Interval {
     /// The start of the interval that holds `at`.
     #[must_use]
     pub fn start_of(self, at: Timestamp) -> Timestamp {
-        Timestamp::from_nanos(at.nanos() - at.nanos().rem_euclid(self.nanos()))
+        Timestamp::from_nanos(at.nanos().saturating_sub(at.nanos().rem_euclid(self.nanos())))
     }
 }
 
@@ -156,5 +156,6 @@ mod tests {
         let at = |nanos| Interval::Second.start_of(Timestamp::from_nanos(nanos)).nanos();
         assert_eq!(at(1_999_999_999), 1_000_000_000);
         assert_eq!(at(-1), -1_000_000_000);
+        assert_eq!(at(i64::MIN), i64::MIN);
     }
 }

@@ -1,4 +1,4 @@
-use super::number::{MAX_SCALE, decimals};
+use super::number::{MAX_PRICE_UNITS, MAX_UNITS, decimals};
 use super::{
     Conditions, Event, Instrument, InstrumentId, NumberError, Price, Quote, Side, Size, Symbol, Timestamp,
     Trade,
@@ -14,8 +14,23 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default)]
 pub struct Instruments {
     list: Vec<Arc<Instrument>>,
+    /// Per instrument, what a finer scale must still hold.
+    largest: Vec<Largest>,
     by_symbol: FxHashMap<Symbol, InstrumentId>,
 }
+
+/// The largest numbers that an instrument has on the tape, in units, without their signs.
+#[derive(Clone, Copy, Debug, Default)]
+struct Largest {
+    price: i64,
+    /// Of a single size, or of all that was ever traded, since volumes are summed up.
+    size: i64,
+}
+
+/// The finest scales that an instrument gets from its numbers alone; finer ones are for its definition to ask. So one absurd number
+/// does not leave it without room for ordinary ones.
+const FINEST_PRICE: u8 = 10;
+const FINEST_SIZE: u8 = 8;
 
 /// A quote as the outside states it; a side without a price is empty.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,17 +66,38 @@ impl Instruments {
         self.list.iter()
     }
 
+    /// Whether everything an instrument has on the tape fits these scales too.
+    #[must_use]
+    pub fn can_hold(&self, id: InstrumentId, price_scale: u8, size_scale: u8) -> bool {
+        let (Some(known), Some(largest)) = (self.get(id), self.largest.get(id.index())) else { return false };
+        let fits = |units: i64, from: u8, to: u8, max: i64| {
+            let factor = 10_i64.checked_pow(u32::from(to.saturating_sub(from)));
+            factor.and_then(|f| units.checked_mul(f)).is_some_and(|units| units <= max)
+        };
+        fits(largest.price, known.price_scale, price_scale, MAX_PRICE_UNITS)
+            && fits(largest.size, known.size_scale, size_scale, MAX_UNITS)
+    }
+
     /// Takes reference data over: under the number the symbol already has, or a new one (`definition.id` is
-    /// not read). Scales only ever become finer, because prices in the old units are on the tape already.
+    /// not read). Scales only ever become finer, because prices in the old units are on the tape already; and where what is there
+    /// could not be held any more ([`Self::can_hold`]), all numbers of the definition are left as they were known.
     pub fn define(&mut self, definition: Instrument, out: &mut Vec<Event>) -> InstrumentId {
         let Some(known) = self.by_symbol(definition.symbol.as_str()) else {
             let id = InstrumentId(u32::try_from(self.list.len()).expect("under 2^32 instruments"));
             self.by_symbol.insert(definition.symbol.clone(), id);
+            self.largest.push(Largest::default());
             self.list.push(Arc::new(Instrument { id, ..definition }));
+            self.note_reference(id);
             out.push(Event::Instrument(Arc::clone(&self.list[id.index()])));
             return id;
         };
         let id = known.id;
+        if !self.can_hold(id, definition.price_scale, definition.size_scale) {
+            let Instrument { name, sector, currency, .. } = definition;
+            let kept = Instrument { name, sector, currency, ..(**known).clone() };
+            self.replace(kept, out);
+            return id;
+        }
         let mut definition = definition.refined(
             known.price_scale.saturating_sub(definition.price_scale),
             known.size_scale.saturating_sub(definition.size_scale),
@@ -70,6 +106,7 @@ impl Instruments {
             definition.anchor = known.anchor.refined(definition.price_scale - known.price_scale);
         }
         self.replace(Instrument { id, ..definition }, out);
+        self.note_reference(id);
         id
     }
 
@@ -93,15 +130,16 @@ impl Instruments {
         (ts_event, ts_recv): (Timestamp, Timestamp),
         out: &mut Vec<Event>,
     ) -> Result<Quote, NumberError> {
-        let sides = [values.bid, values.ask];
-        self.fit(id, sides.into_iter().flatten(), [values.bid_size, values.ask_size], out)?;
-        let Instrument { price_scale, size_scale, .. } = *self.list[id.index()];
-        let side = |price: Option<Decimal>, size| match price {
-            None => Ok((Price::NONE, Size::ZERO)),
-            Some(p) => Ok((Price::from_decimal(p, price_scale)?, Size::from_decimal(size, size_scale)?)),
-        };
-        let (bid, bid_size) = side(values.bid, values.bid_size)?;
-        let (ask, ask_size) = side(values.ask, values.ask_size)?;
+        // The size of an empty side means nothing.
+        let sides = [(values.bid, values.bid_size), (values.ask, values.ask_size)];
+        let there = sides.into_iter().filter_map(|(price, size)| price.map(|price| (price, size)));
+        self.fit(id, there, out)?;
+        let [(bid, bid_size), (ask, ask_size)] = sides.map(|(price, size)| match price {
+            None => (Price::NONE, Size::ZERO),
+            Some(price) => self.units(id, price, size),
+        });
+        self.note(id, bid, bid_size.max(ask_size));
+        self.note(id, ask, Size::ZERO);
         Ok(Quote { bid, bid_size, ask, ask_size, ts_event, ts_recv })
     }
 
@@ -117,64 +155,56 @@ impl Instruments {
         (ts_event, ts_recv): (Timestamp, Timestamp),
         out: &mut Vec<Event>,
     ) -> Result<Trade, NumberError> {
-        self.fit(id, [price], [size], out)?;
-        let Instrument { price_scale, size_scale, .. } = *self.list[id.index()];
-        Ok(Trade {
-            price: Price::from_decimal(price, price_scale)?,
-            size: Size::from_decimal(size, size_scale)?,
-            side,
-            conditions,
-            ts_event,
-            ts_recv,
-        })
+        self.fit(id, [(price, size)].into_iter(), out)?;
+        let (price, size) = self.units(id, price, size);
+        let traded = Size::new(self.largest[id.index()].size).plus(size);
+        self.note(id, price, traded);
+        Ok(Trade { price, size, side, conditions, ts_event, ts_recv })
     }
 
-    /// Makes the scales fine enough for these numbers, and gives the instrument its anchor with its first price.
+    /// Makes the scales fine enough for these prices and sizes, and gives the instrument its anchor with its first price. Changes
+    /// nothing where one of them cannot be held.
     fn fit(
         &mut self,
         id: InstrumentId,
-        prices: impl IntoIterator<Item = Decimal, IntoIter: Clone>,
-        sizes: impl IntoIterator<Item = Decimal>,
+        numbers: impl Iterator<Item = (Decimal, Decimal)> + Clone,
         out: &mut Vec<Event>,
     ) -> Result<(), NumberError> {
         let known = &self.list[id.index()];
-        let mut price_scale = known.price_scale;
-        let mut size_scale = known.size_scale;
-        let prices = prices.into_iter();
-        for price in prices.clone() {
-            if price.scale() > u32::from(price_scale) {
-                price_scale = price_scale.max(decimals(price));
+        let finest = |value: Decimal, known: u8, finest: u8| {
+            if value.scale() <= u32::from(known) {
+                return Ok(known);
             }
-        }
-        for size in sizes {
-            if size.is_sign_negative() && !size.is_zero() {
-                return Err(NumberError::Negative { value: size });
-            }
-            if size.scale() > u32::from(size_scale) {
-                size_scale = size_scale.max(decimals(size));
-            }
-            if size_scale > MAX_SCALE {
-                return Err(NumberError::TooPrecise { value: size, scale: MAX_SCALE });
-            }
-            Size::from_decimal(size, size_scale)?;
+            let needed = decimals(value);
+            let limit = finest.max(known);
+            if needed > limit { Err(NumberError::TooPrecise { value, scale: limit }) } else { Ok(needed) }
+        };
+        let (mut price_scale, mut size_scale) = (known.price_scale, known.size_scale);
+        for (price, size) in numbers.clone() {
+            price_scale = price_scale.max(finest(price, known.price_scale, FINEST_PRICE)?);
+            size_scale = size_scale.max(finest(size, known.size_scale, FINEST_SIZE)?);
         }
         let mut first = None;
-        for price in prices {
-            if price_scale > MAX_SCALE {
-                return Err(NumberError::TooPrecise { value: price, scale: MAX_SCALE });
-            }
+        for (price, size) in numbers {
             first = first.or(Some(Price::from_decimal(price, price_scale)?));
+            Price::from_decimal(price, price_scale)?;
+            Size::from_decimal(size, size_scale)?;
         }
         let finer = price_scale > known.price_scale || size_scale > known.size_scale;
         if !finer && (first.is_none() || !known.anchor.is_none()) {
             return Ok(());
         }
-        let refined = known.refined(price_scale - known.price_scale, size_scale - known.size_scale);
-        // A finer scale must still hold the prices already out, of which the anchor stands for all.
-        if finer && refined.anchor.units() == super::MAX_UNITS {
-            let value = known.anchor.to_decimal(known.price_scale).unwrap_or_default();
-            return Err(NumberError::OutOfRange { value, scale: price_scale });
+        if !self.can_hold(id, price_scale, size_scale) {
+            let largest = self.largest[id.index()];
+            let price = Decimal::new(largest.price, u32::from(known.price_scale));
+            let size = Decimal::new(largest.size, u32::from(known.size_scale));
+            return Err(if price_scale > known.price_scale {
+                NumberError::OutOfRange { value: price, scale: price_scale }
+            } else {
+                NumberError::OutOfRange { value: size, scale: size_scale }
+            });
         }
+        let refined = known.refined(price_scale - known.price_scale, size_scale - known.size_scale);
         let anchor = refined.anchor.some().or(first).unwrap_or(Price::NONE);
         // The grid of an instrument made up on first sight is as fine as the prices seen so far.
         let tick_size = if known.tick_size == 1 { 1 } else { refined.tick_size };
@@ -182,8 +212,34 @@ impl Instruments {
         Ok(())
     }
 
+    /// Numbers that [`Self::fit`] has let through, in units.
+    fn units(&self, id: InstrumentId, price: Decimal, size: Decimal) -> (Price, Size) {
+        let Instrument { price_scale, size_scale, .. } = *self.list[id.index()];
+        let fits = "fit has made it so";
+        (
+            Price::from_decimal(price, price_scale).expect(fits),
+            Size::from_decimal(size, size_scale).expect(fits),
+        )
+    }
+
+    fn note(&mut self, id: InstrumentId, price: Price, size: Size) {
+        let largest = &mut self.largest[id.index()];
+        largest.price = largest.price.max(price.some().map_or(0, |price| price.units().abs()));
+        largest.size = largest.size.max(size.units());
+    }
+
+    /// Reference prices are on the tape as well.
+    fn note_reference(&mut self, id: InstrumentId) {
+        let Instrument { anchor, previous_close, .. } = *self.list[id.index()];
+        self.note(id, anchor, Size::ZERO);
+        self.note(id, previous_close, Size::ZERO);
+    }
+
     fn replace(&mut self, definition: Instrument, out: &mut Vec<Event>) {
         let slot = &mut self.list[definition.id.index()];
+        let largest = &mut self.largest[definition.id.index()];
+        largest.price = Price::new(largest.price).refined(definition.price_scale - slot.price_scale).units();
+        largest.size = Size::new(largest.size).refined(definition.size_scale - slot.size_scale).units();
         if **slot != definition {
             *slot = Arc::new(definition);
             out.push(Event::Instrument(Arc::clone(slot)));
@@ -228,6 +284,63 @@ mod tests {
         assert_eq!(got.price, Price::new(1_593_988));
         let Event::Instrument(x) = &out[0] else { panic!("{out:?}") };
         assert_eq!((x.price_scale, x.anchor), (4, Price::new(1_594_000)));
+    }
+
+    /// Trades of X, then one that must be refused and change nothing.
+    #[track_caller]
+    fn check_refused(before: &[(&str, &str)], (price, size): (&str, &str), reason: &str) {
+        let (mut instruments, mut out) = (Instruments::default(), Vec::new());
+        for (price, size) in before {
+            trade(&mut instruments, price, size, &mut out).unwrap();
+        }
+        out.clear();
+        assert_eq!(trade(&mut instruments, price, size, &mut out).unwrap_err().to_string(), reason);
+        assert_eq!(out, [], "nothing is on the tape of what was refused");
+    }
+
+    #[test]
+    fn a_finer_scale_that_could_not_hold_what_is_there_is_refused() {
+        check_refused(
+            &[("1", "1"), ("90000000", "1"), ("1", "1")],
+            ("0.000000001", "1"),
+            "90000000.00 cannot be held at 9 decimals",
+        );
+        // Volumes are sums: 60 million twice is more than 2^53 units of eight decimals.
+        check_refused(
+            &[("1", "60000000"), ("1", "60000000")],
+            ("1", "0.00000001"),
+            "120000000 cannot be held at 8 decimals",
+        );
+    }
+
+    #[test]
+    fn one_absurd_number_does_not_use_up_the_scale() {
+        check_refused(
+            &[("1", "1")],
+            ("1", "0.000000000000000001"),
+            "0.000000000000000001 has more than 8 decimals",
+        );
+        check_refused(&[("1", "1")], ("0.00000000001", "1"), "0.00000000001 has more than 10 decimals");
+    }
+
+    #[test]
+    fn a_definition_cannot_ask_for_a_scale_that_does_not_hold_what_is_there() {
+        let (mut instruments, mut out) = (Instruments::default(), Vec::new());
+        trade(&mut instruments, "250.5", "1", &mut out).unwrap();
+        let known = instruments.by_symbol("X").cloned().unwrap();
+        let asked = Instrument { name: "Xenon".to_owned(), price_scale: 17, ..(*known).clone() };
+        instruments.define(asked, &mut out);
+        let now = instruments.by_symbol("X").unwrap();
+        assert_eq!((now.price_scale, &*now.name), (2, "Xenon"));
+    }
+
+    #[test]
+    fn the_size_of_an_empty_side_means_nothing() {
+        let (mut instruments, mut out) = (Instruments::default(), Vec::new());
+        let id = instruments.intern(&Symbol::new("X").unwrap(), &mut out);
+        let values = QuoteValues { bid_size: parse_decimal("1e-18").unwrap(), ..QuoteValues::default() };
+        let quote = instruments.quote(id, &values, NOW, &mut out).unwrap();
+        assert_eq!((quote.bid_size, instruments.by_symbol("X").unwrap().size_scale), (Size::ZERO, 0));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub use event::{
 };
 pub use instrument::{Instrument, InstrumentId};
 pub use instruments::{Instruments, QuoteValues};
-pub use number::{MAX_SCALE, MAX_UNITS, NumberError, Price, Size, parse_decimal};
+pub use number::{MAX_PRICE_UNITS, MAX_SCALE, MAX_UNITS, NumberError, Price, Size, parse_decimal};
 pub use symbol::{Symbol, SymbolError};
 pub use time::{Timestamp, TimestampError};
 pub use universe::{Listing, Universe, UniverseError};

@@ -3,8 +3,11 @@ use rust_decimal::Decimal;
 /// The finest scale: 18 digits after the point.
 pub const MAX_SCALE: u8 = 18;
 
-/// Prices and sizes stay below 2^53 units, so that JavaScript reads them exactly from the wire.
+/// Whatever is on the wire stays below 2^53, so that JavaScript reads it exactly.
 pub const MAX_UNITS: i64 = (1 << 53) - 1;
+
+/// Prices stay below 2^52, so that the difference of any two is below 2^53: the wire tells prices as differences.
+pub const MAX_PRICE_UNITS: i64 = (1 << 52) - 1;
 
 /// A price in units of its instrument's price scale: `18942` at scale 2 is 189.42. Never a float.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,7 +25,7 @@ pub enum NumberError {
     NotDecimal { text: String },
     #[error("{value} has more than {scale} decimals")]
     TooPrecise { value: Decimal, scale: u8 },
-    #[error("{value} at {scale} decimals is beyond 2^53 units")]
+    #[error("{value} cannot be held at {scale} decimals")]
     OutOfRange { value: Decimal, scale: u8 },
     #[error("{value} is a negative size")]
     Negative { value: Decimal },
@@ -55,7 +58,7 @@ impl Price {
     /// # Errors
     /// [`NumberError::TooPrecise`] or [`NumberError::OutOfRange`].
     pub fn from_decimal(value: Decimal, scale: u8) -> Result<Self, NumberError> {
-        units(value, scale).map(Self)
+        units(value, scale, MAX_PRICE_UNITS).map(Self)
     }
 
     #[must_use]
@@ -89,7 +92,7 @@ impl Size {
         if value.is_sign_negative() && !value.is_zero() {
             return Err(NumberError::Negative { value });
         }
-        units(value, scale).map(Self)
+        units(value, scale, MAX_UNITS).map(Self)
     }
 
     #[must_use]
@@ -125,7 +128,7 @@ pub(super) fn decimals(value: Decimal) -> u8 {
     u8::try_from(value.normalize().scale()).unwrap_or(u8::MAX)
 }
 
-fn units(value: Decimal, scale: u8) -> Result<i64, NumberError> {
+fn units(value: Decimal, scale: u8, max: i64) -> Result<i64, NumberError> {
     let digits = value.scale();
     let wanted = u32::from(scale);
     let mantissa = if digits <= wanted {
@@ -139,12 +142,13 @@ fn units(value: Decimal, scale: u8) -> Result<i64, NumberError> {
     };
     mantissa
         .and_then(|m| i64::try_from(m).ok())
-        .filter(|m| (-MAX_UNITS..=MAX_UNITS).contains(m))
+        .filter(|m| (-max..=max).contains(m))
         .ok_or(NumberError::OutOfRange { value, scale })
 }
 
 fn refine(units: i64, digits: u8) -> i64 {
-    // Saturation keeps the wire's 2^53 promise; `Instruments` refuses scales at which a live price would need it.
+    // `Instruments` refuses a scale at which anything on the tape would not fit; saturation only keeps the wire's promise in a
+    // replica that is fed by other means.
     10_i64
         .checked_pow(u32::from(digits))
         .map_or(MAX_UNITS * units.signum(), |f| units.saturating_mul(f))
@@ -171,10 +175,10 @@ mod tests {
         check_price("3.5e-7", 8, "35");
         check_price("0.0000016425", 10, "16425");
         check_price("189.425", 2, "189.425 has more than 2 decimals");
-        check_price("9007199254740991", 0, "9007199254740991");
-        check_price("9007199254740992", 0, "9007199254740992 at 0 decimals is beyond 2^53 units");
-        check_price("1", 18, "1 at 18 decimals is beyond 2^53 units");
-        check_price("-92233720368547758.08", 2, "-92233720368547758.08 at 2 decimals is beyond 2^53 units");
+        check_price("4503599627370495", 0, "4503599627370495");
+        check_price("4503599627370496", 0, "4503599627370496 cannot be held at 0 decimals");
+        check_price("1", 18, "1 cannot be held at 18 decimals");
+        check_price("-92233720368547758.08", 2, "-92233720368547758.08 cannot be held at 2 decimals");
         check_price("NaN", 2, "\"NaN\" is no decimal number");
         check_price("", 2, "\"\" is no decimal number");
     }

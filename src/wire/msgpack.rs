@@ -1,8 +1,8 @@
 use super::tag;
 use crate::hub::{Kind, Owed, Run, Upto, bar_field};
 use crate::market::{
-    Bar, FeedKind, FeedState, FeedStatus, Instrument, Price, Quote, Side, Size, Speed, Status, Timestamp,
-    Trade, TradingState,
+    Bar, FeedKind, FeedState, FeedStatus, Instrument, MAX_UNITS, Price, Quote, Side, Size, Speed, Status,
+    Timestamp, Trade, TradingState,
 };
 use rmp::encode;
 
@@ -78,7 +78,8 @@ impl MsgpackUpdate {
 
     fn price(&mut self, instrument: &Instrument, price: Price) {
         match price.some() {
-            Some(price) => self.int(price.units() - instrument.anchor_units()),
+            // Prices are bounded so that the difference stays below 2^53; this holds the promise whatever a recording says.
+            Some(price) => self.int((price.units() - instrument.anchor_units()).clamp(-MAX_UNITS, MAX_UNITS)),
             None => self.nil(),
         }
     }
@@ -88,7 +89,7 @@ impl MsgpackUpdate {
     }
 
     fn moment(&mut self, at: Timestamp) {
-        self.int(at.micros().saturating_sub(self.micros));
+        self.int(at.micros().saturating_sub(self.micros).clamp(-MAX_UNITS, MAX_UNITS));
     }
 
     fn bar_values(&mut self, instrument: &Instrument, mask: u16, bar: &Bar) {
@@ -114,7 +115,8 @@ impl MsgpackUpdate {
             self.uint(bar.trades);
         }
         if mask & field::VWAP != 0 {
-            self.int(bar.vwap_hundredths().saturating_sub(instrument.anchor_units().saturating_mul(100)));
+            let anchor = instrument.anchor_units().saturating_mul(100);
+            self.int(bar.vwap_hundredths().saturating_sub(anchor).clamp(-MAX_UNITS, MAX_UNITS));
         }
     }
 }

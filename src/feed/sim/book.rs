@@ -6,7 +6,8 @@ use super::{
     whole,
 };
 use crate::market::{
-    Conditions, Instrument, InstrumentId, Listing, MAX_UNITS, Price, Quote, Side, Size, Timestamp, Trade,
+    Conditions, Instrument, InstrumentId, Listing, MAX_PRICE_UNITS, MAX_UNITS, Price, Quote, Side, Size,
+    Timestamp, Trade,
 };
 
 /// The best bid and offer of one instrument, and the fair value they follow.
@@ -241,7 +242,7 @@ impl Rules {
             ticks_per_unit: rest * volatility / SECONDS_A_YEAR.sqrt(),
             usual_spread,
             usual_lots: (kind.depth() * activity.sqrt() / price / lot).min(float(max_lots) / 8.0),
-            max_ticks: (MAX_UNITS / tick_size).max(2),
+            max_ticks: (MAX_PRICE_UNITS / tick_size).max(2),
             max_lots,
         }
     }

@@ -245,8 +245,8 @@ fn every_instrument_quotes() {
 
 #[test]
 fn extreme_listings_stay_in_range() {
-    let rows = "PENNY,,,,0.01,1,0.01,90000,1\nMOUNTAIN,,,,1,9007199254740991,9007199254740991,90000,4000000000\n\
-                COARSE,,,,9007199254740991,1,9007199254740991,1,1\nFINE,,,,1e-18,1e-18,1e-18,4000000000,1\n";
+    let rows = "PENNY,,,,0.01,1,0.01,90000,1\nMOUNTAIN,,,,1,4503599627370495,4503599627370495,90000,4000000000\n\
+                COARSE,,,,4503599627370495,1,4503599627370495,1,1\nFINE,,,,1e-18,1e-18,1e-18,4000000000,1\n";
     let universe = universe(rows);
     World::new(simulator(&universe, 4, 10, 1)).run(20_000, |_, _, event| {
         if let Event::Quote(_, quote) = event {
