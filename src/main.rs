@@ -26,8 +26,7 @@ enum Command {
     Publish(cli::publish::Args),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let args = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let filter =
@@ -38,11 +37,22 @@ async fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
-    let result = match args.command.unwrap_or(Command::Serve(args.serve)) {
-        Command::Serve(args) => cli::serve::run(args).await,
-        Command::Watch(args) => cli::watch::run(args).await,
-        Command::Publish(args) => cli::publish::run(args).await,
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("tickcast: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
     };
+    let result = runtime.block_on(async {
+        match args.command.unwrap_or(Command::Serve(args.serve)) {
+            Command::Serve(args) => cli::serve::run(args).await,
+            Command::Watch(args) => cli::watch::run(args).await,
+            Command::Publish(args) => cli::publish::run(args).await,
+        }
+    });
+    // Whatever still blocks a thread, such as standard input, ends with the process.
+    runtime.shutdown_background();
     result.unwrap_or_else(|error| {
         eprintln!("tickcast: {error:#}");
         ExitCode::FAILURE

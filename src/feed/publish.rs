@@ -16,6 +16,8 @@ use rust_decimal::Decimal;
 
 /// The longest JSON line or `MessagePack` map.
 pub const MAX_EVENT_BYTES: usize = 64 * 1024;
+/// Symbols of one tape beyond which publishing makes up no new ones.
+pub const MAX_INSTRUMENTS: usize = 100_000;
 /// Levels of arrays and maps in `MessagePack`, the outermost array included. Events are flat, so nothing needs more.
 const MAX_DEPTH: usize = 16;
 /// The longest name of an instrument, in bytes.
@@ -70,6 +72,8 @@ pub struct PublishedInstrument {
 pub enum PublishError {
     #[error("{0}")]
     Malformed(String),
+    #[error("{symbol} is unknown, and there are {MAX_INSTRUMENTS} symbols already")]
+    TooManyInstruments { symbol: Symbol },
     #[error("event of {len} bytes exceeds the limit of {MAX_EVENT_BYTES}")]
     TooLong { len: usize },
     #[error("type is missing: expected one of quote, trade, status, instrument")]
@@ -218,6 +222,12 @@ impl Published {
         instruments: &mut Instruments,
         out: &mut Vec<Event>,
     ) -> Result<(), PublishError> {
+        if let Some(symbol) = self.symbol()
+            && instruments.len() >= MAX_INSTRUMENTS
+            && instruments.by_symbol(symbol.as_str()).is_none()
+        {
+            return Err(PublishError::TooManyInstruments { symbol: symbol.clone() });
+        }
         match self {
             Self::Quote { symbol, values, ts_event } => {
                 let id = instruments.intern(&symbol, out);
@@ -238,10 +248,25 @@ impl Published {
             }
             Self::Instrument(published) => {
                 let definition = published.definition(instruments)?;
+                let (price_scale, size_scale) = (definition.price_scale, definition.size_scale);
+                if let Some(known) = instruments.by_symbol(definition.symbol.as_str())
+                    && !instruments.can_hold(known.id, price_scale, size_scale)
+                {
+                    let reason = format!("{} has numbers that such a scale cannot hold", known.symbol);
+                    return Err(PublishError::Field { field: "scale", reason });
+                }
                 instruments.define(definition, out);
             }
         }
         Ok(())
+    }
+
+    fn symbol(&self) -> Option<&Symbol> {
+        match self {
+            Self::Quote { symbol, .. } | Self::Trade { symbol, .. } => Some(symbol),
+            Self::Status { symbol, .. } => symbol.as_ref(),
+            Self::Instrument(published) => Some(&published.symbol),
+        }
     }
 
     fn from_fields(mut fields: Fields) -> Result<Self, PublishError> {

@@ -72,6 +72,8 @@ struct App {
     next_shard: AtomicUsize,
     seats: Seats,
     allowed_origins: Vec<String>,
+    /// Whether only this machine can reach the server.
+    is_local: bool,
     leaving: AtomicBool,
 }
 
@@ -79,6 +81,8 @@ struct App {
 const BACKLOG: u32 = 4096;
 /// A client that has not sent its request by then is not going to.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Batches that may wait for readers of the replica; then the tape waits as well.
+const WAITING_BATCHES: usize = 256;
 /// How long requests under way may take once the server leaves.
 const DRAIN: Duration = Duration::from_secs(2);
 /// When clients may come back to a server that leaves.
@@ -111,6 +115,7 @@ impl Server {
             next_shard: AtomicUsize::new(0),
             seats: Seats::new(config.max_connections),
             allowed_origins: config.allowed_origins,
+            is_local: address.ip().is_loopback(),
             leaving: AtomicBool::new(false),
         });
         let (stop, stopped) = watch::channel(false);
@@ -140,7 +145,8 @@ impl Server {
             }
             let _ = tape.join();
         });
-        let _ = joined.await;
+        // A feed that hangs in the file system keeps the tape's thread, and must not keep the process.
+        let _ = tokio::time::timeout(DRAIN * 2, joined).await;
     }
 }
 
@@ -193,8 +199,8 @@ async fn page_or_problem(request: Request) -> Response {
     }
 }
 
-/// Folds the tape into the replica that answers HTTP. Whoever is reading it is not waited for: what comes meanwhile is folded with
-/// the next batch, at the latest when the tape next tells the time.
+/// Folds the tape into the replica that answers HTTP. Whoever is reading it is not waited for at once: what comes meanwhile is folded with
+/// a later batch, at the latest when the tape next tells the time.
 fn replica_reader(replica: &Arc<Mutex<Replica>>) -> impl Reader + use<> {
     let replica = Arc::clone(replica);
     let (mut waiting, mut touched) = (Vec::new(), Vec::new());
@@ -203,7 +209,8 @@ fn replica_reader(replica: &Arc<Mutex<Replica>>) -> impl Reader + use<> {
         let mut replica = match replica.try_lock() {
             Ok(replica) => replica,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
+            Err(TryLockError::WouldBlock) if waiting.len() < WAITING_BATCHES => return,
+            Err(TryLockError::WouldBlock) => replica.lock().unwrap_or_else(PoisonError::into_inner),
         };
         for batch in waiting.drain(..) {
             replica.apply(&batch, &mut touched);

@@ -8,10 +8,13 @@ use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// The longest body of one request.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
+/// The longest time its body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bad lines told one by one; the rest are counted.
 const ERRORS_TOLD: usize = 1000;
 
@@ -19,11 +22,15 @@ const ERRORS_TOLD: usize = 1000;
 /// is told with its number and reason.
 pub(super) async fn publish(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, Problem> {
     let headers = request.headers();
-    if !origin::is_allowed(headers, &app.allowed_origins) {
+    if !origin::is_allowed(headers, &app.allowed_origins, app.is_local) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "pages of this origin may not publish here"));
     }
     let parse = parser(headers)?;
-    let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await.map_err(|error| {
+    let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
+    let body = tokio::time::timeout(BODY_TIMEOUT, body)
+        .await
+        .map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come within 30 s"))?;
+    let body = body.map_err(|error| {
         if error.is::<LengthLimitError>() {
             let detail = format!("a request may carry {} MiB: send several", MAX_BODY_BYTES >> 20);
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)

@@ -21,6 +21,8 @@ const READ_BYTES: usize = 64 * 1024;
 const READS: usize = 4;
 /// Sockets told of by one poll.
 const EVENTS: usize = 1024;
+/// How far the sweep may be behind its schedule before it gives up the rest.
+const MAX_SWEEP_LAG: Duration = Duration::from_secs(1);
 /// How long a shard that leaves waits for its peers to close.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -172,7 +174,8 @@ impl Run {
                 self.obey(command);
             }
             if self.start.elapsed() >= next_sweep {
-                swept = self.start.elapsed();
+                // A turn that was late does not stretch the sweep; one that was very late does not make up for it.
+                swept = next_sweep.max(self.start.elapsed().saturating_sub(MAX_SWEEP_LAG));
                 self.fanout.sweep();
             }
             self.watched.store(!self.fanout.is_empty(), Ordering::Relaxed);

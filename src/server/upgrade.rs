@@ -31,7 +31,7 @@ pub(super) async fn upgrade(State(app): State<Arc<App>>, mut request: Request) -
         return Err(Problem::bad_request("a WebSocket begins with a request of HTTP/1.1"));
     }
     let accept = accept_key(headers)?;
-    if !origin::is_allowed(headers, &app.allowed_origins) {
+    if !origin::is_allowed(headers, &app.allowed_origins, app.is_local) {
         let detail = "pages of this origin are not let in: the operator names others with --allow-origin";
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
     }

@@ -47,6 +47,9 @@ pub enum OpenReason {
     Io(#[from] io::Error),
     #[error("this is a directory: expected a file")]
     Directory,
+    /// One that makes its reader wait would make the whole tape wait.
+    #[error("this is a pipe or a device: expected a file (`tickcast publish` takes events as they come)")]
+    NotAFile,
     #[error("the file is empty: expected {FORMS}")]
     Empty,
     #[error("the form is not known: expected {FORMS}")]
@@ -82,8 +85,12 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Feed>, OpenErr
 }
 
 fn open_form(path: &Path, options: &OpenOptions) -> Result<Box<dyn Feed>, OpenReason> {
-    if path.is_dir() {
+    let metadata = std::fs::metadata(path)?;
+    if metadata.is_dir() {
         return Err(OpenReason::Directory);
+    }
+    if !metadata.is_file() {
+        return Err(OpenReason::NotAFile);
     }
     let mut input = unpack::open(path)?;
     let mut head = Vec::new();

@@ -296,3 +296,17 @@ proptest! {
         apply_all(parse_ndjson(format!("{trade}\n{definition}\n{trade}").as_bytes()));
     }
 }
+
+#[test]
+fn a_definition_whose_scale_could_not_hold_what_is_there_is_refused() {
+    let (mut instruments, mut out) = (Instruments::default(), Vec::new());
+    let mut publish = |line: &str| {
+        let event = parse_json_line(line).unwrap();
+        event.apply(Timestamp::default(), &mut instruments, &mut out).map_err(|error| error.to_string())
+    };
+    publish(r#"{"type":"trade","symbol":"X","price":250.5,"size":1}"#).unwrap();
+    assert_eq!(
+        publish(r#"{"type":"instrument","symbol":"X","price_scale":17}"#),
+        Err("scale: X has numbers that such a scale cannot hold".to_owned())
+    );
+}

@@ -29,6 +29,9 @@ pub(super) struct Connection<S> {
     pub sent: u32,
     /// Second of the shard's clock in which the last update went out.
     pub updated: u32,
+    /// Second of the shard's clock in which the sweep was last here, and in which it last sent a ping.
+    pub swept: u32,
+    pub pinged: u32,
     /// Requests it may still make before the next refill.
     pub requests_left: u8,
     pub frames: u64,
@@ -74,6 +77,8 @@ impl<S: Socket> Connection<S> {
             heard: second,
             sent: second,
             updated: second,
+            swept: second,
+            pinged: second,
             requests_left: requests,
             frames: 0,
             bytes: 0,

@@ -27,7 +27,7 @@ const SILENCE_SECONDS: u32 = 60;
 const STALL_SECONDS: u32 = 30;
 const LINGER_SECONDS: u32 = 2;
 /// A connection in whose way more answers than this pile up does not read them.
-const MAX_BACKLOG: usize = 1 << 20;
+const MAX_BACKLOG: usize = 1 << 18;
 /// Frames of one flush kept for the sessions still to come. Many sessions at many places would need a frame each.
 const CACHED_BYTES: usize = 4 << 20;
 /// The sweep looks at one slice of the connections at a time, so that it never holds up a flush.
@@ -284,8 +284,11 @@ impl<S: Socket> Fanout<S> {
         let now = second(self.now);
         for key in (self.swept as usize..self.connections.capacity()).step_by(SLICES as usize) {
             let Some(connection) = self.connections.get_mut(key) else { continue };
-            connection.requests_left =
-                connection.requests_left.saturating_add(REQUESTS_PER_SECOND).min(REQUEST_BURST);
+            // By the time that has passed: a loaded shard may come by less than once a second.
+            let seconds = u8::try_from(now.saturating_sub(connection.swept)).unwrap_or(u8::MAX);
+            connection.swept = now;
+            let refill = REQUESTS_PER_SECOND.saturating_mul(seconds);
+            connection.requests_left = connection.requests_left.saturating_add(refill).min(REQUEST_BURST);
             let silent = now.saturating_sub(connection.heard);
             let stuck = now.saturating_sub(connection.sent);
             match connection.state {
@@ -297,7 +300,8 @@ impl<S: Socket> Fanout<S> {
                     connection.close(CloseCode::STALLED, "nothing was heard for 60 s", now);
                 }
                 State::Open => {
-                    if (now + key_u32(key)).is_multiple_of(PING_EVERY_SECONDS) {
+                    if now.saturating_sub(connection.pinged) >= PING_EVERY_SECONDS {
+                        connection.pinged = now;
                         connection.say(Opcode::Ping, b"", now);
                     }
                     self.heartbeat(key, now);
