@@ -76,6 +76,7 @@ pub struct Args {
 /// What stands in the way of starting it.
 pub async fn run(args: Args) -> Result<ExitCode> {
     raise_descriptor_limit();
+    end_with_any_of_its_threads();
     let (feed, about) = feed(&args)?;
     let speed = if is_word(&args.feed, "sim") { Speed::Times(1.0) } else { args.speed };
     let config = Config {
@@ -175,6 +176,19 @@ fn raise_descriptor_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     // Refused only where it would not help either.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
+/// A server without its tape or one of its shards would go on taking clients and tell them nothing: better that whoever started it starts
+/// it again.
+fn end_with_any_of_its_threads() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        let thread = std::thread::current();
+        if thread.name().is_some_and(|name| name == "tape" || name.starts_with("shard-")) {
+            std::process::exit(101);
+        }
+    }));
 }
 
 /// Waits for Ctrl-C or a termination signal.

@@ -169,7 +169,11 @@ impl<S: Socket> Fanout<S> {
 
     fn send_stats(&mut self, key: usize, id: Option<Id>) {
         let connection = &self.connections[key];
-        let (at, upto) = (connection.session.upto(), self.upto());
+        let upto = self.upto();
+        let view = self.views.get(connection.session.view()).expect("a session has a view");
+        let behind = view.is_dirty() || connection.session.position() < view.flushed_at();
+        // The tape may have gone on without anything for it.
+        let at = if behind { connection.session.upto() } else { upto };
         let answer = Answer::Stats {
             id,
             position: upto.position.get(),
