@@ -41,11 +41,16 @@ impl Paced {
         self.batches.recv_timeout(PATIENCE).expect("the tape goes on")
     }
 
-    /// Ticks a second from one batch to the first one that is at least `window` later.
+    /// The next batch with ticks in it; others only tell the time.
+    fn next_ticks(&self) -> (Instant, u64) {
+        std::iter::repeat_with(|| self.next()).find(|&(_, ticks)| ticks > 0).expect("the tape goes on")
+    }
+
+    /// Ticks a second from one batch of ticks to the first one that is at least `window` later.
     fn rate(&self, window: Duration) -> f64 {
-        let ((begun, _), mut ticks) = (self.next(), 0);
+        let ((begun, _), mut ticks) = (self.next_ticks(), 0);
         loop {
-            let (at, more) = self.next();
+            let (at, more) = self.next_ticks();
             ticks += more;
             if at - begun >= window {
                 #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
