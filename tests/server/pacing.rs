@@ -1,7 +1,7 @@
 use crate::support::PATIENCE;
 use std::io::Write;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 use tickcast::feed::sim::{SimConfig, Simulator, default_universe};
 use tickcast::market::{Event, Speed, Timestamp};
@@ -100,13 +100,17 @@ impl Write for Log {
 }
 
 impl Log {
-    /// All that is logged in this process from here on. Once per process.
+    /// All that is logged in this process from the first call on.
     fn begin() -> Self {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
-        tracing::subscriber::set_global_default(subscriber).expect("the only one in this process");
-        log
+        static LOG: OnceLock<Log> = OnceLock::new();
+        let begin = || {
+            let log = Self::default();
+            let writer = log.clone();
+            let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+            tracing::subscriber::set_global_default(subscriber).expect("the only one in this process");
+            log
+        };
+        LOG.get_or_init(begin).clone()
     }
 
     fn says(&self, words: &str) -> bool {
