@@ -1,14 +1,20 @@
 use crate::feed::formats::{ColumnMapping, OpenOptions, open};
 use crate::feed::sim::{SimConfig, Simulator, default_universe};
-use crate::feed::{Feed, Looped, Merged};
+use crate::feed::{Feed, Looped, Merged, Preloaded};
 use crate::market::{Speed, Symbol, Timestamp};
 use crate::server::{Config, Server};
 use anyhow::{Context, Result, bail};
+use std::convert::Infallible;
+use std::fmt::{Display, Write as _};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Records of a preloaded feed that could not be read are told one by one up to this many, then only counted.
+const FAULTS_TOLD: usize = 20;
 
 /// Serve a market: simulated, replayed from recordings, or only what is published.
 #[derive(clap::Args, Debug)]
@@ -36,6 +42,10 @@ pub struct Args {
     /// Replay recordings again from the start when they end
     #[arg(long = "loop")]
     pub looped: bool,
+
+    /// Read recordings into memory before serving them, so that neither the disk nor decoding limits their speed
+    #[arg(long)]
+    pub preload: bool,
 
     /// Which column of a CSV file is what, where its header does not tell: time=DT,bid=BID,...
     #[arg(long, value_name = "FIELD=COLUMN,...", value_parser = parse_columns)]
@@ -116,8 +126,8 @@ fn feed(args: &Args) -> Result<(Option<Box<dyn Feed>>, String)> {
         return Ok((None, "what is published to it, nothing else".to_owned()));
     }
     if is_word(&args.feed, "sim") {
-        if args.looped || args.speed != Speed::Times(1.0) {
-            bail!("--loop and --speed are for recordings: give one with --feed PATH");
+        if args.looped || args.preload || args.speed != Speed::Times(1.0) {
+            bail!("--loop, --preload and --speed are for recordings: give one with --feed PATH");
         }
         let config = SimConfig {
             symbols: args.symbols as usize,
@@ -139,13 +149,38 @@ fn feed(args: &Args) -> Result<(Option<Box<dyn Feed>>, String)> {
         if feeds.len() == 1 { Ok(feeds.remove(0)) } else { Ok(Box::new(Merged::new(feeds))) }
     };
     let mut about = format!("a replay of {} at speed {}", names.join(" and "), args.speed);
-    let feed: Box<dyn Feed> = if args.looped {
+    if args.looped {
         about.push_str(", again and again");
-        Box::new(Looped::new(open_all)?)
-    } else {
-        open_all()?
-    };
-    Ok((Some(feed), about))
+    }
+    if args.preload {
+        let held = Arc::new(preload(&mut *open_all()?));
+        write!(about, ", from memory: {} events, {} MiB", held.events(), held.bytes() >> 20)?;
+        let play = move || -> Result<Box<dyn Feed>, Infallible> { Ok(Box::new(held.play())) };
+        return Ok((Some(played(play, args.looped)?), about));
+    }
+    Ok((Some(played(open_all, args.looped)?), about))
+}
+
+/// What `open` opens, once or again and again.
+fn played<Error: Display + 'static>(
+    mut open: impl FnMut() -> Result<Box<dyn Feed>, Error> + Send + 'static,
+    looped: bool,
+) -> Result<Box<dyn Feed>, Error> {
+    if looped { Ok(Box::new(Looped::new(open)?)) } else { open() }
+}
+
+fn preload(feed: &mut dyn Feed) -> Preloaded {
+    let mut faults = 0_usize;
+    let held = Preloaded::read(feed, |error| {
+        faults += 1;
+        if faults <= FAULTS_TOLD {
+            tracing::warn!("{error}");
+        }
+    });
+    if faults > FAULTS_TOLD {
+        tracing::warn!("{faults} records could not be read");
+    }
+    held
 }
 
 fn tell(address: SocketAddr, about: &str) {

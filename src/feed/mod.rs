@@ -3,6 +3,7 @@
 pub mod formats;
 mod looped;
 mod merge;
+mod preload;
 pub mod publish;
 #[cfg(test)]
 mod script;
@@ -12,14 +13,21 @@ mod translate;
 
 pub use looped::Looped;
 pub use merge::Merged;
+pub use preload::{Playback, Preloaded};
 pub use translate::{TranslateError, Translator};
 
 use crate::market::{Event, FeedKind, Instruments, Timestamp};
+use sim::SimConfig;
 
 /// A source of events on its own timeline. It never waits and knows no wall clock: whoever pulls decides when
 /// each batch is let out, so the same feed runs in real time, faster, or as fast as the machine can.
 pub trait Feed: Send {
     fn kind(&self) -> FeedKind;
+
+    /// What is simulated; `None` where it is a record of something.
+    fn simulation(&self) -> Option<SimConfig> {
+        None
+    }
 
     /// Appends the next events to `out`, all of one moment of the feed's timeline, and says which; `None` when the
     /// feed has ended. Definitions go into `out` before the first event that needs them, by way of `instruments`.

@@ -1,6 +1,9 @@
 use super::App;
 use super::problem::Problem;
+use crate::feed::sim::SimConfig;
 use crate::hub::{Book, Kind, Replica, bar_field, nearest};
+use crate::market::{FeedKind, Speed};
+use crate::tape::Timeline;
 use crate::wire::json;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -41,6 +44,32 @@ pub(super) async fn version() -> Json<Value> {
         "version": env!("CARGO_PKG_VERSION"),
         "protocol": crate::wire::PROTOCOL,
     }))
+}
+
+/// `GET /v1/feed`: what feeds the tape, and its clock.
+pub(super) async fn feed(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, Problem> {
+    query_of::<0>(query.as_deref(), [])?;
+    let Timeline { status, feed, wall, speed, reanchored } = app.progress.timeline();
+    let speed = match speed {
+        _ if status.kind == FeedKind::Publisher => Value::Null,
+        Speed::Max => "max".into(),
+        Speed::Times(factor) => factor.into(),
+    };
+    let simulator = app.simulation.map(|SimConfig { symbols, rate, seed, start }| {
+        json!({ "symbols": symbols, "rate": rate, "seed": seed, "start": start.to_string() })
+    });
+    Ok(Json(json!({
+        "kind": status.kind.name(),
+        "state": status.state.name(),
+        "speed": speed,
+        "simulator": simulator,
+        "clock": { "feed_us": feed.micros(), "wall_us": wall.micros() },
+        "reanchored": reanchored,
+        "behind_ms": u64::try_from(app.progress.behind().as_millis()).unwrap_or(u64::MAX),
+    })))
 }
 
 /// `GET /v1/instruments`: reference data of all, by number.
@@ -130,7 +159,7 @@ pub(super) async fn bars(
 
 /// Any other path.
 pub(super) fn not_found(uri: &axum::http::Uri) -> Problem {
-    const PATHS: [&str; 9] = [
+    const PATHS: [&str; 10] = [
         "/",
         "/v1/ws",
         "/v1/publish",
@@ -138,6 +167,7 @@ pub(super) fn not_found(uri: &axum::http::Uri) -> Problem {
         "/v1/quotes",
         "/v1/trades/SYMBOL",
         "/v1/bars/SYMBOL",
+        "/v1/feed",
         "/readyz",
         "/version",
     ];

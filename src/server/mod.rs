@@ -14,9 +14,10 @@ mod shard;
 mod upgrade;
 
 use crate::feed::Feed;
+use crate::feed::sim::SimConfig;
 use crate::hub::Replica;
 use crate::market::Speed;
-use crate::tape::{Batch, Epoch, Publisher, Reader, Writer};
+use crate::tape::{Batch, Epoch, Progress, Publisher, Reader, Writer};
 use crate::wire::CloseCode;
 use axum::Router;
 use axum::extract::Request;
@@ -67,6 +68,8 @@ pub struct Server {
 /// What the routes share.
 struct App {
     replica: Arc<Mutex<Replica>>,
+    simulation: Option<SimConfig>,
+    progress: Arc<Progress>,
     publisher: Mutex<Option<Publisher>>,
     shards: Vec<Shard>,
     next_shard: AtomicUsize,
@@ -106,10 +109,13 @@ impl Server {
             shards.push(shard);
             readers.push(Box::new(reader));
         }
+        let simulation = config.feed.as_ref().and_then(|feed| feed.simulation());
         let writer = Writer { feed: config.feed, speed: config.speed, readers };
         let (publisher, tape) = writer.start()?;
         let app = Arc::new(App {
             replica,
+            simulation,
+            progress: Arc::clone(publisher.progress()),
             publisher: Mutex::new(Some(publisher)),
             shards,
             next_shard: AtomicUsize::new(0),
@@ -180,6 +186,7 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/quotes", get(api::quotes))
         .route("/v1/trades/{*symbol}", get(api::trades))
         .route("/v1/bars/{*symbol}", get(api::bars))
+        .route("/v1/feed", get(api::feed))
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))
         .route("/version", get(api::version))

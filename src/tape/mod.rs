@@ -1,7 +1,10 @@
 //! The ordered log: every event gets its place here, and a place is all that a reader needs to go on.
 
+mod progress;
+mod schedule;
 mod writer;
 
+pub use progress::{Progress, Timeline};
 pub use writer::{Publication, Publisher, Reader, Writer};
 
 use crate::market::{Event, Timestamp};

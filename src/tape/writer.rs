@@ -1,4 +1,5 @@
-use super::{Batch, Position};
+use super::schedule::Schedule;
+use super::{Batch, Position, Progress};
 use crate::feed::{Feed, Translator};
 use crate::market::{
     Event, FeedKind, FeedState, FeedStatus, Instruments, Speed, Status, Timestamp, TradingState,
@@ -23,7 +24,10 @@ pub type Publication = Box<dyn FnOnce(Timestamp, &mut Instruments, &mut Vec<Even
 
 /// A handle to publish on a running tape. Cheap to clone; the tape ends when all of them are gone.
 #[derive(Clone)]
-pub struct Publisher(mpsc::SyncSender<(Publication, Reply)>);
+pub struct Publisher {
+    publications: mpsc::SyncSender<(Publication, Reply)>,
+    progress: Arc<Progress>,
+}
 
 /// Called with the position of the publication's batch.
 type Reply = Box<dyn FnOnce(Position) + Send>;
@@ -59,7 +63,13 @@ impl Publisher {
     ///
     /// Waits while many others do. Returns whether the tape is still there.
     pub fn publish(&self, publication: Publication, reply: impl FnOnce(Position) + Send + 'static) -> bool {
-        self.0.send((publication, Box::new(reply))).is_ok()
+        self.publications.send((publication, Box::new(reply))).is_ok()
+    }
+
+    /// How the tape does.
+    #[must_use]
+    pub fn progress(&self) -> &Arc<Progress> {
+        &self.progress
     }
 }
 
@@ -69,10 +79,11 @@ impl Writer {
     /// # Errors
     /// The operating system's, where it has no thread to give.
     pub fn start(self) -> std::io::Result<(Publisher, std::thread::JoinHandle<()>)> {
-        let (publisher, publications) = mpsc::sync_channel(WAITING_PUBLICATIONS);
-        let run = move || Run::new(self, publications).run();
-        let thread = std::thread::Builder::new().name("tape".to_owned()).spawn(run)?;
-        Ok((Publisher(publisher), thread))
+        let (publish, publications) = mpsc::sync_channel(WAITING_PUBLICATIONS);
+        let run = Run::new(self, publications);
+        let publisher = Publisher { publications: publish, progress: Arc::clone(&run.progress) };
+        let thread = std::thread::Builder::new().name("tape".to_owned()).spawn(|| run.run())?;
+        Ok((publisher, thread))
     }
 }
 
@@ -91,47 +102,13 @@ struct Run {
     time: Timestamp,
     schedule: Schedule,
     status: FeedStatus,
+    progress: Arc<Progress>,
     /// The feed's next moment, pulled and not yet due.
     next: Option<(Timestamp, Vec<Event>)>,
     last_batch: Instant,
     last_publication: Instant,
     /// When it was last told that the feed is behind.
     told_behind: Option<Instant>,
-    faults: u64,
-}
-
-/// Which wall time belongs to which time of the feed.
-#[derive(Clone, Copy, Debug)]
-struct Schedule {
-    wall: Instant,
-    feed: Timestamp,
-    speed: Speed,
-}
-
-impl Schedule {
-    fn due(&self, at: Timestamp) -> Instant {
-        let nanos = at.nanos_since(self.feed).max(0);
-        match self.speed {
-            Speed::Max => self.wall,
-            Speed::Times(1.0) => self.wall + Duration::from_nanos(nanos.unsigned_abs()),
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "2^53 ns are 104 days, beyond which a few ns do not matter"
-            )]
-            Speed::Times(factor) => self.wall + Duration::from_secs_f64(nanos as f64 / 1e9 / factor),
-        }
-    }
-
-    /// The feed's clock at a wall time.
-    fn clock(&self, now: Instant) -> Timestamp {
-        let elapsed = now.saturating_duration_since(self.wall);
-        let nanos = match self.speed {
-            Speed::Max => 0.0,
-            Speed::Times(factor) => elapsed.as_secs_f64() * factor * 1e9,
-        };
-        #[expect(clippy::cast_possible_truncation, reason = "saturates, and the clock with it")]
-        self.feed.plus_nanos(nanos as i64)
-    }
 }
 
 impl Run {
@@ -140,7 +117,9 @@ impl Run {
         let kind = feed.as_ref().map_or(FeedKind::Publisher, |feed| feed.kind());
         let speed = if feed.is_some() { speed } else { Speed::Times(1.0) };
         let state = if feed.is_some() { FeedState::Live } else { FeedState::Stale };
-        let (wall, start) = (Instant::now(), Timestamp::now());
+        let status = FeedStatus { kind, state, speed };
+        let now = Instant::now();
+        let schedule = Schedule::from_now(Timestamp::now(), speed);
         Self {
             feed,
             readers,
@@ -149,14 +128,14 @@ impl Run {
             feed_instruments: Instruments::default(),
             translator: Translator::default(),
             position: Position::START,
-            time: start,
-            schedule: Schedule { wall, feed: start, speed },
-            status: FeedStatus { kind, state, speed },
+            time: schedule.feed,
+            progress: Arc::new(Progress::new(status, &schedule)),
+            schedule,
+            status,
             next: None,
-            last_batch: wall,
-            last_publication: wall,
+            last_batch: now,
+            last_publication: now,
             told_behind: None,
-            faults: 0,
         }
     }
 
@@ -164,7 +143,8 @@ impl Run {
         self.pull();
         if let Some((first, _)) = self.next {
             // The feed's timeline begins now, whatever its clock says.
-            self.schedule = Schedule { wall: Instant::now(), feed: first, ..self.schedule };
+            self.schedule = Schedule::from_now(first, self.schedule.speed);
+            self.progress.begun(&self.schedule);
             self.time = first;
         }
         let open = Status { state: TradingState::Open, ts_event: self.time };
@@ -189,24 +169,27 @@ impl Run {
             let (at, due, now) = (*at, self.schedule.due(*at), Instant::now());
             if due > now {
                 self.append_unless_empty(time, &mut batch);
+                self.progress.next_due(Some(due));
                 return Some(due);
             }
             let behind = now - due;
             if behind > NOTABLY_BEHIND && self.schedule.speed != Speed::Max {
                 tell_behind(&mut self.told_behind, now, behind);
                 if behind > MAX_BEHIND {
-                    self.schedule = Schedule { wall: now, feed: at, ..self.schedule };
+                    self.schedule = Schedule::from_now(at, self.schedule.speed);
+                    self.progress.reanchored(&self.schedule);
                 }
             }
             for event in events.drain(..) {
                 if let Err(error) = self.translator.translate(event, &mut self.instruments, &mut batch) {
-                    tell_fault(&mut self.faults, &error);
+                    tell_fault(&self.progress, &error);
                 }
             }
             time = time.max(at);
             self.pull();
             if batch.len() >= BATCH_EVENTS {
                 self.append_unless_empty(time, &mut batch);
+                self.tell_due();
                 // A feed without a pace never waits, and publishers must still get in between.
                 if !self.publications_until(Instant::now()) {
                     (self.next, self.feed) = (None, None);
@@ -235,7 +218,7 @@ impl Run {
                     return;
                 }
                 Ok(None) => return,
-                Err(error) => tell_fault(&mut self.faults, &error),
+                Err(error) => tell_fault(&self.progress, &error),
             }
         }
     }
@@ -244,14 +227,23 @@ impl Run {
         if self.feed.take().is_none() {
             return;
         }
-        if self.faults > 0 {
-            tracing::warn!("the feed has ended; {} of its records could not be read", self.faults);
+        let faults = self.progress.faults();
+        if faults > 0 {
+            tracing::warn!("the feed has ended; {faults} of its records could not be read");
         } else {
             tracing::info!("the feed has ended");
         }
         // From here on the clock is the wall's pace from where the record ended.
-        self.schedule = Schedule { wall: Instant::now(), feed: self.time, speed: Speed::Times(1.0) };
+        self.schedule = Schedule::from_now(self.time, Speed::Times(1.0));
+        self.progress.reanchored(&self.schedule);
+        self.progress.next_due(None);
         self.set_state(FeedState::Ended);
+    }
+
+    /// Tells since when the feed's next moment is overdue, where it has a pace.
+    fn tell_due(&self) {
+        let next = self.next.as_ref().filter(|_| self.schedule.speed != Speed::Max);
+        self.progress.next_due(next.map(|(at, _)| self.schedule.due(*at)));
     }
 
     /// Takes publications until `wake`; returns whether anyone is left who could publish.
@@ -271,6 +263,7 @@ impl Run {
 
     fn publish(&mut self, publication: Publication, reply: Reply) {
         self.last_publication = Instant::now();
+        self.progress.published();
         if self.status.kind == FeedKind::Publisher && self.status.state == FeedState::Stale {
             self.set_state(FeedState::Live);
         }
@@ -307,6 +300,7 @@ impl Run {
 
     fn set_state(&mut self, state: FeedState) {
         self.status.state = state;
+        self.progress.changed(self.status);
         let time = self.clock();
         self.append(time, vec![Event::Feed(self.status)]);
     }
@@ -320,6 +314,7 @@ impl Run {
     fn append(&mut self, time: Timestamp, events: Vec<Event>) {
         self.position = self.position.next();
         self.time = time;
+        self.progress.appended(self.position, events.len());
         let batch = Arc::new(Batch { position: self.position, time, events });
         for reader in &mut self.readers {
             reader.read(&batch);
@@ -335,9 +330,9 @@ fn tell_behind(told: &mut Option<Instant>, now: Instant, behind: Duration) {
     }
 }
 
-fn tell_fault(faults: &mut u64, error: &impl std::fmt::Display) {
-    *faults += 1;
-    match *faults {
+fn tell_fault(progress: &Progress, error: &impl std::fmt::Display) {
+    progress.failed();
+    match progress.faults() {
         1..=FAULTS_TOLD => tracing::warn!("{error}"),
         n if n == FAULTS_TOLD + 1 => {
             tracing::warn!("more records cannot be read; only their number will be told");

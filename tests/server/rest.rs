@@ -1,5 +1,8 @@
-use crate::support::{Client, TestServer, quote, request, soon, trade};
+use crate::support::{Client, PATIENCE, TestServer, quote, request, soon, trade};
 use serde_json::{Value, json};
+use std::num::NonZeroU32;
+use tickcast::feed::sim::{SimConfig, Simulator, default_universe};
+use tickcast::market::{Speed, Timestamp};
 
 /// A server with two symbols whose replica has folded what was published.
 async fn filled() -> TestServer {
@@ -133,4 +136,60 @@ async fn the_dashboard_is_sent_once() {
     assert_eq!((changed.status, changed.body.len()), (200, page.body.len()));
     let head = request(server.address, "HEAD", "/index.html", &[], b"").await;
     assert_eq!((head.status, head.body.len()), (200, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_feeds_the_tape_is_told_with_its_clock() {
+    let config =
+        SimConfig { symbols: 3, rate: NonZeroU32::MIN, seed: 7, start: Timestamp::from_micros(1_000) };
+    let server = TestServer::start_with(|server| {
+        server.feed = Some(Box::new(Simulator::new(&default_universe(), config)));
+        server.speed = Speed::Times(2.0);
+    })
+    .await;
+    server.until_ready().await;
+    let feed = server.get("/v1/feed").await.json();
+    let simulator = json!({"symbols": 3, "rate": 1, "seed": 7, "start": "1970-01-01T00:00:00.001Z"});
+    assert_eq!(feed["simulator"], simulator);
+    assert_eq!(
+        (&feed["kind"], &feed["state"], &feed["speed"]),
+        (&json!("simulator"), &json!("live"), &json!(2.0))
+    );
+    assert_eq!((&feed["reanchored"], &feed["behind_ms"]), (&json!(0), &json!(0)));
+    // The market opened just now, whatever the time of its first moment.
+    assert_eq!(feed["clock"]["feed_us"], 1_000);
+    let wall = feed["clock"]["wall_us"].as_i64().unwrap();
+    let age = Timestamp::now().micros() - wall;
+    assert!((0..i64::try_from(PATIENCE.as_micros()).unwrap()).contains(&age), "{feed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_that_has_ended_is_told_with_the_clock_that_runs_on() {
+    let config =
+        SimConfig { symbols: 0, rate: NonZeroU32::MIN, seed: 7, start: Timestamp::from_micros(1_000) };
+    let server = TestServer::start_with(|server| {
+        server.feed = Some(Box::new(Simulator::new(&default_universe(), config)));
+        server.speed = Speed::Max;
+    })
+    .await;
+    let ended = async {
+        loop {
+            let feed = server.get("/v1/feed").await.json();
+            if feed["state"] == "ended" {
+                break feed;
+            }
+        }
+    };
+    let feed = soon("the end of the feed", ended).await;
+    assert_eq!((&feed["speed"], &feed["reanchored"]), (&json!(1.0), &json!(1)), "{feed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_has_no_speed() {
+    let server = TestServer::start().await;
+    let feed = server.get("/v1/feed").await.json();
+    assert_eq!((&feed["kind"], &feed["state"]), (&json!("publisher"), &json!("stale")));
+    assert_eq!((&feed["speed"], &feed["simulator"]), (&Value::Null, &Value::Null));
+    server.publish(&quote("A", "1", "2")).await;
+    assert_eq!(server.get("/v1/feed").await.json()["state"], "live");
 }

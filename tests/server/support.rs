@@ -56,6 +56,12 @@ impl TestServer {
         request(self.address, "GET", path, &[], b"").await
     }
 
+    /// Waits until the tape has begun.
+    pub async fn until_ready(&self) {
+        let ready = async { while self.get("/readyz").await.status != 200 {} };
+        soon("the beginning of the tape", ready).await;
+    }
+
     /// Publishes good lines of JSON.
     pub async fn publish(&self, lines: &str) -> Value {
         let response = request(self.address, "POST", "/v1/publish", &[], lines.as_bytes()).await;

@@ -87,6 +87,10 @@ impl Feed for Simulator {
         FeedKind::Simulator
     }
 
+    fn simulation(&self) -> Option<SimConfig> {
+        Some(self.config)
+    }
+
     fn next(
         &mut self,
         instruments: &mut Instruments,
