@@ -101,13 +101,6 @@ impl Workload {
         self.apply();
         self.fanout.flush();
     }
-
-    /// Values and ring entries that one turn delivers.
-    pub fn delivered_by_a_turn(&mut self) -> u64 {
-        let before = self.fanout.counters().delivered;
-        self.turn();
-        self.fanout.counters().delivered - before
-    }
 }
 
 fn batch(events: Vec<Event>) -> Batch {
