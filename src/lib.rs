@@ -24,6 +24,8 @@ pub mod server; // sockets: HTTP, the upgrade, the fan-out shards, shutdown
 
 pub mod client; // the same wire, read from the other end
 
+pub mod bench; // measures a server from outside, very many clients in one thread
+
 pub mod cli; // one file a subcommand
 
 /// The README's Rust is compiled with the documentation's.

@@ -24,6 +24,10 @@ enum Command {
     Serve(cli::serve::Args),
     Watch(cli::watch::Args),
     Publish(cli::publish::Args),
+    Bench(cli::bench::Args),
+    /// The other side of `bench`'s floor
+    #[command(hide = true)]
+    Floor,
 }
 
 fn main() -> ExitCode {
@@ -49,6 +53,8 @@ fn main() -> ExitCode {
             Command::Serve(args) => cli::serve::run(args).await,
             Command::Watch(args) => cli::watch::run(args).await,
             Command::Publish(args) => cli::publish::run(args).await,
+            Command::Bench(args) => tokio::task::spawn_blocking(|| cli::bench::run(args)).await?,
+            Command::Floor => tokio::task::spawn_blocking(cli::bench::floor).await?,
         }
     });
     // Whatever still blocks a thread, such as standard input, ends with the process.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules in the order of the flow, and what each may know: nothing that comes after it, and not all that comes before.
-const KNOWS: [(&str, &[&str]); 8] = [
+const KNOWS: [(&str, &[&str]); 9] = [
     ("market", &[]),
     ("feed", &["market"]),
     ("tape", &["market", "feed"]),
@@ -13,7 +13,8 @@ const KNOWS: [(&str, &[&str]); 8] = [
     ("wire", &["market", "tape", "hub"]),
     ("server", &["market", "feed", "tape", "hub", "wire"]),
     ("client", &["market", "tape", "hub", "wire"]),
-    ("cli", &["market", "feed", "tape", "hub", "wire", "server", "client"]),
+    ("bench", &["market", "feed", "tape", "hub", "wire", "client"]),
+    ("cli", &["market", "feed", "tape", "hub", "wire", "server", "client", "bench"]),
 ];
 
 /// Inputs and the time go in, actions come out: these touch nothing else.

@@ -1,5 +1,6 @@
 //! One file a subcommand. Data goes to stdout, talk to stderr.
 
+pub mod bench;
 pub mod publish;
 pub mod serve;
 pub mod watch;

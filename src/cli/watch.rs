@@ -254,13 +254,13 @@ impl Watch {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let parsed: jiff::SignedDuration =
         text.parse().map_err(|_| format!("{text:?} is no length of time such as 10s, 500ms or 1h30m"))?;
     Duration::try_from(parsed).map_err(|_| "a length of time is not negative".to_owned())
 }
 
-fn hz(text: &str) -> Result<f64, String> {
+pub(super) fn hz(text: &str) -> Result<f64, String> {
     use crate::wire::{MAX_HZ, MIN_HZ};
     let hz = text.parse().ok().filter(|hz: &f64| (MIN_HZ..=MAX_HZ).contains(hz));
     hz.ok_or_else(|| format!("{text:?} is no number from {MIN_HZ} to {MAX_HZ}"))

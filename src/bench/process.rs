@@ -1,0 +1,156 @@
+use super::BenchError;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A child process of this program, held to some cores; killed when this is dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    pub address: SocketAddr,
+}
+
+/// What a process has used since it began, and what it holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// In user mode and in the kernel.
+    pub cpu: Duration,
+    pub user: Duration,
+    pub resident_bytes: u64,
+}
+
+/// How long a server may take to answer a question.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Process {
+    /// Starts this program with these arguments on these cores (empty: all) and waits until it prints the address it listens on.
+    ///
+    /// # Errors
+    /// What it said instead.
+    pub fn start(args: &[String], cores: &[usize], input: Option<&[u8]>) -> Result<Self, BenchError> {
+        let ours = sched_getaffinity(None).map_err(|error| BenchError::io("the cores of this process", error))?;
+        pin(cores)?;
+        // A child begins where its parent stands.
+        let child = std::env::current_exe().and_then(|program| {
+            let mut command = Command::new(program);
+            command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
+        });
+        sched_setaffinity(None, &ours).map_err(|error| BenchError::io("the cores of this process", error))?;
+        let mut child = child.map_err(|error| BenchError::io("starting the server", error))?;
+        if let (Some(input), Some(stdin)) = (input, &mut child.stdin) {
+            stdin.write_all(input).map_err(|error| BenchError::io("speaking to the server", error))?;
+        }
+        let stdout = child.stdout.take().expect("piped");
+        let mut process = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let address = BufReader::new(stdout).lines().map_while(Result::ok).find_map(|line| {
+            let (_, rest) = line.split_once("http://")?;
+            rest.trim_end_matches('/').parse().ok()
+        });
+        process.address = address.ok_or(BenchError::NoServer)?;
+        Ok(process)
+    }
+
+    /// A line for its standard input.
+    ///
+    /// # Errors
+    /// The operating system's: it has ended.
+    pub fn tell(&mut self, line: &str) -> Result<(), BenchError> {
+        let stdin = self.child.stdin.as_mut().expect("piped");
+        writeln!(stdin, "{line}").and_then(|()| stdin.flush()).map_err(|error| BenchError::io("speaking to the server", error))
+    }
+
+    /// # Errors
+    /// That it has ended.
+    pub fn usage(&self) -> Result<Usage, BenchError> {
+        usage(self.child.id()).ok_or(BenchError::ServerEnded)
+    }
+
+    /// The most bytes that wait in the kernel on its side of one connection.
+    #[must_use]
+    pub fn most_unsent(&self) -> u64 {
+        let port = format!(":{:04X}", self.address.port());
+        let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.child.id())).unwrap_or_default();
+        // number, local, remote, state, tx:rx in hexadecimal (proc_net_tcp)
+        let unsent = table.lines().skip(1).filter_map(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            let local = fields.next()?;
+            let queues = fields.nth(2)?;
+            local.ends_with(&port).then(|| u64::from_str_radix(queues.split(':').next()?, 16).ok())?
+        });
+        unsent.max().unwrap_or(0)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only where it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Holds this thread, and what it starts, to some cores; none: lets it be.
+///
+/// # Errors
+/// The operating system's: there is no such core.
+pub fn pin(cores: &[usize]) -> Result<(), BenchError> {
+    if cores.is_empty() {
+        return Ok(());
+    }
+    let mut set = CpuSet::new();
+    cores.iter().for_each(|&core| set.set(core));
+    sched_setaffinity(None, &set).map_err(|error| BenchError::io(&format!("cores {cores:?}"), error))
+}
+
+/// CPU time of this thread.
+#[must_use]
+pub fn own_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// `None` where there is no such process.
+fn usage(pid: u32) -> Option<Usage> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in brackets may hold blanks; utime and stime are fields 14 and 15 (proc_pid_stat).
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let ticks = rustix::param::clock_ticks_per_second();
+    let mut time = || -> Option<Duration> {
+        let count: u64 = fields.next()?.parse().ok()?;
+        Some(Duration::from_nanos(count * (1_000_000_000 / ticks)))
+    };
+    let (user, system) = (time()?, time()?);
+    // The counters of `status` and `statm` are approximate, those of `smaps_rollup` are counted.
+    let maps = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let kib: u64 = maps.lines().find_map(|line| line.strip_prefix("Rss:")?.trim().strip_suffix(" kB")?.parse().ok())?;
+    Some(Usage { cpu: user + system, user, resident_bytes: kib * 1024 })
+}
+
+/// `GET` of a small JSON document.
+///
+/// # Errors
+/// That there was none, in words.
+pub fn get_json(address: SocketAddr, path: &str) -> Result<serde_json::Value, BenchError> {
+    let body = get(address, path).map_err(|error| BenchError::io(&format!("GET {path}"), error))?;
+    serde_json::from_str(&body).map_err(|error| BenchError::Answer(format!("GET {path}: {error}")))
+}
+
+/// # Errors
+/// The operating system's, or a status other than 200.
+pub fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    // With HTTP/1.0 the answer ends where the connection does.
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    let status = head.lines().next().unwrap_or_default();
+    if status.split(' ').nth(1) != Some("200") {
+        return Err(std::io::Error::other(format!("the server answered {status:?}")));
+    }
+    Ok(body.to_owned())
+}

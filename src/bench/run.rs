@@ -1,0 +1,488 @@
+use super::BenchError;
+use super::floor::{self, FloorNotes, FloorPeer};
+use super::process::{self, Process, Usage, get, get_json, own_cpu};
+use super::report::{FloorSide, Round, ServerSide, Slow};
+use super::session::{CatchUp, Clock, Notes, Session, upgrade_request};
+use super::swarm::{Swarm, Wake};
+use super::workload::{Timeline, Timelines};
+use crate::hub::{Kind, Topic};
+use crate::market::{Speed, Timestamp};
+use hdrhistogram::Histogram;
+use rustc_hash::FxHashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub server: Server,
+    /// What the server plays; `None`: unknown, so updates are timed instead of ticks.
+    pub feed: Option<Feed>,
+    pub clients: usize,
+    pub topics: Topics,
+    pub max_hz: Option<f64>,
+    pub warm_up: Duration,
+    pub duration: Duration,
+    pub wake: Wake,
+    /// Sessions that read their frames in full.
+    pub decoded: usize,
+    pub stall: Option<Stall>,
+    /// Whether to measure a bare loop of `send` as well.
+    pub floor: bool,
+    /// Addresses to connect from; empty: those of loopback.
+    pub sources: Vec<IpAddr>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Server {
+    /// One that runs already.
+    At(SocketAddr),
+    /// A child process with so many shards, each on a core of its own, where `pinned`; the client has the last core.
+    Own { shards: usize, pinned: bool },
+}
+
+/// A recording and how it is played.
+#[derive(Clone, Debug)]
+pub struct Feed {
+    pub recording: PathBuf,
+    pub speed: f64,
+    pub looped: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum Topics {
+    /// The same for all.
+    Same(Vec<Topic>),
+    /// For each client these kinds of so many symbols, drawn by how busy they are.
+    Watchlists { symbols: usize, kinds: Vec<Kind> },
+}
+
+/// The first so many clients read nothing for a while, after the window.
+#[derive(Clone, Copy, Debug)]
+pub struct Stall {
+    pub clients: usize,
+    pub duration: Duration,
+}
+
+/// Told how a run goes on: what is done now, and how much of it.
+pub type Progress<'a> = &'a mut dyn FnMut(&str, f64);
+
+/// How long all clients together may take to be let in.
+pub(super) const CONNECTING: Duration = Duration::from_secs(120);
+/// How long after a window what was due in it is waited for.
+const AFTERWARDS: Duration = Duration::from_secs(3);
+/// How long slow clients may take to the present, once they read again.
+const CATCHING_UP: Duration = Duration::from_secs(20);
+/// Sessions of which each tick is timed, where their topics differ: each needs a timeline of its own.
+const TIMED: usize = 1_000;
+/// Sessions whose frames a floor repeats.
+const LOGGED: usize = 32;
+/// How often the server's memory is looked at.
+const LOOK_AT_MEMORY: Duration = Duration::from_millis(200);
+
+/// A server, and how to ask it.
+struct Target {
+    process: Option<Process>,
+    address: SocketAddr,
+    before: Usage,
+}
+
+/// What stands at one moment.
+#[derive(Clone, Copy, Default)]
+struct Snapshot {
+    at: Option<Instant>,
+    usage: Usage,
+    own_cpu: Duration,
+    metrics: Metrics,
+    gave_up: u64,
+}
+
+/// The server's own counts.
+#[derive(Clone, Copy, Default)]
+struct Metrics {
+    merged: f64,
+}
+
+/// Runs a plan once.
+///
+/// # Errors
+/// [`BenchError`] where there is nothing to measure: no server, no feed, refused topics.
+pub fn measure(plan: &Plan, timelines: Option<&Timelines>, progress: Progress<'_>) -> Result<Round, BenchError> {
+    let (server_cores, client_cores) = cores(&plan.server);
+    let target = Target::start(plan, &server_cores)?;
+    process::pin(&client_cores)?;
+    let mut swarm = Swarm::new(Notes::default(), plan.wake).map_err(|error| BenchError::io("polling", error))?;
+    let sessions = sessions(plan, timelines, target.address)?;
+    let clients = sessions.len();
+    let deadline = Instant::now() + CONNECTING;
+    #[expect(clippy::cast_precision_loss, reason = "a part of a whole")]
+    swarm
+        .connect(target.address, sessions, &plan.sources, deadline, |open| {
+            progress("connecting", open as f64 / clients as f64);
+        })
+        .map_err(|error| BenchError::io(&format!("connecting to {}", target.address), error))?;
+    let connected = target.usage()?;
+    let clock = target.clock()?;
+    swarm.notes.clock = clock;
+    run(&mut swarm, "warming up", plan.warm_up, progress, |_| Ok(()))?;
+
+    let mut round = window(&mut swarm, &target, clock, "measuring", plan.duration, progress)?;
+    #[expect(clippy::cast_precision_loss, reason = "counts")]
+    {
+        round.clients = clients as f64;
+        round.connections_lost = swarm.broken().len() as f64;
+        round.feed_ticks_per_s = timelines.map_or(0.0, |timelines| timelines.rate())
+            * plan.feed.as_ref().map_or(1.0, |feed| feed.speed);
+    }
+    if let Some(server) = &mut round.server {
+        server.rss_mib_before = mib(target.before.resident_bytes);
+        server.rss_mib_connected = mib(connected.resident_bytes);
+        server.rss_bytes_per_connection =
+            growth(target.before.resident_bytes, connected.resident_bytes) / round.clients;
+    }
+    let logs: Vec<_> = swarm.peers().filter_map(Session::take_log).filter(|log| !log.is_empty()).collect();
+    if let Some(stall) = plan.stall {
+        round.slow = Some(slow(&mut swarm, &target, clock, stall, &round, progress)?);
+    }
+    drop((swarm, target));
+    if plan.floor
+        && let Some(clock) = clock
+        && !logs.is_empty()
+    {
+        let mut floor = measure_floor(plan, &logs, &clock, &server_cores, progress)?;
+        let server = round.server.unwrap_or_default();
+        floor.cpu_ratio = server.cpu_us_per_frame / floor.cpu_us_per_send;
+        floor.p99_ratio = round.latency_p99_ms / floor.latency_p99_ms;
+        round.floor = Some(floor);
+    }
+    Ok(round)
+}
+
+impl Target {
+    fn start(plan: &Plan, cores: &[usize]) -> Result<Self, BenchError> {
+        let shards = match plan.server {
+            Server::At(address) => {
+                return Ok(Self { process: None, address, before: Usage::default() });
+            }
+            Server::Own { shards, .. } => shards,
+        };
+        let mut args: Vec<String> = ["serve", "--listen", "127.0.0.1:0", "--shards"].map(str::to_owned).into();
+        args.extend([shards.to_string(), "--max-connections".to_owned(), (plan.clients + 100).to_string()]);
+        match &plan.feed {
+            None => args.extend(["--feed", "none"].map(str::to_owned)),
+            Some(feed) => {
+                let recording = feed.recording.to_string_lossy().into_owned();
+                args.extend(["--feed".to_owned(), recording, "--preload".to_owned()]);
+                args.extend(["--speed".to_owned(), Speed::Times(feed.speed).to_string()]);
+                args.extend(feed.looped.then(|| "--loop".to_owned()));
+            }
+        }
+        let process = Process::start(&args, cores, None)?;
+        let before = process.usage()?;
+        Ok(Self { address: process.address, process: Some(process), before })
+    }
+
+    fn usage(&self) -> Result<Usage, BenchError> {
+        self.process.as_ref().map_or(Ok(Usage::default()), Process::usage)
+    }
+
+    /// Which moment of the tape is which of ours; `None` where the server's feed has no pace.
+    fn clock(&self) -> Result<Option<Clock>, BenchError> {
+        let feed = get_json(self.address, "/v1/feed")?;
+        let number = |name: &str| feed.pointer(name).and_then(serde_json::Value::as_i64);
+        let Some(speed) = feed["speed"].as_f64() else { return Ok(None) };
+        let (Some(feed_micros), Some(wall)) = (number("/clock/feed_us"), number("/clock/wall_us")) else {
+            return Err(BenchError::Answer("GET /v1/feed: no clock".to_owned()));
+        };
+        let ago = Timestamp::now().micros() - wall;
+        let (now, span) = (Instant::now(), Duration::from_micros(ago.unsigned_abs()));
+        // A moment before this machine was started cannot be told; the tape's clock is moved on instead.
+        let (here, moved) = match (ago >= 0).then(|| now.checked_sub(span)) {
+            Some(Some(here)) => (here, 0.0),
+            #[expect(clippy::cast_precision_loss, reason = "2^53 µs are 285 years")]
+            Some(None) => (now, ago as f64 * speed),
+            None => (now + span, 0.0),
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "µs")]
+        Ok(Some(Clock { feed_micros: feed_micros + moved as i64, here, speed }))
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, BenchError> {
+        let feed = get_json(self.address, "/v1/feed")?;
+        Ok(Snapshot {
+            metrics: self.metrics(),
+            gave_up: feed["reanchored"].as_u64().unwrap_or(0),
+            usage: self.usage()?,
+            own_cpu: own_cpu(),
+            at: Some(Instant::now()),
+        })
+    }
+
+    fn metrics(&self) -> Metrics {
+        let text = get(self.address, "/metrics").unwrap_or_default();
+        let sum = |name: &str| -> f64 {
+            let lines = text.lines().filter(|line| line.starts_with(name));
+            lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+        };
+        Metrics { merged: sum("tickcast_ticks_merged_total") }
+    }
+}
+
+/// The cores of the server and of the client; both empty where they are left to the kernel.
+pub(super) fn cores(server: &Server) -> (Vec<usize>, Vec<usize>) {
+    let all = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    match *server {
+        Server::Own { shards, pinned: true } if all > 1 => ((0..shards.clamp(1, all - 1)).collect(), vec![all - 1]),
+        _ => (Vec::new(), Vec::new()),
+    }
+}
+
+/// The clients, each with what it subscribes to.
+fn sessions(plan: &Plan, timelines: Option<&Timelines>, address: SocketAddr) -> Result<Vec<Session>, BenchError> {
+    let sets: Vec<Vec<Topic>> = match &plan.topics {
+        Topics::Same(topics) => vec![topics.clone()],
+        Topics::Watchlists { symbols, kinds } => {
+            let needed = || BenchError::Plan("watchlists are drawn from a feed: give it with --feed".to_owned());
+            let lists = timelines.ok_or_else(needed)?.watchlists(plan.clients, *symbols, 1);
+            let topics = |list: &Vec<_>| {
+                kinds.iter().flat_map(|&kind| list.iter().map(move |symbol| Topic::of(kind, symbol))).collect()
+            };
+            lists.iter().map(topics).collect()
+        }
+    };
+    // Where all have the same topics they share one timeline; else every so many-th has its own.
+    let every = plan.clients.div_ceil(TIMED);
+    let mut shared: FxHashMap<usize, (Arc<str>, Option<Arc<Timeline>>)> = FxHashMap::default();
+    let slow = plan.stall.map_or(0, |stall| stall.clients);
+    Ok((0..plan.clients)
+        .map(|client| {
+            let set = client % sets.len();
+            let (request, timeline) = shared.entry(set).or_insert_with(|| {
+                let names: Vec<String> = sets[set].iter().map(ToString::to_string).collect();
+                let request = upgrade_request(&address.to_string(), &names, plan.max_hz);
+                let timed = sets.len() == 1 || client.is_multiple_of(every);
+                let timeline = timelines.filter(|_| timed).map(|timelines| Arc::new(timelines.of_topics(&sets[set])));
+                (request.into(), timeline)
+            });
+            let is_slow = client < slow;
+            let timeline = timeline.clone().filter(|_| !is_slow);
+            let decode = !is_slow && client < slow + plan.decoded;
+            let logged = if sets.len() == 1 { 1 } else { LOGGED };
+            Session::new(Arc::clone(request), timeline, decode, plan.floor && client < logged)
+        })
+        .collect())
+}
+
+/// Runs a swarm for a while, and tells how far it is.
+fn run(
+    swarm: &mut Swarm<Session>,
+    what: &str,
+    duration: Duration,
+    progress: Progress<'_>,
+    mut look: impl FnMut(&mut Swarm<Session>) -> Result<(), BenchError>,
+) -> Result<(), BenchError> {
+    let start = Instant::now();
+    let (mut looked, mut failed) = (start, Ok(()));
+    swarm
+        .run(start + duration, |swarm| {
+            if looked.elapsed() >= LOOK_AT_MEMORY {
+                looked = Instant::now();
+                progress(what, start.elapsed().div_duration_f64(duration));
+                failed = look(swarm);
+            }
+            failed.is_err()
+        })
+        .map_err(|error| BenchError::io("polling", error))?;
+    failed
+}
+
+/// Measures for a while: what is due in the window, how late it comes, and what it costs.
+fn window(
+    swarm: &mut Swarm<Session>,
+    target: &Target,
+    clock: Option<Clock>,
+    what: &str,
+    duration: Duration,
+    progress: Progress<'_>,
+) -> Result<Round, BenchError> {
+    let before = target.snapshot()?;
+    let from = clock.map_or(0, |clock| clock.tape_micros(Instant::now()));
+    let end = clock.map_or(0, |clock| clock.tape_micros(Instant::now() + duration));
+    swarm.peers().for_each(|peer| peer.begin(from));
+    swarm.notes = Notes { clock, window: from..end, ..Notes::default() };
+    let mut most_resident = 0;
+    run(swarm, what, duration, progress, |_| {
+        most_resident = most_resident.max(target.usage()?.resident_bytes);
+        Ok(())
+    })?;
+    // The counts of the window; what was due in it and is still to come is only timed.
+    let (frames, bytes) = (swarm.notes.frames, swarm.notes.bytes);
+    let (ticks, timed_frames, timed_bytes) = (swarm.notes.ticks, swarm.notes.timed_frames, swarm.notes.timed_bytes);
+    let after = target.snapshot()?;
+    most_resident = most_resident.max(after.usage.resident_bytes);
+    swarm
+        .run(Instant::now() + AFTERWARDS, |swarm| swarm.peers().filter(|peer| peer.is_timed()).all(|peer| peer.micros() >= end))
+        .map_err(|error| BenchError::io("polling", error))?;
+    let mut undelivered = 0;
+    let mut notes = std::mem::take(&mut swarm.notes);
+    if clock.is_some() {
+        swarm.peers().for_each(|peer| undelivered += peer.give_up(end, &mut notes));
+    }
+    notes.clock = clock;
+
+    let seconds = after.at.zip(before.at).map_or(0.0, |(after, before)| (after - before).as_secs_f64());
+    #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
+    let of = |count: u64| count as f64;
+    let per_frame = of(ticks) / of(timed_frames.max(1));
+    let mut round = Round {
+        seconds,
+        frames_per_s: of(frames) / seconds,
+        // Where only some sessions are timed the others get as many ticks in a frame as they.
+        ticks_per_s: of(frames) * per_frame / seconds,
+        bytes_per_s: of(bytes) / seconds,
+        bytes_per_frame: of(bytes) / of(frames.max(1)),
+        ticks_per_frame: per_frame,
+        bytes_per_tick: of(timed_bytes) / of(ticks.max(1)),
+        ticks_undelivered: of(undelivered),
+        entries_missed: of(notes.missed),
+        client_cpu_cores: (after.own_cpu - before.own_cpu).as_secs_f64() / seconds,
+        ..Round::default()
+    };
+    let millis = |quantile| latency_ms(&notes.latency, quantile);
+    round.latency_p50_ms = millis(0.5);
+    round.latency_p90_ms = millis(0.9);
+    round.latency_p99_ms = millis(0.99);
+    round.latency_p999_ms = millis(0.999);
+    round.latency_max_ms = millis(1.0);
+    if target.process.is_some() {
+        let micros = |time: Duration| time.as_secs_f64() * 1e6 / of(frames.max(1));
+        let cpu = after.usage.cpu - before.usage.cpu;
+        round.server = Some(ServerSide {
+            cpu_cores: cpu.as_secs_f64() / seconds,
+            cpu_us_per_frame: micros(cpu),
+            user_us_per_frame: micros(after.usage.user - before.usage.user),
+            rss_mib_max: mib(most_resident),
+            ticks_merged_per_s: (after.metrics.merged - before.metrics.merged) / seconds,
+            feed_gave_up: of(after.gave_up - before.gave_up),
+            ..ServerSide::default()
+        });
+    }
+    swarm.notes = notes;
+    Ok(round)
+}
+
+/// Lets some sessions read nothing for a while, then read again.
+fn slow(
+    swarm: &mut Swarm<Session>,
+    target: &Target,
+    clock: Option<Clock>,
+    stall: Stall,
+    before: &Round,
+    progress: Progress<'_>,
+) -> Result<Slow, BenchError> {
+    let clock = clock.ok_or_else(|| BenchError::Plan("slow clients need a feed with a pace".to_owned()))?;
+    let resident = target.usage()?.resident_bytes;
+    swarm.stall(stall.clients, true);
+    let during = window(swarm, target, Some(clock), "some do not read", stall.duration, progress)?;
+    let growth = during.server.map_or(0.0, |server| server.rss_mib_max) - mib(resident);
+    let most_unsent = target.process.as_ref().map_or(0, Process::most_unsent);
+    let resumed = Instant::now();
+    let watch = CatchUp { now: clock.tape_micros(resumed), old_bytes: 0, is_there: false };
+    swarm.peers().take(stall.clients).for_each(|peer| peer.watch = Some(watch));
+    swarm.stall(stall.clients, false);
+    swarm
+        .run(resumed + CATCHING_UP, |swarm| {
+            swarm.peers().take(stall.clients).all(|peer| peer.watch.is_some_and(|watch| watch.is_there))
+        })
+        .map_err(|error| BenchError::io("polling", error))?;
+    let until_present = resumed.elapsed();
+    let old_bytes = swarm.peers().take(stall.clients).filter_map(|peer| peer.watch).map(|watch| watch.old_bytes).max();
+    #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
+    Ok(Slow {
+        clients: stall.clients as f64,
+        seconds: during.seconds,
+        // The slow ones had their frames before.
+        healthy_frames_ratio: during.frames_per_s
+            / (before.frames_per_s * (before.clients - stall.clients as f64) / before.clients),
+        healthy_p99_before_ms: before.latency_p99_ms,
+        healthy_p99_during_ms: during.latency_p99_ms,
+        rss_growth_mib: growth,
+        most_unsent_kib: most_unsent as f64 / 1024.0,
+        old_kib_before_present: old_bytes.unwrap_or(0) as f64 / 1024.0,
+        ms_until_present: until_present.as_secs_f64() * 1e3,
+    })
+}
+
+fn measure_floor(
+    plan: &Plan,
+    logs: &[Vec<(i64, u32)>],
+    clock: &Clock,
+    cores: &[usize],
+    progress: Progress<'_>,
+) -> Result<FloorSide, BenchError> {
+    let sends = floor::Plan::new(plan.clients, logs, clock);
+    let line = serde_json::to_string(&sends).expect("numbers") + "\n";
+    let mut process = Process::start(&["floor".to_owned()], cores, Some(line.as_bytes()))?;
+    let notes = FloorNotes {
+        clock: None,
+        latency: Histogram::new(3).expect("three digits"),
+        messages: 0,
+    };
+    let mut swarm = Swarm::new(notes, plan.wake).map_err(|error| BenchError::io("polling", error))?;
+    let groups: Vec<_> = (0..).zip(logs).map(|(group, _)| Arc::new(sends.messages(group))).collect();
+    let peers = (0..plan.clients).map(|client| {
+        let group = client % groups.len();
+        FloorPeer::new(u32::try_from(group).expect("few groups"), Arc::clone(&groups[group]))
+    });
+    let deadline = Instant::now() + CONNECTING;
+    swarm
+        .connect(process.address, peers, &plan.sources, deadline, |_| ())
+        .map_err(|error| BenchError::io("connecting to the floor", error))?;
+    let start = Timestamp::now().micros() + 500_000;
+    swarm.notes.clock =
+        Some(Clock { feed_micros: 0, here: Instant::now() + Duration::from_micros(500_000), speed: 1.0 });
+    let before = process.usage()?;
+    process.tell(&start.to_string())?;
+    let began = Instant::now();
+    let length = sends.length() + Duration::from_millis(500);
+    let mut looked = began;
+    swarm
+        .run(began + length + AFTERWARDS, |swarm| {
+            if looked.elapsed() < LOOK_AT_MEMORY {
+                return false;
+            }
+            looked = Instant::now();
+            progress("floor", began.elapsed().div_duration_f64(length).min(1.0));
+            swarm.peers().all(|peer| peer.is_done())
+        })
+        .map_err(|error| BenchError::io("polling", error))?;
+    let after = process.usage()?;
+    #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
+    let micros = |time: Duration| time.as_secs_f64() * 1e6 / swarm.notes.messages.max(1) as f64;
+    Ok(FloorSide {
+        cpu_us_per_send: micros(after.cpu - before.cpu),
+        user_us_per_send: micros(after.user - before.user),
+        latency_p50_ms: latency_ms(&swarm.notes.latency, 0.5),
+        latency_p99_ms: latency_ms(&swarm.notes.latency, 0.99),
+        latency_p999_ms: latency_ms(&swarm.notes.latency, 0.999),
+        cpu_ratio: 0.0,
+        p99_ratio: 0.0,
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "µs below 2^53")]
+fn latency_ms(latency: &Histogram<u64>, quantile: f64) -> f64 {
+    latency.value_at_quantile(quantile) as f64 / 1000.0
+}
+
+#[expect(clippy::cast_precision_loss, reason = "bytes below 2^53")]
+pub(super) fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "bytes below 2^53")]
+pub(super) fn growth(before: u64, after: u64) -> f64 {
+    after as f64 - before as f64
+}

@@ -1,0 +1,390 @@
+use super::swarm::Peer;
+use super::workload::Timeline;
+use crate::client::{Change, Image};
+use crate::market::Timestamp;
+use crate::tape::Position;
+use crate::wire::{Answer, Opcode, PROTOCOL_MSGPACK, UpdateDecoder};
+use hdrhistogram::Histogram;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Ticks of one update of which each is timed; of more, so many at equal distances stand for all.
+const TIMED: usize = 8;
+/// The longest latency told apart, in µs.
+const MAX_LATENCY: u64 = 120_000_000;
+/// The longest frame a server may send; its updates are at most 64 KiB.
+const MAX_FRAME: usize = 1 << 20;
+
+/// One subscriber: reads just enough of each frame to know what it brings, or all of it.
+#[derive(Debug)]
+pub struct Session {
+    request: Arc<str>,
+    stage: Stage,
+    /// The beginning of a frame whose rest has not come yet.
+    partial: Vec<u8>,
+    /// As of the last update: µs on the tape's clock, and the position.
+    micros: i64,
+    position: u64,
+    due: Option<Due>,
+    full: Option<Box<Full>>,
+    /// When each update was due and how long its frame was, for a floor of the same bytes at the same cadence.
+    log: Option<Vec<(i64, u32)>>,
+    pub watch: Option<CatchUp>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Handshake,
+    /// The handshake is done, and nothing was heard of the topics yet.
+    Subscribing,
+    Open,
+}
+
+/// What changes for it, and how far it has heard of that.
+#[derive(Debug)]
+struct Due {
+    timeline: Arc<Timeline>,
+    next: usize,
+}
+
+/// A session that reads everything.
+#[derive(Debug)]
+struct Full {
+    decoder: UpdateDecoder,
+    image: Image,
+}
+
+/// How a session that has not read for a while gets to the present.
+#[derive(Clone, Copy, Debug)]
+pub struct CatchUp {
+    /// On the tape's clock, µs: what the server said later than this is the present.
+    pub now: i64,
+    /// Bytes read before that.
+    pub old_bytes: u64,
+    pub is_there: bool,
+}
+
+/// What all sessions count.
+#[derive(Debug)]
+pub struct Notes {
+    /// Pairs the tape's clock with this machine's.
+    pub clock: Option<Clock>,
+    /// Only what is due in here is timed, in µs on the tape's clock.
+    pub window: std::ops::Range<i64>,
+    pub latency: Histogram<u64>,
+    pub frames: u64,
+    pub bytes: u64,
+    /// Changes of the topics of sessions whose timeline is known.
+    pub ticks: u64,
+    /// Frames and bytes of those.
+    pub timed_frames: u64,
+    pub timed_bytes: u64,
+    /// Values and ring entries that the fully decoded sessions were told.
+    pub entries: u64,
+    /// Ring entries that the fully decoded sessions were told they missed.
+    pub missed: u64,
+}
+
+/// A moment on the tape's clock and the one on ours at which it is due.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    pub feed_micros: i64,
+    pub here: Instant,
+    pub speed: f64,
+}
+
+impl Clock {
+    /// µs from when a moment of the tape was due to `at`; 0 where that is before.
+    pub fn late(&self, due: i64, at: Instant) -> u64 {
+        let since_anchor = at.saturating_duration_since(self.here);
+        let due = self.micros_until(due);
+        u64::try_from(i64::try_from(since_anchor.as_micros()).unwrap_or(i64::MAX).saturating_sub(due)).unwrap_or(0)
+    }
+
+    /// Wall time from the anchor to a moment of the tape, µs.
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "2^53 µs are 285 years")]
+    fn micros_until(&self, due: i64) -> i64 {
+        ((due - self.feed_micros) as f64 / self.speed) as i64
+    }
+
+    /// The tape's clock at a moment of ours, µs.
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "as above")]
+    pub fn tape_micros(&self, at: Instant) -> i64 {
+        let (after, before) = (at.saturating_duration_since(self.here), self.here.saturating_duration_since(at));
+        self.feed_micros + ((after.as_secs_f64() - before.as_secs_f64()) * 1e6 * self.speed) as i64
+    }
+
+    /// When a moment of the tape is due here.
+    pub fn due(&self, micros: i64) -> Instant {
+        let after = self.micros_until(micros);
+        let span = Duration::from_micros(after.unsigned_abs());
+        if after < 0 { self.here.checked_sub(span).unwrap_or(self.here) } else { self.here + span }
+    }
+}
+
+impl Default for Notes {
+    fn default() -> Self {
+        Self {
+            clock: None,
+            window: 0..0,
+            latency: Histogram::new_with_bounds(1, MAX_LATENCY, 3).expect("bounds in order"),
+            frames: 0,
+            bytes: 0,
+            ticks: 0,
+            timed_frames: 0,
+            timed_bytes: 0,
+            entries: 0,
+            missed: 0,
+        }
+    }
+}
+
+impl Session {
+    /// `request` as of [`upgrade_request`].
+    pub fn new(request: Arc<str>, timeline: Option<Arc<Timeline>>, decode: bool, log: bool) -> Self {
+        let full = || Box::new(Full { decoder: UpdateDecoder::new(Position::START, Timestamp::default()), image: Image::default() });
+        Self {
+            request,
+            stage: Stage::Handshake,
+            partial: Vec::new(),
+            micros: 0,
+            position: 0,
+            due: timeline.map(|timeline| Due { timeline, next: 0 }),
+            full: decode.then(full),
+            log: log.then(Vec::new),
+            watch: None,
+        }
+    }
+
+    /// The tape's clock as of the last update, µs.
+    pub fn micros(&self) -> i64 {
+        self.micros
+    }
+
+    pub fn is_timed(&self) -> bool {
+        self.due.is_some()
+    }
+
+    pub fn take_log(&mut self) -> Option<Vec<(i64, u32)>> {
+        self.log.take()
+    }
+
+    /// Counts from here on: what is due before `from`, on the tape's clock, is not waited for any more.
+    pub fn begin(&mut self, from: i64) {
+        if let Some(due) = &mut self.due {
+            due.next = due.timeline.partition_point(|&moment| moment < from);
+        }
+        if let Some(log) = &mut self.log {
+            log.clear();
+        }
+    }
+
+    /// How many changes that were due before `end` it has not heard of, timed as if they came now.
+    pub fn give_up(&mut self, end: i64, notes: &mut Notes) -> u64 {
+        let Some(due) = &mut self.due else { return 0 };
+        let left = due.timeline[due.next..].partition_point(|&moment| moment < end);
+        time(&due.timeline[due.next..due.next + left], Instant::now(), notes);
+        due.next += left;
+        left as u64
+    }
+
+    fn handshake(&mut self) -> Result<usize, String> {
+        let Some(end) = self.partial.windows(4).position(|four| four == b"\r\n\r\n") else {
+            return Ok(0);
+        };
+        let head = String::from_utf8_lossy(&self.partial[..end]);
+        if !head.starts_with("HTTP/1.1 101 ") {
+            let body = String::from_utf8_lossy(&self.partial[end + 4..]);
+            let status = head.lines().next().unwrap_or_default();
+            return Err(format!("the server answered {status:?} {body}"));
+        }
+        self.stage = Stage::Subscribing;
+        Ok(end + 4)
+    }
+
+    fn frame(&mut self, frame: &[u8], payload: &[u8], at: Instant, notes: &mut Notes, answer: &mut Vec<u8>) -> Result<(), String> {
+        const BINARY: u8 = 0x80 | Opcode::Binary as u8;
+        const PING: u8 = 0x80 | Opcode::Ping as u8;
+        const CLOSE: u8 = 0x80 | Opcode::Close as u8;
+        match frame[0] {
+            BINARY if is_update(payload) => self.update(frame.len(), payload, at, notes),
+            BINARY => self.answered(payload),
+            PING => {
+                let len = u8::try_from(payload.len()).map_err(|_| "an overlong ping".to_owned())?;
+                answer.extend([0x80 | Opcode::Pong as u8, 0x80 | len, 0, 0, 0, 0]);
+                answer.extend_from_slice(payload);
+                Ok(())
+            }
+            CLOSE => {
+                let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
+                Err(format!("the server closed with {code} {}", String::from_utf8_lossy(payload.get(2..).unwrap_or_default())))
+            }
+            other => Err(format!("a frame that begins with {other:#x}")),
+        }
+    }
+
+    fn answered(&mut self, payload: &[u8]) -> Result<(), String> {
+        match rmp_serde::from_slice::<Answer>(payload).map_err(|error| format!("an unreadable answer: {error}"))? {
+            Answer::Welcome { position, time, .. } => {
+                (self.position, self.micros) = (position, time);
+                if let Some(full) = &mut self.full {
+                    full.decoder = UpdateDecoder::new(Position::new(position), Timestamp::from_micros(time));
+                }
+                Ok(())
+            }
+            Answer::Subscribed { topics, .. } => {
+                self.stage = Stage::Open;
+                match topics.iter().find_map(|topic| topic.error.as_ref()) {
+                    Some(refusal) => Err(format!("a topic was refused: {}", refusal.message)),
+                    None => Ok(()),
+                }
+            }
+            Answer::Error { message, .. } => Err(format!("the server said: {message}")),
+            _ => Ok(()),
+        }
+    }
+
+    fn update(&mut self, len: usize, payload: &[u8], at: Instant, notes: &mut Notes) -> Result<(), String> {
+        let (positions, micros) = head(payload).ok_or("an update without a beginning")?;
+        self.position += positions;
+        self.micros += micros;
+        notes.frames += 1;
+        notes.bytes += len as u64;
+        if let Some(watch) = &mut self.watch
+            && !watch.is_there
+        {
+            watch.is_there = self.micros >= watch.now;
+            watch.old_bytes += if watch.is_there { 0 } else { len as u64 };
+        }
+        if let Some(log) = &mut self.log {
+            log.push((self.micros, u32::try_from(len).unwrap_or(u32::MAX)));
+        }
+        if let Some(due) = &mut self.due {
+            let rest = &due.timeline[due.next..];
+            // Nearly always a few: looking at them one by one is quicker than searching.
+            let told = match rest.iter().take(TIMED).position(|&moment| moment > self.micros) {
+                Some(few) => few,
+                None => rest.partition_point(|&moment| moment <= self.micros),
+            };
+            time(&rest[..told], at, notes);
+            due.next += told;
+            notes.ticks += told as u64;
+            notes.timed_frames += 1;
+            notes.timed_bytes += len as u64;
+        }
+        if let Some(full) = &mut self.full {
+            let update = full.decoder.decode(payload).map_err(|error| error.to_string())?;
+            for change in full.image.apply(&update) {
+                match change {
+                    Change::Gap { missed, .. } => notes.missed += missed,
+                    _ => notes.entries += 1,
+                }
+            }
+            if full.decoder.position().get() != self.position {
+                return Err("position and decoder disagree".to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Peer for Session {
+    type Notes = Notes;
+
+    fn received(&mut self, bytes: &[u8], at: Instant, notes: &mut Notes, answer: &mut Vec<u8>) -> Result<(), String> {
+        let mut held = std::mem::take(&mut self.partial);
+        let mut rest = bytes;
+        if !held.is_empty() || matches!(self.stage, Stage::Handshake) {
+            held.extend_from_slice(bytes);
+            rest = &held;
+        }
+        if matches!(self.stage, Stage::Handshake) {
+            self.partial = rest.to_vec();
+            let taken = self.handshake()?;
+            if taken == 0 {
+                return Ok(());
+            }
+            self.partial.clear();
+            rest = &rest[taken..];
+        }
+        while let Some((header, len)) = extent(rest)? {
+            let (frame, behind) = rest.split_at(header + len);
+            self.frame(frame, &frame[header..], at, notes, answer)?;
+            rest = behind;
+        }
+        self.partial.extend_from_slice(rest);
+        Ok(())
+    }
+
+    fn greeting(&self) -> Vec<u8> {
+        self.request.as_bytes().to_vec()
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Open)
+    }
+}
+
+/// The handshake that subscribes to these topics.
+pub fn upgrade_request(authority: &str, topics: &[String], max_hz: Option<f64>) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("topics", &topics.join(","));
+    if let Some(hz) = max_hz {
+        query.append_pair("max_hz", &hz.to_string());
+    }
+    // The key is for the server to prove that it is one; that it does is tested elsewhere.
+    format!(
+        "GET /v1/ws?{} HTTP/1.1\r\nHost: {authority}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Protocol: {PROTOCOL_MSGPACK}\r\n\r\n",
+        query.finish()
+    )
+}
+
+/// Takes down how late these came: all of a few, and of many a few that stand for the rest.
+fn time(due: &[i64], at: Instant, notes: &mut Notes) {
+    let Some(clock) = notes.clock else { return };
+    let step = due.len().div_ceil(TIMED).max(1);
+    for chunk in due.chunks(step) {
+        if notes.window.contains(&chunk[0]) {
+            let late = clock.late(chunk[0], at).clamp(1, MAX_LATENCY);
+            notes.latency.record_n(late, chunk.len() as u64).expect("clamped to the bounds");
+        }
+    }
+}
+
+/// Lengths of the header and the payload of the frame that `bytes` begin with; `None` while it is not whole.
+fn extent(bytes: &[u8]) -> Result<Option<(usize, usize)>, String> {
+    let (header, len) = match bytes {
+        [_, len @ 0..=125, ..] => (2, usize::from(*len)),
+        [_, 126, a, b, ..] => (4, usize::from(u16::from_be_bytes([*a, *b]))),
+        [_, 127, rest @ ..] => match rest.first_chunk::<8>() {
+            Some(len) => (10, usize::try_from(u64::from_be_bytes(*len)).unwrap_or(usize::MAX)),
+            None => return Ok(None),
+        },
+        [_, masked, ..] if masked & 0x80 != 0 => return Err("a masked frame".to_owned()),
+        _ => return Ok(None),
+    };
+    if len > MAX_FRAME {
+        return Err(format!("a frame of {len} bytes"));
+    }
+    Ok((bytes.len() >= header + len).then_some((header, len)))
+}
+
+/// Updates are arrays, answers are maps.
+fn is_update(payload: &[u8]) -> bool {
+    matches!(payload.first(), Some(0x90..=0x9f | 0xdc | 0xdd))
+}
+
+/// By how many positions and µs an update goes on.
+fn head(mut payload: &[u8]) -> Option<(u64, i64)> {
+    rmp::decode::read_array_len(&mut payload).ok()?;
+    let positions = match payload.first()? {
+        0xc0 => {
+            payload = &payload[1..];
+            0
+        }
+        _ => rmp::decode::read_int(&mut payload).ok()?,
+    };
+    Some((positions, rmp::decode::read_int(&mut payload).ok()?))
+}

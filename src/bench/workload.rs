@@ -1,0 +1,190 @@
+use super::BenchError;
+use crate::feed::formats::recording::{RecordingHeader, RecordingWriter};
+use crate::feed::formats::{OpenOptions, open};
+use crate::feed::sim::{SimConfig, Simulator, default_universe};
+use crate::feed::{Feed, Looped};
+use crate::hub::{Kind, Replica, Topic, TopicKey};
+use crate::market::{Event, Instruments, Symbol, Timestamp};
+use crate::tape::{Batch, Epoch};
+use rand::{RngExt, SeedableRng};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::BufWriter;
+use std::num::NonZeroU32;
+use std::path::Path;
+
+/// 2026-01-05T15:00:00Z, a Monday on which the simulated exchanges are open.
+const MARKET_OPEN: Timestamp = Timestamp::from_micros(1_767_625_200_000_000);
+
+/// The market that a benchmark lets the server play, before it is one.
+#[derive(Clone, Copy, Debug)]
+pub struct Market {
+    pub symbols: u32,
+    /// Events a second, at exactly equal distances.
+    pub rate: NonZeroU32,
+    pub seed: u64,
+    /// Trades and no quotes.
+    pub only_trades: bool,
+}
+
+/// When each topic changes: what is due to whom is known before anything is sent, so a server that is late cannot hide it.
+#[derive(Debug)]
+pub struct Timelines {
+    /// Moments on the feed's clock, µs, in order.
+    changes: FxHashMap<TopicKey, Vec<i64>>,
+    replica: Replica,
+    /// Events that the feed has in a second, in the mean.
+    rate: f64,
+}
+
+/// The moments at which something changes for a subscriber, µs on the feed's clock, in order.
+pub type Timeline = Box<[i64]>;
+
+/// Writes so many events of a simulated market to a recording. The same market gives the same file.
+///
+/// # Errors
+/// Those of the file.
+pub fn record(market: Market, events: u64, path: &Path) -> std::io::Result<()> {
+    let Market { symbols, rate, seed, only_trades } = market;
+    let config = SimConfig { symbols: symbols as usize, rate, seed, start: MARKET_OPEN };
+    let mut simulator = Simulator::new(&default_universe(), config);
+    let header = RecordingHeader {
+        epoch: 1,
+        created: MARKET_OPEN,
+        source: format!("a benchmark's market: {symbols} symbols, {rate} ticks/s, seed {seed}"),
+    };
+    let mut recording = RecordingWriter::new(BufWriter::new(File::create(path)?), &header)?;
+    let (mut instruments, mut batch) = (Instruments::default(), Vec::new());
+    let (mut position, mut written) = (0, 0);
+    while written < events {
+        let pulled = simulator.next(&mut instruments, &mut batch).map_err(std::io::Error::other)?;
+        if pulled.is_none() {
+            break;
+        }
+        if only_trades {
+            batch.retain(|event| !matches!(event, Event::Quote(..)));
+        }
+        if batch.is_empty() {
+            continue;
+        }
+        // The opening stands at the start; from then on each tick has a moment of its own.
+        let at = MARKET_OPEN.plus_nanos(offset_nanos(written, rate));
+        batch.iter_mut().for_each(|event| set_time(event, at));
+        position += 1;
+        recording.append(position, at, &batch)?;
+        written += u64::from(position > 1);
+        batch.clear();
+    }
+    recording.finish()?.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
+}
+
+fn offset_nanos(events: u64, rate: NonZeroU32) -> i64 {
+    i64::try_from(u128::from(events) * 1_000_000_000 / u128::from(rate.get())).unwrap_or(i64::MAX)
+}
+
+fn set_time(event: &mut Event, at: Timestamp) {
+    match event {
+        Event::Quote(_, quote) => (quote.ts_event, quote.ts_recv) = (at, at),
+        Event::Trade(_, trade) => (trade.ts_event, trade.ts_recv) = (at, at),
+        Event::Status(_, status) => status.ts_event = at,
+        Event::Instrument(_) | Event::Feed(_) => {}
+    }
+}
+
+impl Timelines {
+    /// Plays a recording, again and again where `looped`, for so many seconds of its own time.
+    ///
+    /// # Errors
+    /// A recording that cannot be opened or read.
+    pub fn of(path: &Path, looped: bool, seconds: f64) -> Result<Self, BenchError> {
+        let unreadable = |error: &dyn std::fmt::Display| BenchError::Feed(error.to_string());
+        let again = { let path = path.to_owned(); move || open(&path, &OpenOptions::default()) };
+        let mut feed: Box<dyn Feed> = if looped {
+            Box::new(Looped::new(again).map_err(|error| unreadable(&error))?)
+        } else {
+            open(path, &OpenOptions::default()).map_err(|error| unreadable(&error))?
+        };
+        let mut replica = Replica::new(Epoch::new(1));
+        let (mut instruments, mut touched) = (Instruments::default(), Vec::new());
+        let mut changes = FxHashMap::<TopicKey, Vec<i64>>::default();
+        let (mut first, mut last, mut events) = (None, MARKET_OPEN, 0_u64);
+        loop {
+            let mut batch = Batch { position: replica.position().next(), time: last, events: Vec::new() };
+            let pulled = feed.next(&mut instruments, &mut batch.events).map_err(|error| unreadable(&error))?;
+            let Some(time) = pulled else { break };
+            let start = *first.get_or_insert(time);
+            #[expect(clippy::cast_precision_loss, reason = "a duration")]
+            if time.nanos_since(start) as f64 / 1e9 > seconds {
+                break;
+            }
+            (batch.time, last) = (time, time);
+            events += batch.events.len() as u64;
+            touched.clear();
+            replica.apply(&batch, &mut touched);
+            for topic in &touched {
+                changes.entry(*topic).or_default().push(time.micros());
+            }
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a rate")]
+        let rate = first.map_or(0.0, |first| events as f64 / (last.nanos_since(first).max(1) as f64 / 1e9));
+        Ok(Self { changes, replica, rate })
+    }
+
+    /// Events a second of the feed's clock, in the mean.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    /// When something changes for a subscriber of these topics.
+    #[must_use]
+    pub fn of_topics(&self, topics: &[Topic]) -> Timeline {
+        let mut keys = BTreeSet::new();
+        for book in self.replica.books() {
+            let covering = topics.iter().filter(|topic| topic.covers(&book.definition));
+            keys.extend(covering.map(|topic| TopicKey::of(book.definition.id, topic.kind)));
+        }
+        let mut moments: Vec<i64> = keys.iter().filter_map(|key| self.changes.get(key)).flatten().copied().collect();
+        moments.sort_unstable();
+        moments.into()
+    }
+
+    /// A watchlist for each client: so many symbols, drawn by how often they change, each once, busiest first.
+    #[must_use]
+    pub fn watchlists(&self, clients: usize, symbols: usize, seed: u64) -> Vec<Vec<Symbol>> {
+        let weight = |id| {
+            let of = |kind| self.changes.get(&TopicKey::of(id, kind)).map_or(0, Vec::len);
+            of(Kind::Quote) + of(Kind::Trades) + 1
+        };
+        let mut weights: Vec<(usize, &Symbol)> =
+            self.replica.books().map(|book| (weight(book.definition.id), &book.definition.symbol)).collect();
+        weights.sort_unstable_by(|a, b| b.cmp(a));
+        let mut sums = Vec::with_capacity(weights.len());
+        let mut total = 0;
+        for (weight, _) in &weights {
+            total += weight;
+            sums.push(total);
+        }
+        let mut random = rand_pcg::Pcg64::seed_from_u64(seed);
+        let wanted = symbols.min(weights.len());
+        (0..clients)
+            .map(|_| {
+                let mut drawn = BTreeSet::new();
+                // The rarest may hardly ever be drawn: whoever wants nearly all of them gets the busiest for the rest.
+                for _ in 0..wanted * 50 {
+                    if drawn.len() == wanted {
+                        break;
+                    }
+                    let at = random.random_range(0..total);
+                    drawn.insert(sums.partition_point(|&sum| sum <= at));
+                }
+                let mut rest = 0..weights.len();
+                while drawn.len() < wanted {
+                    drawn.extend(rest.next());
+                }
+                drawn.into_iter().map(|index| weights[index].1.clone()).collect()
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,377 @@
+use super::watch::{duration, hz};
+use crate::bench::{
+    BenchError, Feed, Limits, Market, Plan, Report, Round, Server, Stall, Step, Timelines, Topics, Wake, idle,
+    measure, ramp, record, serve_floor, show,
+};
+use crate::client::Endpoint;
+use crate::hub::{Kind, Topic};
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+use std::io::Write;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use tempfile::NamedTempFile;
+
+/// A limit was not held.
+const FAILED: u8 = 6;
+/// Of a market made for a run; a longer run plays it again and again.
+const MAX_EVENTS: u64 = 2_000_000;
+/// The highest rate of `--ramp`.
+const MAX_RATE: u32 = 16_000_000;
+/// Beyond a run, so that the feed does not end within it.
+const SPARE: f64 = 20.0;
+
+/// Measure a server: very many subscribers, how late each tick reaches them, and what that costs.
+///
+/// Starts a server of its own (or measures the one at --url) that plays a recording held in memory, subscribes --clients clients, and times every
+/// tick from the moment it was due, also those that the server merged into later ones. Beside it runs the floor: a bare loop of `send` with
+/// the same bytes at the same moments, which is the least that a server with one send per delivery can cost.
+/// Exit codes: 0 done, 1 failure, 2 usage, 6 a limit was not held.
+#[derive(clap::Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[command(after_help = "Examples:
+  tickcast bench                                                    1,000 clients, 100 updates/s each
+  tickcast bench --clients 5000 --symbols 500 --rate 20000 --watchlist 20
+  tickcast bench --feed day.tape --speed 10 --topics 'trades:*' --json
+  tickcast bench --ramp --only-trades --symbols 200 --topics 'trades:*'   where it saturates
+  tickcast bench --idle --clients 10000                             memory per connection
+  tickcast bench --duration 5s --max-p99 10 --lossless              a gate for CI")]
+pub struct Args {
+    /// A server that runs already; its feed is given with --feed, else updates are timed instead of ticks
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+
+    /// What the server plays: a simulated market, or a recording; with --url: what that server plays
+    #[arg(long, value_name = "sim|PATH")]
+    pub feed: Option<PathBuf>,
+
+    /// How fast a recording is played
+    #[arg(long, default_value_t = 1.0, value_parser = factor)]
+    pub speed: f64,
+
+    /// Simulated symbols
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub symbols: u32,
+
+    /// Simulated ticks a second, over all symbols; where --ramp begins
+    #[arg(long, default_value_t = NonZeroU32::new(100).expect("above 0"))]
+    pub rate: NonZeroU32,
+
+    /// Picks the simulated market, and the watchlists
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+
+    /// Simulate trades only, of which none may be merged
+    #[arg(long)]
+    pub only_trades: bool,
+
+    /// Subscribers
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub clients: u32,
+
+    /// What each of them subscribes to
+    #[arg(long, value_delimiter = ',', default_value = "quote:*,trades:*", value_parser = topic)]
+    pub topics: Vec<Topic>,
+
+    /// Subscribe each client to so many symbols of its own instead, drawn by how busy they are
+    #[arg(long, value_name = "SYMBOLS", conflicts_with = "topics")]
+    pub watchlist: Option<usize>,
+
+    /// What of its symbols a client with a watchlist subscribes to
+    #[arg(long, value_delimiter = ',', default_value = "quote", value_parser = kind, requires = "watchlist")]
+    pub kinds: Vec<Kind>,
+
+    /// Updates a second at most for each client, from 0.1 to 1000
+    #[arg(long, value_name = "HZ", value_parser = hz)]
+    pub max_hz: Option<f64>,
+
+    /// How long to measure
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub duration: Duration,
+
+    /// How long to run before that
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    pub warm_up: Duration,
+
+    /// Measure so many times, each with a fresh server, and tell the medians
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+
+    /// Let the kernel wake the client for each frame instead of looking every 500 µs: dearer for every server
+    #[arg(long)]
+    pub eager: bool,
+
+    /// Clients that read their frames in full; the others read where each one leads
+    #[arg(long, default_value_t = 4)]
+    pub decode: usize,
+
+    /// So many clients then read nothing for so long: 100:20s
+    #[arg(long, value_name = "CLIENTS:TIME", value_parser = stall)]
+    pub stall: Option<Stall>,
+
+    /// Leave the floor out
+    #[arg(long)]
+    pub no_floor: bool,
+
+    /// Fan-out threads of the server it starts
+    #[arg(long, default_value_t = 1, conflicts_with = "url")]
+    pub shards: usize,
+
+    /// Leave the cores to the kernel; else each shard has one, and the client the last
+    #[arg(long)]
+    pub no_pin: bool,
+
+    /// Addresses of this machine to connect from (default: those of loopback), as one has ports for some 28,000 connections
+    #[arg(long, value_delimiter = ',')]
+    pub source: Vec<IpAddr>,
+
+    /// Find the highest rate at which everything is delivered within --max-p99 (default: 20 ms)
+    #[arg(long, conflicts_with_all = ["url", "idle", "stall", "rounds"])]
+    pub ramp: bool,
+
+    /// Measure the memory of connections on which nothing happens: all connect and leave, --rounds times
+    #[arg(long, conflicts_with_all = ["url", "stall"])]
+    pub idle: bool,
+
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+
+    /// Fail above this latency of the 99th percentile
+    #[arg(long, value_name = "MS", help_heading = "Limits")]
+    pub max_p99: Option<f64>,
+
+    /// Fail below so many deliveries of a tick a second
+    #[arg(long, value_name = "TICKS", help_heading = "Limits")]
+    pub min_ticks: Option<f64>,
+
+    /// Fail above so many bytes for each tick delivered
+    #[arg(long, value_name = "BYTES", help_heading = "Limits")]
+    pub max_bytes_per_tick: Option<f64>,
+
+    /// Fail where a frame costs the server more than so many times the floor
+    #[arg(long, value_name = "RATIO", help_heading = "Limits")]
+    pub max_floor_ratio: Option<f64>,
+
+    /// Fail where a connection takes the server more memory
+    #[arg(long, value_name = "BYTES", help_heading = "Limits")]
+    pub max_memory: Option<f64>,
+
+    /// Fail where anything was not delivered, missed, or disconnected
+    #[arg(long, help_heading = "Limits")]
+    pub lossless: bool,
+}
+
+/// A recording to play, perhaps made for this run and deleted after it.
+struct Played {
+    feed: Feed,
+    timelines: Timelines,
+    _made: Option<NamedTempFile>,
+}
+
+/// Runs the benchmark and prints what it has shown.
+///
+/// # Errors
+/// What stands in the way of measuring.
+pub fn run(args: Args) -> Result<ExitCode> {
+    let bar = bar();
+    let mut tell = |what: &str, part: f64| {
+        bar.set_message(what.to_owned());
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "per thousand")]
+        bar.set_position((part * 1000.0) as u64);
+    };
+    let mut plan = args.plan()?;
+    let about = json!({
+        "tickcast": env!("CARGO_PKG_VERSION"),
+        "command": std::env::args().skip(1).collect::<Vec<_>>().join(" "),
+        "client": if args.eager { "woken for each frame" } else { "looks every 500 µs" },
+        "cores": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+    });
+    if args.ramp {
+        let max_p99 = args.max_p99.unwrap_or(20.0);
+        let steps = ramp(args.rate.get(), MAX_RATE, max_p99, |rate| {
+            let rate = NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN);
+            tell(&format!("making a market of {rate} ticks/s"), 0.0);
+            let played = args.play(Some(rate)).map_err(|error| BenchError::Feed(format!("{error:#}")))?;
+            plan.feed = Some(played.feed.clone());
+            let round = measure(&plan, Some(&played.timelines), &mut tell)?;
+            bar.suspend(|| eprintln!("{}", line(rate.get(), &round)));
+            Ok(round)
+        })?;
+        bar.finish_and_clear();
+        return args.conclude_ramp(&about, &steps);
+    }
+    let report = if args.idle {
+        Report::new(about, &idle(&plan, args.rounds as usize, &mut tell)?, &args.limits())
+    } else {
+        let played = match (&args.url, &args.feed) {
+            (Some(_), None) => None,
+            _ => Some(args.play(None)?),
+        };
+        plan.feed = played.as_ref().map(|played| played.feed.clone());
+        let timelines = played.as_ref().map(|played| &played.timelines);
+        let mut rounds = Vec::new();
+        for round in 1..=args.rounds {
+            let mut tell = |what: &str, part| tell(&format!("round {round} of {}: {what}", args.rounds), part);
+            rounds.push(measure(&plan, timelines, &mut tell)?);
+        }
+        Report::new(about, &rounds, &args.limits())
+    };
+    bar.finish_and_clear();
+    let text = if args.json { serde_json::to_string_pretty(&report)? + "\n" } else { report.table() };
+    print(&text)?;
+    Ok(if report.verdict.passed { ExitCode::SUCCESS } else { FAILED.into() })
+}
+
+/// The server's side of the floor, which [`run`] starts as a process of its own.
+///
+/// # Errors
+/// As [`serve_floor`].
+pub fn floor() -> Result<ExitCode> {
+    serve_floor(std::io::stdin().lock())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    fn plan(&self) -> Result<Plan> {
+        let server = match &self.url {
+            None => Server::Own { shards: self.shards, pinned: !self.no_pin },
+            Some(url) => {
+                let http = Endpoint::parse(url)?.http("");
+                let authority = http.trim_start_matches("http://");
+                let mut addresses =
+                    authority.to_socket_addrs().with_context(|| format!("cannot resolve {authority:?}: HOST:PORT is needed"))?;
+                Server::At(addresses.next().with_context(|| format!("{authority:?} has no address"))?)
+            }
+        };
+        if let Some(stall) = self.stall
+            && stall.clients >= self.clients as usize
+        {
+            bail!("--stall {}: of {} clients some must go on reading", stall.clients, self.clients);
+        }
+        Ok(Plan {
+            server,
+            feed: None,
+            clients: self.clients as usize,
+            topics: match self.watchlist {
+                Some(symbols) => Topics::Watchlists { symbols, kinds: self.kinds.clone() },
+                None => Topics::Same(self.topics.clone()),
+            },
+            max_hz: self.max_hz,
+            warm_up: self.warm_up,
+            duration: self.duration,
+            wake: if self.eager { Wake::Eager } else { Wake::Looks },
+            decoded: self.decode,
+            stall: self.stall,
+            floor: !self.no_floor && !self.ramp && self.url.is_none(),
+            sources: self.source.clone(),
+        })
+    }
+
+    /// The recording to play, at another rate than `--rate` where one is given.
+    fn play(&self, rate: Option<NonZeroU32>) -> Result<Played> {
+        let stall = self.stall.map_or(Duration::ZERO, |stall| stall.duration);
+        let seconds = (self.warm_up + self.duration + stall).as_secs_f64() + SPARE;
+        if let Some(recording) = self.feed.as_ref().filter(|path| path.as_os_str() != "sim") {
+            let feed = Feed { recording: recording.clone(), speed: self.speed, looped: true };
+            let timelines = Timelines::of(recording, true, seconds * self.speed)?;
+            let speed = rate.map_or(feed.speed, |rate| f64::from(rate.get()) / timelines.rate());
+            let timelines = if rate.is_some() { Timelines::of(recording, true, seconds * speed)? } else { timelines };
+            return Ok(Played { feed: Feed { speed, ..feed }, timelines, _made: None });
+        }
+        let rate = rate.unwrap_or(self.rate);
+        let market = Market { symbols: self.symbols, rate, seed: self.seed, only_trades: self.only_trades };
+        let made = tempfile::Builder::new().prefix("tickcast-bench-").suffix(".tape").tempfile()?;
+        let path = made.path().to_owned();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of events")]
+        let events = ((f64::from(rate.get()) * seconds) as u64).min(MAX_EVENTS);
+        record(market, events, &path).with_context(|| format!("cannot write {}", path.display()))?;
+        let timelines = Timelines::of(&path, true, seconds)?;
+        let feed = Feed { recording: path, speed: 1.0, looped: true };
+        Ok(Played { feed, timelines, _made: Some(made) })
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            max_p99_ms: self.max_p99,
+            min_ticks_per_s: self.min_ticks,
+            max_bytes_per_tick: self.max_bytes_per_tick,
+            max_cpu_ratio: self.max_floor_ratio,
+            max_bytes_per_connection: self.max_memory,
+            lossless: self.lossless,
+        }
+    }
+
+    /// The report of the last rate that was kept is the one that counts.
+    fn conclude_ramp(&self, about: &serde_json::Value, steps: &[Step]) -> Result<ExitCode> {
+        let kept = steps.iter().filter(|step| step.limit.is_none()).max_by_key(|step| step.rate);
+        let rounds: Vec<&Round> = kept.iter().map(|step| &step.round).collect();
+        let report = Report::new(about.clone(), &rounds, &self.limits());
+        if self.json {
+            let document = json!({ "saturation_ticks_per_s": kept.map(|step| step.rate), "steps": steps, "report": report });
+            print(&(serde_json::to_string_pretty(&document)? + "\n"))?;
+        } else {
+            let mut text = String::new();
+            for step in steps {
+                let verdict = step.limit.as_deref().unwrap_or("kept up");
+                text += &format!("{}   {verdict}\n", line(step.rate, &step.round));
+            }
+            match kept {
+                Some(step) => text += &format!("\nsaturates above {} ticks/s, at which:\n\n{}", show(f64::from(step.rate)), report.table()),
+                None => text += "\nno rate was kept up with\n",
+            }
+            print(&text)?;
+        }
+        Ok(if kept.is_some() && report.verdict.passed { ExitCode::SUCCESS } else { FAILED.into() })
+    }
+}
+
+fn line(rate: u32, round: &Round) -> String {
+    format!(
+        "{:>12} ticks/s   {:>13} deliveries/s   p50 {:>8} ms   p99 {:>8} ms   server {:.2} cores   client {:.2}",
+        show(f64::from(rate)),
+        show(round.ticks_per_s),
+        show(round.latency_p50_ms),
+        show(round.latency_p99_ms),
+        round.server.map_or(0.0, |server| server.cpu_cores),
+        round.client_cpu_cores,
+    )
+}
+
+/// Whoever reads may have heard enough.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot print"),
+    }
+}
+
+/// Shown on a terminal only.
+fn bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}").expect("a good template");
+    ProgressBar::with_draw_target(Some(1000), ProgressDrawTarget::stderr()).with_style(style)
+}
+
+fn topic(text: &str) -> Result<Topic, String> {
+    Topic::parse(text).map_err(|error| error.message)
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    let names = || Kind::ALL.map(Kind::name).join(", ");
+    Kind::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| format!("{text:?} is none of {}", names()))
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    let factor = text.parse().ok().filter(|factor: &f64| factor.is_finite() && *factor > 0.0);
+    factor.ok_or_else(|| format!("{text:?} is no number above 0"))
+}
+
+fn stall(text: &str) -> Result<Stall, String> {
+    let wrong = || format!("{text:?} is no number of clients and a time such as 100:20s");
+    let (clients, time) = text.split_once(':').ok_or_else(wrong)?;
+    Ok(Stall { clients: clients.parse().map_err(|_| wrong())?, duration: duration(time)? })
+}
