@@ -80,6 +80,8 @@ ignored() {
     local log=$logs/cargo\ test.log run rest
     step "long tests" 300 cargo cargo test --locked --test server -- --ignored --nocapture
     run=$((passes + failures))
+    step "memory" 300 cargo cargo test --locked --test memory -- --ignored --nocapture
+    run=$((run + passes + failures))
     if [[ -d $TICKCAST_DATA ]]; then
         step "recordings" 900 cargo cargo test --locked --test recordings --test sizes --test real_session -- --ignored
         run=$((run + passes + failures))

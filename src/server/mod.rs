@@ -37,7 +37,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 /// What a server is made of.
@@ -234,7 +234,9 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Accepts until told to stop. axum's own loop has no timeout for slow requests.
+/// Accepts until told to stop. hyper takes 16 KiB for a connection from its first moment on, and what many that come at once took stays with
+/// the process: so a connection is hyper's only from its first byte on, and a WebSocket's handshake is over at once.
+/// axum's own loop has no timeout for slow requests.
 async fn accept(listener: TcpListener, routes: Router, mut stopped: watch::Receiver<bool>) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
@@ -253,20 +255,15 @@ async fn accept(listener: TcpListener, routes: Router, mut stopped: watch::Recei
             },
             _ = stopped.changed() => break,
         };
-        let service = TowerToHyperService::new(routes.clone());
-        let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let (http, routes) = (http.clone(), routes.clone());
         let (mut stopped, under_way) = (stopped.clone(), under_way.clone());
         tokio::spawn(async move {
-            let mut connection = pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                _ = stopped.changed() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!("a connection ended early: {error}");
+            tokio::select! {
+                said = tokio::time::timeout(HEADER_TIMEOUT, stream.readable()) => if let Ok(Ok(())) = said {
+                    // In a box, so that those who wait above take no room for what comes behind.
+                    Box::pin(serve(http, stream, routes, stopped)).await;
+                },
+                _ = stopped.changed() => {}
             }
             drop(under_way);
         });
@@ -274,4 +271,20 @@ async fn accept(listener: TcpListener, routes: Router, mut stopped: watch::Recei
     drop((listener, under_way));
     // Requests that take longer than this lose their connection when the process ends.
     let _ = tokio::time::timeout(DRAIN, all_done.recv()).await;
+}
+
+/// Serves one connection whose client has begun to speak.
+async fn serve(http: http1::Builder, stream: TcpStream, routes: Router, mut stopped: watch::Receiver<bool>) {
+    let service = TowerToHyperService::new(routes);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!("a connection ended early: {error}");
+    }
 }
