@@ -102,22 +102,23 @@ fn compare(args: &Args) -> Result<()> {
         if args.only.is_empty() || args.only.contains(&peer) {
             match peer.find(&folder) {
                 Ok(about) => report.measured.push(Measured { peer: peer.name(), about, runs: Vec::new() }),
-                Err(error) => report.missing.push((peer.name(), format!("{error:#}"))),
+                Err(error) => report.missing.push((peer.name(), format!("missing: {error:#}"))),
             }
         }
     }
     for round in 1..=args.rounds {
         for &peer in Peer::value_variants() {
-            let Some(measured) = report.measured.iter_mut().find(|measured| measured.peer == peer.name())
-            else {
+            let Some(at) = report.measured.iter().position(|measured| measured.peer == peer.name()) else {
                 continue;
             };
             eprintln!("round {round} of {}: {}", args.rounds, peer.name());
-            let port = free_port()?;
-            let program = peer.program(port, &folder, &work)?;
-            let log = folder.join(format!("{}.log", peer.name()));
-            let run = Run::new(&program, peer.dialect(), port, server_core, &log, &work);
-            measured.runs.push(run.with_context(|| format!("{} (its log: {})", peer.name(), log.display()))?);
+            match run(peer, server_core, &folder, &work) {
+                Ok(run) => report.measured[at].runs.push(run),
+                Err(error) => {
+                    report.measured.remove(at);
+                    report.missing.push((peer.name(), format!("failed in round {round}: {error:#}")));
+                }
+            }
         }
     }
     if args.json {
@@ -126,6 +127,13 @@ fn compare(args: &Args) -> Result<()> {
         print!("{report}");
     }
     Ok(())
+}
+
+fn run(peer: Peer, core: usize, folder: &Path, work: &Workload) -> Result<Run> {
+    let port = free_port()?;
+    let program = peer.program(port, folder, work)?;
+    let log = folder.join(format!("{}.log", peer.name()));
+    Run::new(&program, peer.dialect(), port, core, &log, work)
 }
 
 fn free_port() -> Result<u16> {

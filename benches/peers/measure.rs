@@ -2,7 +2,7 @@
 
 use crate::dialect::{Dialect, Role};
 use crate::load::{Load, Schedule, micros};
-use crate::server::{Program, Server};
+use crate::server::{Program, Server, core_ticks};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -35,15 +35,18 @@ pub struct Run {
     pub cpu_micros: f64,
     /// The part of it spent in the server's own code; the rest is the kernel's, mostly for sending.
     pub user_part: f64,
-    /// From the moment at which a message was due until its subscriber read it, in µs.
-    pub p50_micros: u32,
-    pub p99_micros: u32,
+    /// From the moment at which a message was due until its subscriber read it, in µs, of all that were due; `None` where
+    /// it was not delivered at all within a few seconds after the last was due.
+    pub p50_micros: Option<u32>,
+    pub p99_micros: Option<u32>,
     /// Memory for each connection before anything was published.
     pub bytes_per_connection: f64,
     /// On the wire for each message, WebSocket header included.
     pub bytes_per_message: f64,
     pub received: u64,
     pub expected: u64,
+    /// Part of its core's time that the server had to leave to others.
+    pub others_part: f64,
 }
 
 impl Run {
@@ -77,7 +80,7 @@ impl Run {
         let connected = server.resident()?.saturating_sub(resident);
         load.connect(Role::Publisher)?;
         load.wait_for_all()?;
-        let delivered = Delivered::new(&mut load, &mut server, work)?;
+        let delivered = Delivered::new(&mut load, &mut server, core, work)?;
         Ok(delivered.told(connected, work))
     }
 }
@@ -103,11 +106,12 @@ struct Delivered {
     bytes: u64,
     latencies: Vec<u32>,
     expected: u64,
+    others_part: f64,
 }
 
 impl Delivered {
     /// Publishes, and counts what arrives.
-    fn new(load: &mut Load, server: &mut Server, work: &Workload) -> Result<Self> {
+    fn new(load: &mut Load, server: &mut Server, core: usize, work: &Workload) -> Result<Self> {
         let warm_up = WARM_UP_SECONDS * work.rate;
         let count = warm_up + work.seconds * work.rate;
         let schedule = Schedule {
@@ -131,19 +135,22 @@ impl Delivered {
                     load.turn()?;
                 }
                 let begun = (server.cpu()?, load.tally.messages, load.message_bytes());
+                let (busy, all) = core_ticks(core)?;
                 while micros() < until && (load.tally.latencies.len() as u64) < expected {
                     load.turn()?;
                 }
                 let cpu = server.cpu()?;
-                let user = cpu.user_ticks - begun.0.user_ticks;
-                let ticks = user + cpu.system_ticks - begun.0.system_ticks;
+                let now = core_ticks(core)?;
+                let user = cpu.user_ticks.saturating_sub(begun.0.user_ticks);
+                let system = cpu.system_ticks.saturating_sub(begun.0.system_ticks);
                 Ok(Self {
-                    cpu: cpu.total - begun.0.total,
-                    user_part: ratio(user, ticks),
+                    cpu: cpu.total.saturating_sub(begun.0.total),
+                    user_part: ratio(user, user + system),
                     messages: load.tally.messages - begun.1,
                     bytes: load.message_bytes() - begun.2,
                     latencies: std::mem::take(&mut load.tally.latencies),
                     expected,
+                    others_part: ratio((now.0 - busy).saturating_sub(user + system), now.1 - all),
                 })
             })();
             stop.store(true, Ordering::Relaxed);
@@ -158,9 +165,9 @@ impl Delivered {
 
     fn told(mut self, connected: u64, work: &Workload) -> Run {
         self.latencies.sort_unstable();
-        let percentile = |percent: usize| {
-            let at = self.latencies.len() * percent / 100;
-            self.latencies.get(at).copied().unwrap_or(u32::MAX)
+        let percentile = |percent: u64| {
+            let at = usize::try_from(self.expected * percent / 100).ok()?;
+            self.latencies.get(at).copied()
         };
         Run {
             cpu_micros: self.cpu.as_secs_f64() * 1e6 * ratio(1, self.messages),
@@ -171,6 +178,7 @@ impl Delivered {
             bytes_per_message: ratio(self.bytes, self.messages),
             received: self.latencies.len() as u64,
             expected: self.expected,
+            others_part: self.others_part,
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::dialect::Dialect;
 use crate::measure::Workload;
 use crate::server::Program;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -64,17 +64,16 @@ impl Peer {
             Self::Tickcast => concat!("tickcast ", env!("CARGO_PKG_VERSION"), ", trades").to_owned(),
             Self::Axum => "axum 0.8, tokio broadcast".to_owned(),
             Self::Ws | Self::SocketIo => {
-                let node = version("node", "--version").context("apt-get install nodejs npm")?;
+                let node = debian("nodejs npm", version("node", "--version"))?;
                 install(folder)?;
                 let package = folder.join("node_modules").join(self.name()).join("package.json");
                 let package: serde_json::Value = serde_json::from_slice(&fs::read(package)?)?;
                 format!("{} {}, node {node}", self.name(), package["version"].as_str().unwrap_or("?"))
             }
-            Self::Nats => version("nats-server", "--version").context("apt-get install nats-server")?,
+            Self::Nats => debian("nats-server", version("nats-server", "--version"))?,
             Self::Nchan => {
-                const INSTALL: &str = "apt-get install nginx libnginx-mod-nchan";
-                let nginx = version("nginx", "-v").context(INSTALL)?;
-                nchan_module().context(INSTALL)?;
+                let nginx = version("nginx", "-v").and_then(|nginx| nchan_module().map(|_| nginx));
+                let nginx = debian("nginx libnginx-mod-nchan", nginx)?;
                 format!("{nginx} with Nchan")
             }
         })
@@ -123,6 +122,11 @@ impl Peer {
             }
         })
     }
+}
+
+/// Adds to an error how what is missing is installed on Debian.
+fn debian<T>(packages: &str, found: Result<T>) -> Result<T> {
+    found.map_err(|error| anyhow!("{error:#} (to install it: apt-get install {packages})"))
 }
 
 /// What a program says of its version, in one line.
@@ -194,7 +198,7 @@ fn install(folder: &Path) -> Result<()> {
         return Ok(());
     }
     let output = Command::new("npm").arg("ci").current_dir(folder).output();
-    let output = output.context("npm cannot be run: apt-get install npm")?;
+    let output = output.context("npm cannot be run (to install it: apt-get install npm)")?;
     if !output.status.success() {
         bail!("`npm ci` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }

@@ -4,11 +4,14 @@ use crate::measure::{Run, Workload};
 use serde_json::{Value, json};
 use std::fmt;
 
+/// The part of the server's core that other work may take before the figures are in doubt.
+const QUIET: f64 = 0.1;
+
 pub struct Report {
     pub work: Workload,
     pub rounds: u32,
     pub measured: Vec<Measured>,
-    /// Servers that could not be run, and why.
+    /// Servers that are not installed or failed, and why.
     pub missing: Vec<(&'static str, String)>,
 }
 
@@ -70,24 +73,37 @@ impl fmt::Display for Report {
             let times_floor = self.times_floor(measured);
             writeln!(
                 f,
-                "{:<10} {:>9.2} µs {:>8} {:>4.0} % {:>6.2} ms {:>6.2} ms {:>7.1} KiB {:>10.1} {:>7.2} %  {}",
+                "{:<10} {:>9.2} µs {:>8} {:>4.0} % {:>9} {:>9} {:>7.1} KiB {:>10.1} {:>7.2} %  {}",
                 measured.peer,
                 measured.median(|run| run.cpu_micros),
                 times_floor.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
                 measured.median(|run| run.user_part) * 100.0,
-                measured.median(|run| f64::from(run.p50_micros)) / 1e3,
-                measured.median(|run| f64::from(run.p99_micros)) / 1e3,
+                millis(measured.median(|run| run.p50_micros.map_or(f64::INFINITY, f64::from))),
+                millis(measured.median(|run| run.p99_micros.map_or(f64::INFINITY, f64::from))),
                 measured.median(|run| run.bytes_per_connection) / 1024.0,
                 measured.median(|run| run.bytes_per_message),
                 measured.median(Run::part_received) * 100.0,
                 measured.about,
             )?;
         }
+        let others = self.measured.iter().flat_map(|measured| &measured.runs).map(|run| run.others_part);
+        let others = others.fold(0.0, f64::max);
+        if others > QUIET {
+            writeln!(
+                f,
+                "\nOther work took up to {:.0} % of the server's core: measure again on a quiet machine.",
+                others * 100.0
+            )?;
+        }
         for (name, why) in &self.missing {
-            writeln!(f, "{name:<10} missing: {why}")?;
+            writeln!(f, "{name:<10} {why}")?;
         }
         Ok(())
     }
+}
+
+fn millis(micros: f64) -> String {
+    if micros.is_finite() { format!("{:.2} ms", micros / 1e3) } else { "never".to_owned() }
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {

@@ -61,6 +61,22 @@ pub fn become_pinned(core: &str, program: &str, arguments: &[String]) -> Result<
     Err(Command::new(program).args(arguments).exec()).with_context(|| format!("cannot run {program}"))
 }
 
+/// What a core has done since the machine was started, in ticks of the kernel: with anything, and in all.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn core_ticks(core: usize) -> Result<(u64, u64)> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let name = format!("cpu{core} ");
+    let fields =
+        stat.lines().find_map(|line| line.strip_prefix(&name)).context("the core has no statistics")?;
+    let ticks = fields.split(' ').map(str::parse).collect::<Result<Vec<u64>, _>>()?;
+    // user, nice, system, idle, iowait, irq, softirq, steal; what follows is in user already.
+    let all: u64 = ticks.iter().take(8).sum();
+    let idle: u64 = ticks.iter().skip(3).take(2).sum();
+    Ok((all - idle, all))
+}
+
 impl Server {
     /// Starts `program` on `core`; what it says goes into `log`.
     pub fn start(program: &Program, core: usize, log: &Path) -> Result<Self> {
@@ -111,10 +127,10 @@ impl Server {
     pub fn resident(&self) -> Result<u64> {
         let mut total = 0;
         for process in self.processes()? {
-            let status = fs::read_to_string(process.join("status"))?;
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-            let kib =
-                line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|kib| kib.parse::<u64>().ok());
+            // Those in `status` are approximate, these are counted.
+            let maps = fs::read_to_string(process.join("smaps_rollup"))?;
+            let line = maps.lines().find_map(|line| line.strip_prefix("Rss:"));
+            let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
             total += kib.context("the server's memory is not told")? * 1024;
         }
         Ok(total)
