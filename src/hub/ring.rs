@@ -92,7 +92,13 @@ impl<T> Run<'_, T> {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.entries.range(self.range.clone()).map(|(_, entry)| entry)
+        self.iter_from(0)
+    }
+
+    /// Without the first so many.
+    pub fn iter_from(&self, skipped: usize) -> impl Iterator<Item = &T> {
+        let start = self.range.start.saturating_add(skipped).min(self.range.end);
+        self.entries.range(start..self.range.end).map(|(_, entry)| entry)
     }
 }
 

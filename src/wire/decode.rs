@@ -4,7 +4,7 @@ use super::reader::{DecodeError, Reader, moment};
 use super::tag;
 use crate::hub::{Kind, TopicKey, bar_field};
 use crate::market::{
-    Conditions, FeedStatus, Instrument, InstrumentId, Side, Status, Timestamp, Trade, TradingState,
+    Conditions, FeedStatus, Instrument, InstrumentId, Price, Side, Status, Timestamp, Trade, TradingState,
 };
 use crate::tape::Position;
 use rustc_hash::FxHashMap;
@@ -138,7 +138,7 @@ impl UpdateDecoder {
                 let count = reader.count(4)?;
                 let mut trades = Vec::with_capacity(count);
                 for _ in 0..count {
-                    trades.push(self.trade(&instrument, reader)?);
+                    trades.push(self.trade(&instrument, trades.last(), reader)?);
                 }
                 let trades = self.number(&instrument, Kind::Trades, stated, trades, reader.element)?;
                 Ok(Entry::Trades(instrument, trades))
@@ -185,15 +185,30 @@ impl UpdateDecoder {
     ) -> Result<QuoteFields, DecodeError> {
         let told = |field: u8| tag & field != 0;
         Ok(QuoteFields {
-            bid: told(1).then(|| reader.price(instrument)).transpose()?,
+            bid: told(1).then(|| reader.price(instrument.anchor_units())).transpose()?,
             bid_size: told(2).then(|| reader.size()).transpose()?,
-            ask: told(4).then(|| reader.price(instrument)).transpose()?,
+            ask: told(4).then(|| reader.price(instrument.anchor_units())).transpose()?,
             ask_size: told(8).then(|| reader.size()).transpose()?,
             ts_event: told(tag::QUOTE_WITH_TIME).then(|| self.moment(reader)).transpose()?,
         })
     }
 
-    fn trade(&self, instrument: &Instrument, reader: &mut Reader<'_>) -> Result<Trade, DecodeError> {
+    /// The first of a run stands by itself, the others beside the one before.
+    fn trade(
+        &self,
+        instrument: &Instrument,
+        before: Option<&Trade>,
+        reader: &mut Reader<'_>,
+    ) -> Result<Trade, DecodeError> {
+        let price = before.and_then(|before| before.price.some());
+        let price = reader.price(price.map_or(instrument.anchor_units(), Price::units))?;
+        let ts_event = match before {
+            None => self.moment(reader)?,
+            Some(before) => {
+                let value = reader.int()?;
+                Timestamp::from_micros(moment(before.ts_event.micros(), value, reader.element - 1)?)
+            }
+        };
         let flags = reader.small::<u8>("the flags of a trade")?;
         let side = match flags & 3 {
             0 => Side::None,
@@ -201,9 +216,7 @@ impl UpdateDecoder {
             2 => Side::Sell,
             _ => return Err(reader.out_of_range("the flags of a trade")),
         };
-        let price = reader.price(instrument)?;
         let amount = reader.size()?;
-        let ts_event = self.moment(reader)?;
         let conditions = if flags & 4 == 0 {
             Conditions::default()
         } else {

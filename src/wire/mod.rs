@@ -10,6 +10,7 @@ pub(crate) mod json;
 mod message;
 mod msgpack;
 mod reader;
+mod runs;
 pub mod tag;
 mod told;
 mod update;

@@ -1,5 +1,6 @@
 use super::frame::{Opcode, write_header};
 use super::tag;
+use super::runs::Runs;
 use super::told::{Told, Written};
 use crate::hub::{Kind, Owed, Run, TopicKey, Upto, bar_field};
 use crate::market::{
@@ -28,10 +29,11 @@ pub(super) struct MsgpackUpdate {
     pub(super) delivered: u64,
     /// `None`: every entry is encoded anew.
     told: Option<Told>,
+    runs: Option<Runs>,
 }
 
 /// Writing to a `Vec` cannot fail.
-const VEC: &str = "a Vec takes every byte";
+pub(super) const VEC: &str = "a Vec takes every byte";
 
 impl MsgpackUpdate {
     pub(super) fn new(full: usize) -> Self {
@@ -40,7 +42,7 @@ impl MsgpackUpdate {
 
     /// That encodes what several readers of one tape are owed once.
     pub(super) fn sharing(full: usize) -> Self {
-        Self { full, told: Some(Told::default()), ..Self::default() }
+        Self { full, told: Some(Told::default()), runs: Some(Runs::default()), ..Self::default() }
     }
 
     pub(super) fn begin(&mut self, times: bool, from: Upto, upto: Upto) {
@@ -138,6 +140,37 @@ impl MsgpackUpdate {
     }
 }
 
+/// From one trade to the next: the differences of price and moment. Returns how many elements it wrote.
+pub(super) fn write_step(instrument: &Instrument, before: &Trade, trade: &Trade, out: &mut Vec<u8>) -> u32 {
+    if let Some(price) = trade.price.some() {
+        let from = before.price.some().map_or(instrument.anchor_units(), Price::units);
+        // Prices are bounded so that a difference stays below 2^53; this holds the promise whatever a recording says.
+        encode::write_sint(out, (price.units() - from).clamp(-MAX_UNITS, MAX_UNITS)).expect(VEC);
+    } else {
+        encode::write_nil(out).expect(VEC);
+    }
+    let micros = trade.ts_event.micros().saturating_sub(before.ts_event.micros());
+    encode::write_sint(out, micros.clamp(-MAX_UNITS, MAX_UNITS)).expect(VEC);
+    2
+}
+
+/// What a trade says by itself. Returns how many elements it wrote.
+pub(super) fn write_trade(trade: &Trade, out: &mut Vec<u8>) -> u32 {
+    let side = match trade.side {
+        Side::None => 0,
+        Side::Buy => 1,
+        Side::Sell => 2,
+    };
+    let conditions = trade.conditions.as_str();
+    encode::write_uint(out, side + if conditions.is_empty() { 0 } else { 4 }).expect(VEC);
+    encode::write_sint(out, trade.size.units()).expect(VEC);
+    if conditions.is_empty() {
+        return 2;
+    }
+    encode::write_str(out, conditions).expect(VEC);
+    3
+}
+
 impl Owed for MsgpackUpdate {
     fn definition(&mut self, instrument: &Instrument) {
         self.entry(instrument, tag::DEFINITION);
@@ -198,23 +231,19 @@ impl Owed for MsgpackUpdate {
             self.entry(instrument, tag::TRADES);
         }
         self.uint(run.len() as u64);
-        for trade in run.iter() {
-            let side = match trade.side {
-                Side::None => 0,
-                Side::Buy => 1,
-                Side::Sell => 2,
-            };
-            let conditions = trade.conditions.as_str();
-            self.uint(side + if conditions.is_empty() { 0 } else { 4 });
-            self.price(instrument, trade.price);
-            self.size(trade.size);
-            self.moment(trade.ts_event);
-            if !conditions.is_empty() {
-                encode::write_str(&mut self.entries, conditions).expect(VEC);
-                self.elements += 1;
+        self.delivered += run.len() as u64;
+        let Some(first) = run.iter().next() else { return };
+        self.price(instrument, first.price);
+        self.moment(first.ts_event);
+        if let Some(runs) = &mut self.runs {
+            self.elements += runs.append(instrument, run, &mut self.entries);
+        } else {
+            self.elements += write_trade(first, &mut self.entries);
+            for (before, trade) in run.iter().zip(run.iter().skip(1)) {
+                self.elements += write_step(instrument, before, trade, &mut self.entries);
+                self.elements += write_trade(trade, &mut self.entries);
             }
         }
-        self.delivered += run.len() as u64;
     }
 
     fn bar(

@@ -94,11 +94,12 @@ impl<'a> Reader<'a> {
         all.get(usize::from(number)).copied().ok_or_else(|| self.out_of_range(what))
     }
 
-    pub(super) fn price(&mut self, instrument: &Instrument) -> Result<Price, DecodeError> {
+    /// A price told as its distance from another, in units.
+    pub(super) fn price(&mut self, from: i64) -> Result<Price, DecodeError> {
         if self.nil()? {
             return Ok(Price::NONE);
         }
-        self.units(instrument.anchor_units(), "a price").map(Price::new)
+        self.units(from, "a price").map(Price::new)
     }
 
     pub(super) fn size(&mut self) -> Result<Size, DecodeError> {
@@ -131,14 +132,14 @@ impl<'a> Reader<'a> {
         let anchor = instrument.anchor_units();
         Ok(BarFields {
             start: told(field::START).then(|| self.second()).transpose()?,
-            open: told(field::OPEN).then(|| self.price(instrument)).transpose()?,
-            high: told(field::HIGH).then(|| self.price(instrument)).transpose()?,
-            low: told(field::LOW).then(|| self.price(instrument)).transpose()?,
-            close: told(field::CLOSE).then(|| self.price(instrument)).transpose()?,
+            open: told(field::OPEN).then(|| self.price(instrument.anchor_units())).transpose()?,
+            high: told(field::HIGH).then(|| self.price(instrument.anchor_units())).transpose()?,
+            low: told(field::LOW).then(|| self.price(instrument.anchor_units())).transpose()?,
+            close: told(field::CLOSE).then(|| self.price(instrument.anchor_units())).transpose()?,
             volume: told(field::VOLUME).then(|| self.size()).transpose()?,
             trades: told(field::TRADES).then(|| self.uint("a count of trades")).transpose()?,
             vwap: told(field::VWAP).then(|| self.units(anchor.saturating_mul(100), "a price")).transpose()?,
-            previous_close: told(field::PREVIOUS_CLOSE).then(|| self.price(instrument)).transpose()?,
+            previous_close: told(field::PREVIOUS_CLOSE).then(|| self.price(instrument.anchor_units())).transpose()?,
         })
     }
 

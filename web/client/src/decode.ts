@@ -158,7 +158,7 @@ function decodeEntry(read: Reader): WireEntry {
         kind: "trades",
         instrument: number,
         number: tag === 33 ? read.count("number") : null,
-        trades: read.list(4, () => decodeTrade(read)),
+        trades: read.list(4, (before?: WireTrade) => decodeTrade(read, before)),
       };
     case 40:
     case 41:
@@ -206,14 +206,17 @@ function decodeQuote(read: Reader, instrument: number, tag: number): WireQuote {
   return quote;
 }
 
-function decodeTrade(read: Reader): WireTrade {
+/** The first of a run stands by itself, the others beside the one before; here all are made to stand by themselves. */
+function decodeTrade(read: Reader, before: WireTrade | undefined): WireTrade {
+  const price = (before?.price ?? 0) + read.integer("price");
+  const ts_event = (before?.ts_event ?? 0) + read.integer("ts_event");
   const flags = read.count("flags");
   if (flags > 7 || (flags & 3) === 3) throw read.wrong("flags", "0, 1, 2 or 4, 5, 6", flags);
   return {
     flags,
-    price: read.integer("price"),
+    price,
     size: read.integer("size"),
-    ts_event: read.integer("ts_event"),
+    ts_event,
     conditions: flags & 4 ? read.string("conditions") : "",
   };
 }
@@ -337,12 +340,14 @@ class Reader {
     throw this.wrong(name, "a map", value);
   }
 
-  /** A count and that many items of at least `width` values each. */
-  list<T>(width: number, item: () => T): T[] {
+  /** A count and that many items of at least `width` values each; each is told of the one before it. */
+  list<T>(width: number, item: (before?: T) => T): T[] {
     const count = this.count("count");
     if (count * width > this.values.length - this.next)
       throw this.wrong("count", `at most ${this.values.length - this.next} values`, count);
-    return Array.from({ length: count }, item);
+    const items: T[] = [];
+    for (let i = 0; i < count; i++) items.push(item(items[i - 1]));
+    return items;
   }
 
   wrong(name: string, expected: string, value: unknown): DecodeError {

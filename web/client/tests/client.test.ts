@@ -4,7 +4,7 @@ import { fnv1a } from "../src/checksum.js";
 import { AAPL } from "./frames.js";
 import { HEARTBEAT_MS, liveWorld, welcome, world } from "./fakes.js";
 
-const trade = [1, 42, 100, 0];
+const trade = [42, 0, 1, 100];
 
 test("a client is live once what it subscribed has begun to arrive", () => {
   const { client, socket } = world();

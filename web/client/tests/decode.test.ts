@@ -55,7 +55,7 @@ test("several entries of one update follow each other", () => {
 
 test("trades carry price, size, side, conditions and time, and go on counting", () => {
   const image = imageWithApple();
-  const first = applyTo(image, 1, 0, 3, 33, 17, 2, 1, 42, 100, -10, 6, 41, 50, 0, "I");
+  const first = applyTo(image, 1, 0, 3, 33, 17, 2, 42, -10, 1, 100, -1, 10, 6, 50, "I");
   expect(jsonOf(first)).toEqual([
     {
       topic: "trades:AAPL",
@@ -78,7 +78,7 @@ test("trades carry price, size, side, conditions and time, and go on counting", 
       ],
     },
   ]);
-  const next = applyTo(image, 1, 0, 3, 32, 1, 0, 40, 1, 0);
+  const next = applyTo(image, 1, 0, 3, 32, 1, 40, 0, 0, 1);
   expect(jsonOf(next)).toMatchObject([{ trades: [{ number: 19, side: "none" }] }]);
 });
 
@@ -159,7 +159,7 @@ test("a malformed update is refused with the place and what is wrong", () => {
   checkRefused(frame(0, 0, 3, 1, "5"), /bid\): expected an integer, found 5/);
   checkRefused(frame(0, 0, 3, 1, 2 ** 53), /bid\): expected an integer/);
   checkRefused(frame(0, 0, 3, 32, 4_000_000_000, 1, 1, 1, 1), /count\): expected at most 4 values/);
-  checkRefused(frame(0, 0, 3, 32, 1, 3, 1, 1, 1), /flags\): expected .*, found 3/);
+  checkRefused(frame(0, 0, 3, 32, 1, 1, 1, 3, 1), /flags\): expected .*, found 3/);
   checkRefused(frame(0, 0, 3, 40, 256), /mask\): expected at most 255/);
   checkRefused(frame(0, 0, 3, 63, { ...AAPL, price_scale: 19 }), /price_scale: expected 0 to 18/);
 });

@@ -147,7 +147,7 @@ export function liveWorld(): World {
   it.client.connect();
   it.socket().deliver(welcome());
   it.socket().accept();
-  it.socket().deliver([1, 0, 3, 63, AAPL, 3, 33, 10, 2, 1, 42, 100, 0, 1, 43, 100, 0]);
+  it.socket().deliver([1, 0, 3, 63, AAPL, 3, 33, 10, 2, 42, 0, 1, 100, 1, 0, 1, 100]);
   it.said();
   return it;
 }

@@ -5,7 +5,7 @@ import type { Instrument, InstrumentNumber } from "../src/protocol.js";
 import { AAPL, applyTo, imageWithApple } from "./frames.js";
 
 const apple = 3 as InstrumentNumber;
-const trade = [1, 42, 100, 0];
+const trade = [42, 0, 1, 100];
 
 /** Applies a batch of trades and says which numbers came out and how many were missed. */
 function checkTrades(image: Image, entry: unknown[], numbers: number[], missed = 0): void {

@@ -6,7 +6,7 @@ import { COLUMNS } from "../src/columns.js";
 import { Market } from "../src/market.js";
 import { Selection, TAPE_LINES } from "../src/selection.js";
 
-const trade = [1, 42, 100, 0];
+const trade = [42, 0, 1, 100];
 
 function withSelection(): World & { selection: Selection } {
   const it = liveWorld();
