@@ -1,6 +1,6 @@
 use super::Counters;
 use super::connection::{Connection, Socket};
-use crate::hub::{Flush, Replica, Upto, View, tell};
+use crate::hub::{Flush, Replica, Upto, View, ViewId, tell};
 use crate::tape::Position;
 use crate::wire::UpdateEncoder;
 use rustc_hash::FxHashMap;
@@ -11,6 +11,7 @@ const CACHED_BYTES: usize = 4 << 20;
 /// The sends of one flush of one view, and what they have in common.
 pub(super) struct Delivery<'a> {
     pub replica: &'a Replica,
+    pub id: ViewId,
     pub view: &'a View,
     pub encoder: &'a mut UpdateEncoder,
     pub frames: &'a mut FrameCache,
@@ -21,15 +22,19 @@ pub(super) struct Delivery<'a> {
     pub second: u32,
 }
 
-/// The frames of one flush of one view, so that each is built once for all who are owed the same.
+/// The frames of one flush of a view, or of those whose sockets take bytes again within one turn, so that each is built once for all who
+/// are owed the same.
 #[derive(Debug, Default)]
 pub(super) struct FrameCache {
     bytes: Vec<u8>,
     /// The frame that was sent last: nearly always the one for the next session, too.
-    last: Option<(Flush, Frame)>,
+    last: Option<(Owed, Frame)>,
     /// All where there is more than one, because some sessions stand elsewhere than most.
-    all: FxHashMap<Flush, Frame>,
+    all: FxHashMap<Owed, Frame>,
 }
+
+/// What a frame follows from, as long as the tape and the views stay as they are.
+type Owed = (ViewId, Flush);
 
 /// A frame in the cache's bytes.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +60,7 @@ impl Delivery<'_> {
         let flush = connection.session.flush(self.replica);
         let shares = connection.session.shares();
         let frame = match self.frames.last {
-            Some((last, frame)) if shares && last == flush => frame,
+            Some((last, frame)) if shares && last == (self.id, flush) => frame,
             _ => self.frame(connection, flush, shares),
         };
         let bytes = &self.frames.bytes[frame.start..frame.end];
@@ -99,7 +104,7 @@ impl Delivery<'_> {
 
     /// The frame of that flush for that session, from the cache where others are owed the same (`shares`).
     fn frame<S>(&mut self, connection: &Connection<S>, flush: Flush, shares: bool) -> Frame {
-        if shares && let Some(frame) = self.frames.get(flush) {
+        if shares && let Some(frame) = self.frames.get((self.id, flush)) {
             return frame;
         }
         self.frames.make_room();
@@ -119,7 +124,7 @@ impl Delivery<'_> {
         self.counters.built += 1;
         let frame = Frame { start, end: self.frames.bytes.len(), next, delivered };
         if shares {
-            self.frames.put(flush, frame);
+            self.frames.put((self.id, flush), frame);
         }
         frame
     }
@@ -134,16 +139,16 @@ impl FrameCache {
         }
     }
 
-    fn get(&mut self, flush: Flush) -> Option<Frame> {
-        let frame = *self.all.get(&flush)?;
-        self.last = Some((flush, frame));
+    fn get(&mut self, owed: Owed) -> Option<Frame> {
+        let frame = *self.all.get(&owed)?;
+        self.last = Some((owed, frame));
         Some(frame)
     }
 
-    fn put(&mut self, flush: Flush, frame: Frame) {
-        if let Some((last, last_frame)) = self.last.replace((flush, frame)) {
+    fn put(&mut self, owed: Owed, frame: Frame) {
+        if let Some((last, last_frame)) = self.last.replace((owed, frame)) {
             self.all.insert(last, last_frame);
-            self.all.insert(flush, frame);
+            self.all.insert(owed, frame);
         }
     }
 

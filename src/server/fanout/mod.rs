@@ -140,6 +140,7 @@ impl<S: Socket> Fanout<S> {
     /// Folds a batch in. Nothing is sent before [`Self::flush`], so that what is pending together goes out together.
     pub fn apply(&mut self, batch: &Batch) {
         self.touched.clear();
+        self.frames.clear();
         let mut known = self.replica.books().len();
         self.replica.apply(batch, &mut self.touched);
         for event in &batch.events {
@@ -373,6 +374,7 @@ impl<S: Socket> Fanout<S> {
     }
 
     fn flush_view(&mut self, id: ViewId) {
+        self.frames.clear();
         let (mut delivery, connections) = self.delivery(id);
         let mut any_gone = false;
         for &key in delivery.view.members() {
@@ -392,9 +394,9 @@ impl<S: Socket> Fanout<S> {
     /// The means to send to sessions of a view, and the connections.
     fn delivery(&mut self, id: ViewId) -> (Delivery<'_>, &mut Slab<Connection<S>>) {
         let upto = self.upto();
-        self.frames.clear();
         let delivery = Delivery {
             replica: &self.replica,
+            id,
             view: self.views.get(id).expect("a session has a view"),
             encoder: &mut self.encoder,
             frames: &mut self.frames,
@@ -442,6 +444,8 @@ impl<S: Socket> Fanout<S> {
     fn reap(&mut self, key: usize) {
         if self.connections.get(key).is_some_and(|connection| connection.state == State::Gone) {
             let connection = self.connections.remove(key);
+            // The number of its view may be another's next.
+            self.frames.clear();
             connection.session.close(key_u32(key), &mut self.views);
         }
     }

@@ -123,6 +123,8 @@ impl<S: Socket> Fanout<S> {
 
     fn change_view(&mut self, key: usize, view: ViewKey, since: Option<(Epoch, Position)>) -> bool {
         let counted = self.events_counted(key);
+        // The number of the view that it leaves may be another's next.
+        self.frames.clear();
         let connection = &mut self.connections[key];
         let subscribed =
             connection.session.resubscribe(key_u32(key), view, since, &self.replica, &mut self.views);
