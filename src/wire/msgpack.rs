@@ -74,12 +74,23 @@ impl MsgpackUpdate {
     }
 
     fn int(&mut self, value: i64) {
-        encode::write_sint(&mut self.entries, value).expect(VEC);
+        match i8::try_from(value) {
+            // Most numbers are small, and one byte is what they look like as `i8`.
+            Ok(small @ -32..) => self.entries.push(small.cast_unsigned()),
+            _ => {
+                encode::write_sint(&mut self.entries, value).expect(VEC);
+            }
+        }
         self.elements += 1;
     }
 
     fn uint(&mut self, value: u64) {
-        encode::write_uint(&mut self.entries, value).expect(VEC);
+        match u8::try_from(value) {
+            Ok(small @ ..128) => self.entries.push(small),
+            _ => {
+                encode::write_uint(&mut self.entries, value).expect(VEC);
+            }
+        }
         self.elements += 1;
     }
 
@@ -204,13 +215,13 @@ impl Owed for MsgpackUpdate {
                 Side::Buy => 1,
                 Side::Sell => 2,
             };
-            let conditions = trade.conditions.as_str();
-            self.uint(side + if conditions.is_empty() { 0 } else { 4 });
+            let has_conditions = !trade.conditions.is_empty();
+            self.uint(side + if has_conditions { 4 } else { 0 });
             self.price(instrument, trade.price);
             self.size(trade.size);
             self.moment(trade.ts_event);
-            if !conditions.is_empty() {
-                encode::write_str(&mut self.entries, conditions).expect(VEC);
+            if has_conditions {
+                encode::write_str(&mut self.entries, trade.conditions.as_str()).expect(VEC);
                 self.elements += 1;
             }
         }
