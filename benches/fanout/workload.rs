@@ -50,12 +50,12 @@ impl Workload {
         };
         workload.turn = vec![batch((0..symbols).map(define).chain((0..symbols).map(quote)).collect())];
         workload.apply();
-        for _ in 0..history {
-            workload.turn = vec![batch((0..symbols).map(trade).collect())];
-            workload.apply();
-        }
         for topics in sessions {
             workload.open(topics);
+        }
+        workload.turn = vec![batch((0..symbols).map(trade).collect())];
+        for _ in 0..history {
+            workload.apply();
         }
         workload.fanout.flush();
         workload

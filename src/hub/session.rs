@@ -186,6 +186,7 @@ impl Session {
 
     /// The socket took the update of `delivered` values that ends a flush. Returns for how many changes of its topics they stand: one each
     /// at least, as what it is told of fresh topics is news to it.
+    #[inline]
     pub fn reached(&mut self, upto: Upto, delivered: u64, view: &View) -> u64 {
         self.position = upto.position;
         self.time = upto.time;

@@ -87,7 +87,7 @@ struct Watchers {
 
 /// The topics touched that no view has heard of yet, and how often each.
 ///
-/// Views are marked once per topic and turn instead of once per event: `benches/fanout.rs` has ten trades of each topic in a turn.
+/// Views are marked once per topic and turn instead of once per event: `benches/fanout` has ten trades of each topic in a turn.
 #[derive(Debug, Default)]
 struct Touched {
     topics: Vec<TopicKey>,

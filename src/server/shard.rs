@@ -6,6 +6,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,7 +60,7 @@ struct Run {
     start: Instant,
     buffer: Vec<u8>,
     /// Connections of which more could be read than their turn allowed.
-    unread: Vec<usize>,
+    unread: VecDeque<usize>,
     leaving: Option<Instant>,
 }
 
@@ -86,7 +87,7 @@ impl Shard {
             watched: Arc::clone(&watched),
             start: Instant::now(),
             buffer: vec![0; READ_BYTES],
-            unread: Vec::new(),
+            unread: VecDeque::new(),
             leaving: None,
         };
         let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(|| run.run())?;
@@ -157,8 +158,10 @@ impl Run {
             // feed without a pace never stops.
             let pending = self.batches.try_iter().take(WAITING_BATCHES);
             more = pending.map(|batch| self.fanout.apply(&batch)).count() == WAITING_BATCHES;
-            for key in std::mem::take(&mut self.unread) {
-                self.read(key);
+            for _ in 0..self.unread.len() {
+                if let Some(key) = self.unread.pop_front() {
+                    self.read(key);
+                }
             }
             for event in events.iter().filter(|event| event.token() != WAKE) {
                 let key = event.token().0;
@@ -199,7 +202,7 @@ impl Run {
             }
         }
         if !self.unread.contains(&key) {
-            self.unread.push(key);
+            self.unread.push_back(key);
         }
     }
 

@@ -33,7 +33,7 @@ pub(super) struct MsgpackUpdate {
 }
 
 /// Writing to a `Vec` cannot fail.
-pub(super) const VEC: &str = "a Vec takes every byte";
+const VEC: &str = "a Vec takes every byte";
 
 impl MsgpackUpdate {
     pub(super) fn new(full: usize) -> Self {
@@ -76,12 +76,17 @@ impl MsgpackUpdate {
     }
 
     fn int(&mut self, value: i64) {
-        encode::write_sint(&mut self.entries, value).expect(VEC);
+        write_int(value, &mut self.entries);
         self.elements += 1;
     }
 
     fn uint(&mut self, value: u64) {
-        encode::write_uint(&mut self.entries, value).expect(VEC);
+        match u8::try_from(value) {
+            Ok(small @ ..128) => self.entries.push(small),
+            _ => {
+                encode::write_uint(&mut self.entries, value).expect(VEC);
+            }
+        }
         self.elements += 1;
     }
 
@@ -140,17 +145,27 @@ impl MsgpackUpdate {
     }
 }
 
+fn write_int(value: i64, out: &mut Vec<u8>) {
+    match i8::try_from(value) {
+        // Most numbers are small, and one byte is what they look like as `i8`.
+        Ok(small @ -32..) => out.push(small.cast_unsigned()),
+        _ => {
+            encode::write_sint(out, value).expect(VEC);
+        }
+    }
+}
+
 /// From one trade to the next: the differences of price and moment. Returns how many elements it wrote.
 pub(super) fn write_step(instrument: &Instrument, before: &Trade, trade: &Trade, out: &mut Vec<u8>) -> u32 {
     if let Some(price) = trade.price.some() {
         let from = before.price.some().map_or(instrument.anchor_units(), Price::units);
         // Prices are bounded so that a difference stays below 2^53; this holds the promise whatever a recording says.
-        encode::write_sint(out, (price.units() - from).clamp(-MAX_UNITS, MAX_UNITS)).expect(VEC);
+        write_int((price.units() - from).clamp(-MAX_UNITS, MAX_UNITS), out);
     } else {
         encode::write_nil(out).expect(VEC);
     }
     let micros = trade.ts_event.micros().saturating_sub(before.ts_event.micros());
-    encode::write_sint(out, micros.clamp(-MAX_UNITS, MAX_UNITS)).expect(VEC);
+    write_int(micros.clamp(-MAX_UNITS, MAX_UNITS), out);
     2
 }
 
@@ -161,13 +176,13 @@ pub(super) fn write_trade(trade: &Trade, out: &mut Vec<u8>) -> u32 {
         Side::Buy => 1,
         Side::Sell => 2,
     };
-    let conditions = trade.conditions.as_str();
-    encode::write_uint(out, side + if conditions.is_empty() { 0 } else { 4 }).expect(VEC);
-    encode::write_sint(out, trade.size.units()).expect(VEC);
-    if conditions.is_empty() {
+    let has_conditions = !trade.conditions.is_empty();
+    write_int(side + if has_conditions { 4 } else { 0 }, out);
+    write_int(trade.size.units(), out);
+    if !has_conditions {
         return 2;
     }
-    encode::write_str(out, conditions).expect(VEC);
+    encode::write_str(out, trade.conditions.as_str()).expect(VEC);
     3
 }
 

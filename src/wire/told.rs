@@ -5,7 +5,7 @@ use std::ops::Range;
 /// The bytes that were told of each topic at the tape's present end, to be copied for the next reader who is owed the same.
 ///
 /// Why: sessions with different topics have most of them in common, and to copy the entry of a topic takes a tenth of the time that
-/// its numbers take to encode (`benches/fanout.rs`, "different topics"). What is told without it is the same to the byte.
+/// its numbers take to encode (`benches/fanout`, "different topics"). What is told without it is the same to the byte.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     /// The end of the tape for which the entries hold.

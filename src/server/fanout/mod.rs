@@ -387,7 +387,9 @@ impl<S: Socket> Fanout<S> {
         if any_gone {
             let is_gone = |&key: &u32| self.connections[key as usize].state == State::Gone;
             let gone: Vec<u32> = view.members().iter().copied().filter(is_gone).collect();
-            gone.into_iter().for_each(|key| self.reap(key as usize));
+            for key in gone {
+                self.reap(key as usize);
+            }
         }
     }
 
