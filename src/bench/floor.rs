@@ -47,7 +47,8 @@ impl Plan {
         let mut sends = Vec::new();
         for (group, log) in (0..).zip(logs) {
             for &(micros, bytes) in log {
-                let after = clock.due(micros).saturating_duration_since(first.expect("a log that has entries"));
+                let after =
+                    clock.due(micros).saturating_duration_since(first.expect("a log that has entries"));
                 sends.push((u64::try_from(after.as_micros()).unwrap_or(u64::MAX), group, bytes));
             }
         }
@@ -86,7 +87,13 @@ impl FloorPeer {
 impl Peer for FloorPeer {
     type Notes = FloorNotes;
 
-    fn received(&mut self, bytes: &[u8], at: Instant, notes: &mut FloorNotes, _: &mut Vec<u8>) -> Result<(), String> {
+    fn received(
+        &mut self,
+        bytes: &[u8],
+        at: Instant,
+        notes: &mut FloorNotes,
+        _: &mut Vec<u8>,
+    ) -> Result<(), String> {
         self.received += bytes.len() as u64;
         let Some(clock) = notes.clock else { return Err("bytes before the start".to_owned()) };
         while let Some(&(due, sum)) = self.messages.get(self.next)
@@ -124,7 +131,8 @@ pub fn serve(mut input: impl BufRead) -> Result<(), BenchError> {
     let groups = accept(&listener, plan.connections).map_err(failed)?;
     line.clear();
     input.read_line(&mut line).map_err(failed)?;
-    let start_micros: i64 = line.trim().parse().map_err(|_| BenchError::Answer(format!("no moment: {line:?}")))?;
+    let start_micros: i64 =
+        line.trim().parse().map_err(|_| BenchError::Answer(format!("no moment: {line:?}")))?;
     let ahead = start_micros - crate::market::Timestamp::now().micros();
     let start = Instant::now() + Duration::from_micros(ahead.max(0).unsigned_abs());
     let longest = plan.sends.iter().map(|send| send.2).max().unwrap_or(0);

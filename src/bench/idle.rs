@@ -71,7 +71,9 @@ pub fn idle(plan: &Plan, rounds: usize, progress: Progress<'_>) -> Result<Vec<Id
         let deadline = Instant::now() + LEAVING;
         while connections(&process)? > 0.0 {
             if Instant::now() > deadline {
-                return Err(BenchError::Plan("the server still counts clients that are long gone".to_owned()));
+                return Err(BenchError::Plan(
+                    "the server still counts clients that are long gone".to_owned(),
+                ));
             }
             std::thread::sleep(ASK_EVERY);
         }
@@ -93,6 +95,8 @@ pub fn idle(plan: &Plan, rounds: usize, progress: Progress<'_>) -> Result<Vec<Id
 /// How many clients the server counts.
 fn connections(process: &Process) -> Result<f64, BenchError> {
     let text = get(process.address, "/metrics").map_err(|error| BenchError::io("GET /metrics", error))?;
-    let counts = text.lines().filter(|line| line.starts_with("tickcast_connections{") || line.starts_with("tickcast_connections "));
+    let counts = text.lines().filter(|line| {
+        line.starts_with("tickcast_connections{") || line.starts_with("tickcast_connections ")
+    });
     Ok(counts.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
 }

@@ -31,7 +31,8 @@ impl Process {
     /// # Errors
     /// What it said instead.
     pub fn start(args: &[String], cores: &[usize], input: Option<&[u8]>) -> Result<Self, BenchError> {
-        let ours = sched_getaffinity(None).map_err(|error| BenchError::io("the cores of this process", error))?;
+        let ours =
+            sched_getaffinity(None).map_err(|error| BenchError::io("the cores of this process", error))?;
         pin(cores)?;
         // A child begins where its parent stands.
         let child = std::env::current_exe().and_then(|program| {
@@ -59,7 +60,9 @@ impl Process {
     /// The operating system's: it has ended.
     pub fn tell(&mut self, line: &str) -> Result<(), BenchError> {
         let stdin = self.child.stdin.as_mut().expect("piped");
-        writeln!(stdin, "{line}").and_then(|()| stdin.flush()).map_err(|error| BenchError::io("speaking to the server", error))
+        writeln!(stdin, "{line}")
+            .and_then(|()| stdin.flush())
+            .map_err(|error| BenchError::io("speaking to the server", error))
     }
 
     /// # Errors
@@ -125,7 +128,8 @@ fn usage(pid: u32) -> Option<Usage> {
     let (user, system) = (time()?, time()?);
     // The counters of `status` and `statm` are approximate, those of `smaps_rollup` are counted.
     let maps = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let kib: u64 = maps.lines().find_map(|line| line.strip_prefix("Rss:")?.trim().strip_suffix(" kB")?.parse().ok())?;
+    let kib: u64 =
+        maps.lines().find_map(|line| line.strip_prefix("Rss:")?.trim().strip_suffix(" kB")?.parse().ok())?;
     Some(Usage { cpu: user + system, user, resident_bytes: kib * 1024 })
 }
 

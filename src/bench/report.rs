@@ -111,7 +111,8 @@ pub struct Verdict {
 impl Report {
     #[must_use]
     pub fn new(about: Value, rounds: &[impl Serialize], limits: &Limits) -> Self {
-        let rounds: Vec<Value> = rounds.iter().map(|round| serde_json::to_value(round).expect("numbers")).collect();
+        let rounds: Vec<Value> =
+            rounds.iter().map(|round| serde_json::to_value(round).expect("numbers")).collect();
         let median = median(&rounds);
         let failures = limits.failures(&median);
         Self { about, median, rounds, verdict: Verdict { passed: failures.is_empty(), failures } }
@@ -241,7 +242,10 @@ mod tests {
     fn a_limit_that_is_not_held_fails_the_run_and_is_named() {
         let limits = Limits { max_p99_ms: Some(2.0), ..Limits::default() };
         assert!(report(&[2.0], limits).verdict.passed);
-        assert_eq!(report(&[3.0], limits).verdict.failures, ["latency p99 ms: 3.000 instead of at most 2.000"]);
+        assert_eq!(
+            report(&[3.0], limits).verdict.failures,
+            ["latency p99 ms: 3.000 instead of at most 2.000"]
+        );
         let limits = Limits { max_cpu_ratio: Some(1.0), ..Limits::default() };
         assert_eq!(report(&[3.0], limits).verdict.failures, ["floor cpu ratio was not measured"]);
         let limits = Limits { min_ticks_per_s: Some(1.0), lossless: true, ..Limits::default() };

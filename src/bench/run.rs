@@ -109,11 +109,16 @@ struct Metrics {
 ///
 /// # Errors
 /// [`BenchError`] where there is nothing to measure: no server, no feed, refused topics.
-pub fn measure(plan: &Plan, timelines: Option<&Timelines>, progress: Progress<'_>) -> Result<Round, BenchError> {
+pub fn measure(
+    plan: &Plan,
+    timelines: Option<&Timelines>,
+    progress: Progress<'_>,
+) -> Result<Round, BenchError> {
     let (server_cores, client_cores) = cores(&plan.server);
     let target = Target::start(plan, &server_cores)?;
     process::pin(&client_cores)?;
-    let mut swarm = Swarm::new(Notes::default(), plan.wake).map_err(|error| BenchError::io("polling", error))?;
+    let mut swarm =
+        Swarm::new(Notes::default(), plan.wake).map_err(|error| BenchError::io("polling", error))?;
     let sessions = sessions(plan, timelines, target.address)?;
     let clients = sessions.len();
     let deadline = Instant::now() + CONNECTING;
@@ -168,7 +173,8 @@ impl Target {
             }
             Server::Own { shards, .. } => shards,
         };
-        let mut args: Vec<String> = ["serve", "--listen", "127.0.0.1:0", "--shards"].map(str::to_owned).into();
+        let mut args: Vec<String> =
+            ["serve", "--listen", "127.0.0.1:0", "--shards"].map(str::to_owned).into();
         args.extend([shards.to_string(), "--max-connections".to_owned(), (plan.clients + 100).to_string()]);
         match &plan.feed {
             None => args.extend(["--feed", "none"].map(str::to_owned)),
@@ -234,20 +240,30 @@ impl Target {
 pub(super) fn cores(server: &Server) -> (Vec<usize>, Vec<usize>) {
     let all = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     match *server {
-        Server::Own { shards, pinned: true } if all > 1 => ((0..shards.clamp(1, all - 1)).collect(), vec![all - 1]),
+        Server::Own { shards, pinned: true } if all > 1 => {
+            ((0..shards.clamp(1, all - 1)).collect(), vec![all - 1])
+        }
         _ => (Vec::new(), Vec::new()),
     }
 }
 
 /// The clients, each with what it subscribes to.
-fn sessions(plan: &Plan, timelines: Option<&Timelines>, address: SocketAddr) -> Result<Vec<Session>, BenchError> {
+fn sessions(
+    plan: &Plan,
+    timelines: Option<&Timelines>,
+    address: SocketAddr,
+) -> Result<Vec<Session>, BenchError> {
     let sets: Vec<Vec<Topic>> = match &plan.topics {
         Topics::Same(topics) => vec![topics.clone()],
         Topics::Watchlists { symbols, kinds } => {
-            let needed = || BenchError::Plan("watchlists are drawn from a feed: give it with --feed".to_owned());
+            let needed =
+                || BenchError::Plan("watchlists are drawn from a feed: give it with --feed".to_owned());
             let lists = timelines.ok_or_else(needed)?.watchlists(plan.clients, *symbols, 1);
             let topics = |list: &Vec<_>| {
-                kinds.iter().flat_map(|&kind| list.iter().map(move |symbol| Topic::of(kind, symbol))).collect()
+                kinds
+                    .iter()
+                    .flat_map(|&kind| list.iter().map(move |symbol| Topic::of(kind, symbol)))
+                    .collect()
             };
             lists.iter().map(topics).collect()
         }
@@ -263,7 +279,8 @@ fn sessions(plan: &Plan, timelines: Option<&Timelines>, address: SocketAddr) -> 
                 let names: Vec<String> = sets[set].iter().map(ToString::to_string).collect();
                 let request = upgrade_request(&address.to_string(), &names, plan.max_hz);
                 let timed = sets.len() == 1 || client.is_multiple_of(every);
-                let timeline = timelines.filter(|_| timed).map(|timelines| Arc::new(timelines.of_topics(&sets[set])));
+                let timeline =
+                    timelines.filter(|_| timed).map(|timelines| Arc::new(timelines.of_topics(&sets[set])));
                 (request.into(), timeline)
             });
             let is_slow = client < slow;
@@ -319,11 +336,14 @@ fn window(
     })?;
     // The counts of the window; what was due in it and is still to come is only timed.
     let (frames, bytes) = (swarm.notes.frames, swarm.notes.bytes);
-    let (ticks, timed_frames, timed_bytes) = (swarm.notes.ticks, swarm.notes.timed_frames, swarm.notes.timed_bytes);
+    let (ticks, timed_frames, timed_bytes) =
+        (swarm.notes.ticks, swarm.notes.timed_frames, swarm.notes.timed_bytes);
     let after = target.snapshot()?;
     most_resident = most_resident.max(after.usage.resident_bytes);
     swarm
-        .run(Instant::now() + AFTERWARDS, |swarm| swarm.peers().filter(|peer| peer.is_timed()).all(|peer| peer.micros() >= end))
+        .run(Instant::now() + AFTERWARDS, |swarm| {
+            swarm.peers().filter(|peer| peer.is_timed()).all(|peer| peer.micros() >= end)
+        })
         .map_err(|error| BenchError::io("polling", error))?;
     let mut undelivered = 0;
     let mut notes = std::mem::take(&mut swarm.notes);
@@ -398,7 +418,8 @@ fn slow(
         })
         .map_err(|error| BenchError::io("polling", error))?;
     let until_present = resumed.elapsed();
-    let old_bytes = swarm.peers().take(stall.clients).filter_map(|peer| peer.watch).map(|watch| watch.old_bytes).max();
+    let old_bytes =
+        swarm.peers().take(stall.clients).filter_map(|peer| peer.watch).map(|watch| watch.old_bytes).max();
     #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
     Ok(Slow {
         clients: stall.clients as f64,
@@ -425,11 +446,7 @@ fn measure_floor(
     let sends = floor::Plan::new(plan.clients, logs, clock);
     let line = serde_json::to_string(&sends).expect("numbers") + "\n";
     let mut process = Process::start(&["floor".to_owned()], cores, Some(line.as_bytes()))?;
-    let notes = FloorNotes {
-        clock: None,
-        latency: Histogram::new(3).expect("three digits"),
-        messages: 0,
-    };
+    let notes = FloorNotes { clock: None, latency: Histogram::new(3).expect("three digits"), messages: 0 };
     let mut swarm = Swarm::new(notes, plan.wake).map_err(|error| BenchError::io("polling", error))?;
     let groups: Vec<_> = (0..).zip(logs).map(|(group, _)| Arc::new(sends.messages(group))).collect();
     let peers = (0..plan.clients).map(|client| {

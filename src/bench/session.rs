@@ -98,7 +98,8 @@ impl Clock {
     pub fn late(&self, due: i64, at: Instant) -> u64 {
         let since_anchor = at.saturating_duration_since(self.here);
         let due = self.micros_until(due);
-        u64::try_from(i64::try_from(since_anchor.as_micros()).unwrap_or(i64::MAX).saturating_sub(due)).unwrap_or(0)
+        u64::try_from(i64::try_from(since_anchor.as_micros()).unwrap_or(i64::MAX).saturating_sub(due))
+            .unwrap_or(0)
     }
 
     /// Wall time from the anchor to a moment of the tape, µs.
@@ -110,7 +111,8 @@ impl Clock {
     /// The tape's clock at a moment of ours, µs.
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "as above")]
     pub fn tape_micros(&self, at: Instant) -> i64 {
-        let (after, before) = (at.saturating_duration_since(self.here), self.here.saturating_duration_since(at));
+        let (after, before) =
+            (at.saturating_duration_since(self.here), self.here.saturating_duration_since(at));
         self.feed_micros + ((after.as_secs_f64() - before.as_secs_f64()) * 1e6 * self.speed) as i64
     }
 
@@ -142,7 +144,12 @@ impl Default for Notes {
 impl Session {
     /// `request` as of [`upgrade_request`].
     pub fn new(request: Arc<str>, timeline: Option<Arc<Timeline>>, decode: bool, log: bool) -> Self {
-        let full = || Box::new(Full { decoder: UpdateDecoder::new(Position::START, Timestamp::default()), image: Image::default() });
+        let full = || {
+            Box::new(Full {
+                decoder: UpdateDecoder::new(Position::START, Timestamp::default()),
+                image: Image::default(),
+            })
+        };
         Self {
             request,
             stage: Stage::Handshake,
@@ -202,7 +209,14 @@ impl Session {
         Ok(end + 4)
     }
 
-    fn frame(&mut self, frame: &[u8], payload: &[u8], at: Instant, notes: &mut Notes, answer: &mut Vec<u8>) -> Result<(), String> {
+    fn frame(
+        &mut self,
+        frame: &[u8],
+        payload: &[u8],
+        at: Instant,
+        notes: &mut Notes,
+        answer: &mut Vec<u8>,
+    ) -> Result<(), String> {
         const BINARY: u8 = 0x80 | Opcode::Binary as u8;
         const PING: u8 = 0x80 | Opcode::Ping as u8;
         const CLOSE: u8 = 0x80 | Opcode::Close as u8;
@@ -217,14 +231,19 @@ impl Session {
             }
             CLOSE => {
                 let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
-                Err(format!("the server closed with {code} {}", String::from_utf8_lossy(payload.get(2..).unwrap_or_default())))
+                Err(format!(
+                    "the server closed with {code} {}",
+                    String::from_utf8_lossy(payload.get(2..).unwrap_or_default())
+                ))
             }
             other => Err(format!("a frame that begins with {other:#x}")),
         }
     }
 
     fn answered(&mut self, payload: &[u8]) -> Result<(), String> {
-        match rmp_serde::from_slice::<Answer>(payload).map_err(|error| format!("an unreadable answer: {error}"))? {
+        match rmp_serde::from_slice::<Answer>(payload)
+            .map_err(|error| format!("an unreadable answer: {error}"))?
+        {
             Answer::Welcome { position, time, .. } => {
                 (self.position, self.micros) = (position, time);
                 if let Some(full) = &mut self.full {
@@ -291,7 +310,13 @@ impl Session {
 impl Peer for Session {
     type Notes = Notes;
 
-    fn received(&mut self, bytes: &[u8], at: Instant, notes: &mut Notes, answer: &mut Vec<u8>) -> Result<(), String> {
+    fn received(
+        &mut self,
+        bytes: &[u8],
+        at: Instant,
+        notes: &mut Notes,
+        answer: &mut Vec<u8>,
+    ) -> Result<(), String> {
         let mut held = std::mem::take(&mut self.partial);
         let mut rest = bytes;
         if !held.is_empty() || matches!(self.stage, Stage::Handshake) {

@@ -178,7 +178,8 @@ impl<P: Peer> Swarm<P> {
 
     fn dial(&mut self, address: SocketAddr, peer: P, sources: &[IpAddr]) -> io::Result<()> {
         let key = self.connections.len();
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         if let Some(source) = source(key, address, sources) {
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
@@ -253,7 +254,9 @@ impl<P: Peer> Swarm<P> {
             self.unread.push(key);
         }
         let bytes = &self.buffer[..len];
-        if let Err(reason) = connection.peer.received(bytes, Instant::now(), &mut self.notes, &mut self.answer) {
+        if let Err(reason) =
+            connection.peer.received(bytes, Instant::now(), &mut self.notes, &mut self.answer)
+        {
             return self.end(key, reason);
         }
         if connection.state == State::Greeting && connection.peer.is_open() {

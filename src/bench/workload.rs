@@ -99,7 +99,10 @@ impl Timelines {
     /// A recording that cannot be opened or read.
     pub fn of(path: &Path, looped: bool, seconds: f64) -> Result<Self, BenchError> {
         let unreadable = |error: &dyn std::fmt::Display| BenchError::Feed(error.to_string());
-        let again = { let path = path.to_owned(); move || open(&path, &OpenOptions::default()) };
+        let again = {
+            let path = path.to_owned();
+            move || open(&path, &OpenOptions::default())
+        };
         let mut feed: Box<dyn Feed> = if looped {
             Box::new(Looped::new(again).map_err(|error| unreadable(&error))?)
         } else {
@@ -111,7 +114,8 @@ impl Timelines {
         let (mut first, mut last, mut events) = (None, MARKET_OPEN, 0_u64);
         loop {
             let mut batch = Batch { position: replica.position().next(), time: last, events: Vec::new() };
-            let pulled = feed.next(&mut instruments, &mut batch.events).map_err(|error| unreadable(&error))?;
+            let pulled =
+                feed.next(&mut instruments, &mut batch.events).map_err(|error| unreadable(&error))?;
             let Some(time) = pulled else { break };
             let start = *first.get_or_insert(time);
             #[expect(clippy::cast_precision_loss, reason = "a duration")]
@@ -145,7 +149,8 @@ impl Timelines {
             let covering = topics.iter().filter(|topic| topic.covers(&book.definition));
             keys.extend(covering.map(|topic| TopicKey::of(book.definition.id, topic.kind)));
         }
-        let mut moments: Vec<i64> = keys.iter().filter_map(|key| self.changes.get(key)).flatten().copied().collect();
+        let mut moments: Vec<i64> =
+            keys.iter().filter_map(|key| self.changes.get(key)).flatten().copied().collect();
         moments.sort_unstable();
         moments.into()
     }

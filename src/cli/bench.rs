@@ -1,7 +1,7 @@
 use super::watch::{duration, hz};
 use crate::bench::{
-    BenchError, Feed, Limits, Market, Plan, Report, Round, Server, Stall, Step, Timelines, Topics, Wake, idle,
-    measure, ramp, record, serve_floor, show,
+    BenchError, Feed, Limits, Market, Plan, Report, Round, Server, Stall, Step, Timelines, Topics, Wake,
+    idle, measure, ramp, record, serve_floor, show,
 };
 use crate::client::Endpoint;
 use crate::hub::{Kind, Topic};
@@ -216,7 +216,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let timelines = played.as_ref().map(|played| &played.timelines);
         let mut rounds = Vec::new();
         for round in 1..=args.rounds {
-            let mut tell = |what: &str, part| tell(&format!("round {round} of {}: {what}", args.rounds), part);
+            let mut tell =
+                |what: &str, part| tell(&format!("round {round} of {}: {what}", args.rounds), part);
             rounds.push(measure(&plan, timelines, &mut tell)?);
         }
         Report::new(about, &rounds, &args.limits())
@@ -243,8 +244,9 @@ impl Args {
             Some(url) => {
                 let http = Endpoint::parse(url)?.http("");
                 let authority = http.trim_start_matches("http://");
-                let mut addresses =
-                    authority.to_socket_addrs().with_context(|| format!("cannot resolve {authority:?}: HOST:PORT is needed"))?;
+                let mut addresses = authority
+                    .to_socket_addrs()
+                    .with_context(|| format!("cannot resolve {authority:?}: HOST:PORT is needed"))?;
                 Server::At(addresses.next().with_context(|| format!("{authority:?} has no address"))?)
             }
         };
@@ -280,7 +282,8 @@ impl Args {
             let feed = Feed { recording: recording.clone(), speed: self.speed, looped: true };
             let timelines = Timelines::of(recording, true, seconds * self.speed)?;
             let speed = rate.map_or(feed.speed, |rate| f64::from(rate.get()) / timelines.rate());
-            let timelines = if rate.is_some() { Timelines::of(recording, true, seconds * speed)? } else { timelines };
+            let timelines =
+                if rate.is_some() { Timelines::of(recording, true, seconds * speed)? } else { timelines };
             return Ok(Played { feed: Feed { speed, ..feed }, timelines, _made: None });
         }
         let rate = rate.unwrap_or(self.rate);
@@ -321,7 +324,13 @@ impl Args {
                 text += &format!("{}   {verdict}\n", line(step.rate, &step.round));
             }
             match kept {
-                Some(step) => text += &format!("\nsaturates above {} ticks/s, at which:\n\n{}", show(f64::from(step.rate)), report.table()),
+                Some(step) => {
+                    text += &format!(
+                        "\nsaturates above {} ticks/s, at which:\n\n{}",
+                        show(f64::from(step.rate)),
+                        report.table()
+                    )
+                }
                 None => text += "\nno rate was kept up with\n",
             }
             print(&text)?;
@@ -362,7 +371,10 @@ fn topic(text: &str) -> Result<Topic, String> {
 
 fn kind(text: &str) -> Result<Kind, String> {
     let names = || Kind::ALL.map(Kind::name).join(", ");
-    Kind::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| format!("{text:?} is none of {}", names()))
+    Kind::ALL
+        .into_iter()
+        .find(|kind| kind.name() == text)
+        .ok_or_else(|| format!("{text:?} is none of {}", names()))
 }
 
 fn factor(text: &str) -> Result<f64, String> {

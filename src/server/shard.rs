@@ -1,4 +1,5 @@
 use super::fanout::{Fanout, Opening, Socket};
+use super::metrics::{ShardMonitor, ShardStatus};
 use super::seats::Seat;
 use crate::tape::{Batch, Epoch, Reader};
 use crate::wire::CloseCode;
@@ -33,6 +34,7 @@ const WAKE: Token = Token(usize::MAX);
 pub(super) struct Shard {
     commands: mpsc::Sender<Command>,
     waker: Arc<Waker>,
+    monitor: ShardMonitor,
     thread: JoinHandle<()>,
 }
 
@@ -56,6 +58,7 @@ struct Run {
     batches: mpsc::Receiver<Arc<Batch>>,
     commands: mpsc::Receiver<Command>,
     watched: Arc<AtomicBool>,
+    monitor: ShardMonitor,
     start: Instant,
     buffer: Vec<u8>,
     /// Connections of which more could be read than their turn allowed.
@@ -78,12 +81,14 @@ impl Shard {
         let (batches, batches_in) = mpsc::sync_channel(WAITING_BATCHES);
         let (commands, commands_in) = mpsc::channel();
         let watched = Arc::new(AtomicBool::new(false));
+        let monitor = ShardMonitor::default();
         let run = Run {
             poll,
             fanout: Fanout::new(epoch),
             batches: batches_in,
             commands: commands_in,
             watched: Arc::clone(&watched),
+            monitor: monitor.clone(),
             start: Instant::now(),
             buffer: vec![0; READ_BYTES],
             unread: Vec::new(),
@@ -91,7 +96,7 @@ impl Shard {
         };
         let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(|| run.run())?;
         let reader = ShardReader { batches, waker: Arc::clone(&waker), watched };
-        Ok((Self { commands, waker, thread }, reader))
+        Ok((Self { commands, waker, monitor, thread }, reader))
     }
 
     /// Hands a connection over, its handshake done.
@@ -102,6 +107,10 @@ impl Shard {
     /// Says goodbye to all and ends the thread when they are gone, at the latest after a few seconds.
     pub fn leave(&self, code: CloseCode, reason: &'static str, retry_after: Duration) {
         self.command(Command::Leave { code, reason, retry_after });
+    }
+
+    pub fn monitor(&self) -> &ShardMonitor {
+        &self.monitor
     }
 
     pub fn join(self) {
@@ -179,6 +188,12 @@ impl Run {
                 self.fanout.sweep();
             }
             self.watched.store(!self.fanout.is_empty(), Ordering::Relaxed);
+            self.monitor.tell(|| ShardStatus {
+                connections: self.fanout.len(),
+                position: self.fanout.replica().position(),
+                counters: self.fanout.counters(),
+                tally: self.fanout.tally(),
+            });
         }
     }
 

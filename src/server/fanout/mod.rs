@@ -3,8 +3,10 @@
 
 mod connection;
 mod requests;
+mod tally;
 
 pub use connection::Socket;
+pub use tally::Tally;
 
 use crate::hub::{Flush, Form, Replica, Session, TopicKey, Upto, ViewId, ViewOptions, Views, tell};
 use crate::market::Event;
@@ -58,6 +60,7 @@ pub struct Fanout<S> {
     now: Duration,
     swept: u32,
     counters: Counters,
+    tally: Tally,
     touched: Vec<TopicKey>,
     draining: bool,
 }
@@ -115,6 +118,7 @@ impl<S: Socket> Fanout<S> {
             now: Duration::ZERO,
             swept: 0,
             counters: Counters::default(),
+            tally: Tally::default(),
             touched: Vec::new(),
             draining: false,
         }
@@ -128,6 +132,11 @@ impl<S: Socket> Fanout<S> {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.tally
     }
 
     #[must_use]
@@ -191,6 +200,7 @@ impl<S: Socket> Fanout<S> {
         };
         connection.answer(&welcome, opening.form, second(self.now));
         entry.insert(connection);
+        self.tally.opened += 1;
         if self.draining {
             self.say_goodbye(key, CloseCode::GOING_AWAY, "server is shutting down", Duration::from_secs(1));
             return key;
@@ -515,6 +525,7 @@ impl<S: Socket> Fanout<S> {
     fn reap(&mut self, key: usize) {
         if self.connections.get(key).is_some_and(|connection| connection.state == State::Gone) {
             let connection = self.connections.remove(key);
+            self.tally.close(connection.ends_with);
             connection.session.close(key_u32(key), &mut self.views);
         }
     }
