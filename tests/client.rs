@@ -127,7 +127,8 @@ impl World {
         for book in self.replica.books().skip(before) {
             self.views.welcome(&book.definition);
         }
-        self.views.mark(&touched);
+        self.views.touch(&touched);
+        self.views.settle();
     }
 
     fn connect(&mut self) {
@@ -238,17 +239,17 @@ impl World {
         for _ in 0..parts {
             let mut session = self.session.take().expect("connected");
             let Flush { next, from, upto } = session.flush(&self.replica);
-            let view = self.views.get_mut(session.view()).expect("a session has a view");
+            let view = self.views.get(session.view()).expect("a session has a view");
             self.encoder.begin(Form::MessagePack, false, from, upto);
             // All topics, because this harness does not tell steady sessions from others.
             let topics = view.topics().iter().copied().enumerate().skip(next);
             let rest = tell(&self.replica, topics, |t| session.since(t), upto.position, &mut self.encoder);
             let mut frame = Vec::new();
-            self.encoder.finish(rest.is_none(), &mut frame);
+            let delivered = self.encoder.finish(rest.is_none(), &mut frame);
             match rest {
-                Some(next) => session.told(next, upto),
-                None => session.reached(upto),
-            }
+                Some(next) => session.told(next, upto, delivered, view),
+                None => session.reached(upto, delivered, view),
+            };
             self.session = Some(session);
             self.input(Input::Binary(payload(&frame)));
             if rest.is_none() {

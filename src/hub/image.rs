@@ -70,6 +70,11 @@ impl QuoteImage {
         u8::try_from(self.stamps.changed_since(since)).expect("four fields")
     }
 
+    /// When each field last changed.
+    pub(super) fn stamps(&self) -> [Position; 4] {
+        self.stamps.0
+    }
+
     /// Returns whether anything changed.
     pub fn apply(&mut self, new: &Quote, at: Position) -> bool {
         let mask = match &self.quote {
@@ -122,6 +127,11 @@ impl BarImage {
     #[must_use]
     pub fn changed_since(&self, since: Position) -> u16 {
         self.stamps.changed_since(since)
+    }
+
+    /// When each field last changed.
+    pub(super) fn stamps(&self) -> [Position; 9] {
+        self.stamps.0
     }
 
     /// Takes a trade of `time` in; returns the bar that it closed, if it did.

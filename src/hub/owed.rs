@@ -1,8 +1,9 @@
-use super::replica::Replica;
+use super::replica::{Book, Replica};
 use super::ring::Run;
 use super::topic::{Kind, TopicKey};
 use crate::market::{Bar, FeedStatus, Instrument, InstrumentId, Price, Quote, Status, Timestamp, Trade};
 use crate::tape::Position;
+use std::ops::Range;
 
 /// Takes down what a reader is owed, in the order it must be told. The wire's encoders are such.
 pub trait Owed {
@@ -25,6 +26,19 @@ pub trait Owed {
     fn feed(&mut self, feed: &FeedStatus);
     /// No more fits: what is still owed will be told in the next update.
     fn is_full(&self) -> bool;
+
+    /// Tells again what it was told of this topic for another reader, if that is what one from `since` is owed. Returns whether it did;
+    /// else it is told, and perhaps may [`Self::remember`] that.
+    fn repeat(&mut self, topic: TopicKey, since: Position) -> bool {
+        let _ = (topic, since);
+        false
+    }
+
+    /// What it was told since the last [`Self::repeat`] is what a reader from any of these positions is owed of this topic, as long as
+    /// the tape stands where it does.
+    fn remember(&mut self, topic: TopicKey, since: Range<Position>) {
+        let _ = (topic, since);
+    }
 }
 
 /// From where a reader is owed one topic.
@@ -36,7 +50,7 @@ pub struct Since {
 }
 
 /// The end of a flush: where the reader will stand after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Upto {
     pub position: Position,
     pub time: Timestamp,
@@ -73,25 +87,32 @@ pub fn tell(
             }
             continue;
         };
-        tell_topic(replica, instrument, topic.kind, since, upto, &mut defined, sink);
+        // Images are told as they are now, so what is told for an earlier end is nothing for other readers.
+        let shares = !since.numbered && upto == replica.position();
+        if shares && sink.repeat(topic, since.position) {
+            continue;
+        }
+        let Some(book) = replica.book(instrument) else { continue };
+        tell_topic(book, topic.kind, since, upto, &mut defined, sink);
+        if shares && book.defined_at <= since.position {
+            sink.remember(topic, alike(book, topic.kind, since.position));
+        }
     }
     None
 }
 
 fn tell_topic(
-    replica: &Replica,
-    instrument: InstrumentId,
+    book: &Book,
     kind: Kind,
     Since { position: since, numbered }: Since,
     upto: Position,
     defined: &mut Option<InstrumentId>,
     sink: &mut impl Owed,
 ) {
-    let Some(book) = replica.book(instrument) else { return };
     let definition = &*book.definition;
     // Definitions are owed state too; one precedes the first of its instrument's topics.
-    if book.defined_at > since && *defined != Some(instrument) {
-        *defined = Some(instrument);
+    if book.defined_at > since && *defined != Some(definition.id) {
+        *defined = Some(definition.id);
         sink.definition(definition);
     }
     match kind {
@@ -131,6 +152,42 @@ fn tell_topic(
                 && *at > since
             {
                 sink.status(Some(definition), status);
+            }
+        }
+    }
+}
+
+/// The positions from which a reader at the tape's end is owed the same of a topic as from `since`: what is owed differs only on the two
+/// sides of a position at which something changed.
+fn alike(book: &Book, kind: Kind, since: Position) -> Range<Position> {
+    let mut alike = Alike { since, range: Position::START..Position::MAX };
+    alike.differs_at([book.defined_at]);
+    match kind {
+        Kind::Quote => alike.differs_at(book.quote.stamps()),
+        Kind::Trades => alike.differs_at(book.trades.around(since)),
+        Kind::Bars1s | Kind::Bars1m => {
+            let bars = book.bars(kind).expect("a kind of bars");
+            alike.differs_at(bars.closed.around(since));
+            alike.differs_at(bars.latest.stamps());
+        }
+        Kind::Day => alike.differs_at(book.day.stamps()),
+        Kind::Status => alike.differs_at(book.status.map(|(_, at)| at)),
+    }
+    alike.range
+}
+
+struct Alike {
+    since: Position,
+    range: Range<Position>,
+}
+
+impl Alike {
+    fn differs_at(&mut self, changes: impl IntoIterator<Item = Position>) {
+        for at in changes {
+            if at <= self.since {
+                self.range.start = self.range.start.max(at);
+            } else {
+                self.range.end = self.range.end.min(at);
             }
         }
     }

@@ -61,6 +61,13 @@ impl<T> Ring<T> {
         }
     }
 
+    /// The positions next to `since` at which what is owed changes: of the entries before and after it, and of the newest evicted.
+    pub(super) fn around(&self, since: Position) -> impl Iterator<Item = Position> {
+        let after = self.owed(since, Position::MAX).range.start;
+        let ends = [after.checked_sub(1), Some(after)].into_iter().flatten();
+        std::iter::once(self.evicted_at).chain(ends.filter_map(|at| Some(self.entries.get(at)?.0)))
+    }
+
     /// The newest entries, oldest first, with their numbers.
     pub fn newest(&self, count: usize) -> impl Iterator<Item = (u64, &T)> {
         let skip = self.entries.len().saturating_sub(count);

@@ -1,7 +1,7 @@
 use super::owed::{Since, Upto};
 use super::replica::Replica;
 use super::topic::{Topic, TopicKey};
-use super::view::{ViewId, ViewKey, ViewOptions, Views, resolve};
+use super::view::{View, ViewId, ViewKey, ViewOptions, Views, resolve};
 use crate::market::Timestamp;
 use crate::tape::{Epoch, Position};
 use rustc_hash::FxHashMap;
@@ -14,6 +14,8 @@ pub const MAX_TOPICS: usize = 1024;
 #[derive(Debug)]
 pub struct Session {
     view: ViewId,
+    /// What its view had counted in changes when it last had them all told; modulo 2^32, as only differences matter.
+    events_told: u32,
     position: Position,
     time: Timestamp,
     /// What its position alone does not say; `None` in steady state.
@@ -37,7 +39,7 @@ struct Begun {
 }
 
 /// The flush that a session is due: to be told with [`super::tell`], from the view's topic number `next` on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Flush {
     pub next: usize,
     pub from: Upto,
@@ -53,19 +55,20 @@ pub struct Subscribed {
 impl Session {
     /// A session without topics, at the tape's end.
     pub fn open(key: u32, options: ViewOptions, replica: &Replica, views: &mut Views) -> Self {
-        let mut session =
-            Self { view: ViewId::NONE, position: replica.position(), time: replica.time(), catch_up: None };
+        let mut session = Self {
+            view: ViewId::NONE,
+            events_told: 0,
+            position: replica.position(),
+            time: replica.time(),
+            catch_up: None,
+        };
         session.enter(key, ViewKey { topics: Arc::new([]), options }, replica, views);
         session
     }
 
     /// Leaves its view. To be called once, when the session ends.
     pub fn close(&self, key: u32, views: &mut Views) {
-        let members = &mut views.get_mut(self.view).expect("a session has a view").members;
-        // A scan, because it is of plain numbers and only when a session ends; an index kept per session would have to follow moves.
-        if let Some(at) = members.iter().position(|&member| member == key) {
-            members.swap_remove(at);
-        }
+        views.get_mut(self.view).expect("a session has a view").leave(key);
         views.remove_if_empty(self.view);
     }
 
@@ -128,14 +131,23 @@ impl Session {
                 fresh.insert(topic, resumed.unwrap_or(Position::START));
             }
         }
+        let untold = self.untold(before);
         self.close(key, views);
         self.enter(key, view, replica, views);
+        self.events_told = self.events_told.wrapping_sub(untold);
         Subscribed { resumed: resumed.is_some() }
     }
 
     fn enter(&mut self, key: u32, view: ViewKey, replica: &Replica, views: &mut Views) {
         self.view = views.intern(view, replica);
-        views.get_mut(self.view).expect("just interned").members.push(key);
+        let view = views.get_mut(self.view).expect("just interned");
+        view.enter(key);
+        self.events_told = low(view.events);
+    }
+
+    /// Changes of its topics that it was not told.
+    fn untold(&self, view: &View) -> u32 {
+        low(view.events).wrapping_sub(self.events_told)
     }
 
     /// From where it is owed a topic.
@@ -162,16 +174,28 @@ impl Session {
         }
     }
 
-    /// The socket took an update that told a flush up to the view's topic number `next`, and not to its end.
-    pub fn told(&mut self, next: usize, upto: Upto) {
+    /// The socket took an update of `delivered` values that told a flush up to the view's topic number `next`, and not to its
+    /// end. Returns for how many changes of its topics they stand.
+    pub fn told(&mut self, next: usize, upto: Upto, delivered: u64, view: &View) -> u64 {
         self.time = upto.time;
         self.catch_up.get_or_insert_default().begun = Some(Begun { next, upto });
+        let told = self.untold(view).min(u32::try_from(delivered).unwrap_or(u32::MAX));
+        self.events_told = self.events_told.wrapping_add(told);
+        delivered
     }
 
-    /// The socket took the update that ends a flush.
-    pub fn reached(&mut self, upto: Upto) {
+    /// The socket took the update of `delivered` values that ends a flush. Returns for how many changes of its topics they stand: one each
+    /// at least, as what it is told of fresh topics is news to it.
+    pub fn reached(&mut self, upto: Upto, delivered: u64, view: &View) -> u64 {
         self.position = upto.position;
         self.time = upto.time;
         self.catch_up = None;
+        let untold = self.untold(view);
+        self.events_told = low(view.events);
+        delivered.max(u64::from(untold))
     }
+}
+
+fn low(events: u64) -> u32 {
+    u32::try_from(events & u64::from(u32::MAX)).expect("the lower half")
 }

@@ -2,11 +2,11 @@ use super::replica::Replica;
 use super::topic::{Kind, Scope, Topic, TopicKey};
 use crate::market::{Instrument, InstrumentId, Symbol};
 use crate::tape::Position;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::{sync::Arc, time::Duration};
 
 /// Number of a view, for as long as a session has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ViewId(u32);
 
 /// What makes two sessions see the same bytes: the same topics in the same form at the same rate.
@@ -39,19 +39,29 @@ pub struct View {
     pub key: ViewKey,
     /// The key's topics as they come down to on this tape, sorted. Grows when a new instrument fits a set.
     topics: Vec<TopicKey>,
-    /// Per topic the flush in which it was last marked, so that one is marked once.
-    marked: Vec<u32>,
-    /// Indices into `topics` of those touched since the last flush.
-    touched: Vec<u32>,
-    flush: u32,
+    /// A bit per topic: whether it was touched since the last flush. Bits, because they are in order as they come and need no
+    /// other record of what is marked already; a topic that is not touched costs a 64th of a word to pass over.
+    touched: Vec<u64>,
+    is_dirty: bool,
     /// Where the tape was at the last flush: `touched` is all that has changed since.
     flushed_at: Position,
     /// On its owner's clock: not to be flushed before, for its rate.
     pub next_flush: Duration,
     /// Changes of its topics since it exists.
     pub events: u64,
-    /// Sessions that have this view, in no order.
-    pub members: Vec<u32>,
+    /// Sessions that have this view, sorted: they are visited as they lie in memory, and found by halving.
+    members: Vec<u32>,
+}
+
+/// The topics of a view that may have changed, with their numbers; made by [`View::changed`].
+#[derive(Clone, Debug)]
+pub struct Changed<'a> {
+    topics: &'a [TopicKey],
+    /// `None`: all of them.
+    touched: Option<&'a [u64]>,
+    /// The word looked at, and those of its bits that are still to come.
+    word: usize,
+    bits: u64,
 }
 
 /// All views, each there as long as a session has it, and the index from topics to the views that watch them.
@@ -60,12 +70,29 @@ pub struct Views {
     slots: Vec<Option<View>>,
     free: Vec<ViewId>,
     by_key: FxHashMap<ViewKey, ViewId>,
-    /// Per instrument and kind: view, and the topic's index in it.
-    watchers: Vec<[Vec<(ViewId, u32)>; Kind::ALL.len()]>,
-    market_watchers: Vec<(ViewId, u32)>,
+    watchers: Watchers,
     /// Views with a set, or with a symbol not seen yet: to be asked when an instrument is defined.
-    expectant: Vec<ViewId>,
+    expectant: FxHashSet<ViewId>,
+    /// Some perhaps gone since, or there twice.
     dirty: Vec<ViewId>,
+    touched: Touched,
+}
+
+/// Per topic the views that watch it, sorted, with the topic's number in each.
+#[derive(Debug, Default)]
+struct Watchers {
+    topics: Vec<[Vec<(ViewId, u32)>; Kind::ALL.len()]>,
+    market: Vec<(ViewId, u32)>,
+}
+
+/// The topics touched that no view has heard of yet, and how often each.
+///
+/// Views are marked once per topic and turn instead of once per event: `benches/fanout.rs` has ten trades of each topic in a turn.
+#[derive(Debug, Default)]
+struct Touched {
+    topics: Vec<TopicKey>,
+    events: Vec<[u32; Kind::ALL.len()]>,
+    market_events: u32,
 }
 
 impl ViewId {
@@ -88,15 +115,30 @@ impl View {
 
     /// The topics that may have changed after `since`, from number `next` on, sorted, with their numbers: those touched
     /// for a reader that is as far as the last flush, all for one further back.
-    pub fn changed(&self, since: Position, next: usize) -> impl Iterator<Item = (usize, TopicKey)> + '_ {
-        let steady = since >= self.flushed_at;
-        let touched = steady.then(|| {
-            let from = self.touched.partition_point(|&number| (number as usize) < next);
-            self.touched[from..].iter().map(|&number| number as usize)
-        });
-        let all = (!steady).then_some(next..self.topics.len());
-        let numbers = touched.into_iter().flatten().chain(all.into_iter().flatten());
-        numbers.map(|number| (number, self.topics[number]))
+    #[must_use]
+    pub fn changed(&self, since: Position, next: usize) -> Changed<'_> {
+        let touched = (since >= self.flushed_at).then_some(&*self.touched);
+        let word = next / 64;
+        let mut changed = Changed { topics: &self.topics, touched, word, bits: 0 };
+        changed.bits = changed.word() & (u64::MAX << (next % 64));
+        changed
+    }
+
+    #[must_use]
+    pub fn members(&self) -> &[u32] {
+        &self.members
+    }
+
+    pub(super) fn enter(&mut self, member: u32) {
+        if let Err(at) = self.members.binary_search(&member) {
+            self.members.insert(at, member);
+        }
+    }
+
+    pub(super) fn leave(&mut self, member: u32) {
+        if let Ok(at) = self.members.binary_search(&member) {
+            self.members.remove(at);
+        }
     }
 
     #[must_use]
@@ -107,36 +149,48 @@ impl View {
     /// Whether anything was touched since the last flush.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        !self.touched.is_empty()
+        self.is_dirty
     }
 
-    /// To be called before [`Self::changed`] when topics were touched.
-    pub fn sort_touched(&mut self) {
-        self.touched.sort_unstable();
-    }
-
-    /// Returns whether this is the first mark since the last flush.
-    fn mark(&mut self, index: u32) -> bool {
-        self.events += 1;
-        let marked = &mut self.marked[index as usize];
-        if *marked == self.flush {
-            return false;
-        }
-        *marked = self.flush;
-        self.touched.push(index);
-        self.touched.len() == 1
+    /// Takes down that a topic was touched so many times. Returns whether this is the first mark since the last flush.
+    fn mark(&mut self, number: u32, events: u32) -> bool {
+        self.events += u64::from(events);
+        self.touched[number as usize / 64] |= 1 << (number % 64);
+        !std::mem::replace(&mut self.is_dirty, true)
     }
 
     /// A flush is over: nothing is touched since `at`.
     pub fn flushed(&mut self, at: Position) {
         self.flushed_at = at;
-        self.touched.clear();
-        self.flush = self.flush.wrapping_add(1);
-        if self.flush == 0 {
-            // After 2^32 flushes an old mark could be taken for a new one.
-            self.marked.fill(0);
-            self.flush = 1;
+        self.touched.fill(0);
+        self.is_dirty = false;
+    }
+}
+
+impl Changed<'_> {
+    fn word(&self) -> u64 {
+        match self.touched {
+            Some(touched) => touched.get(self.word).copied().unwrap_or(0),
+            None => u64::MAX,
         }
+    }
+}
+
+impl Iterator for Changed<'_> {
+    type Item = (usize, TopicKey);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.bits == 0 {
+            self.word += 1;
+            if self.word * 64 >= self.topics.len() {
+                return None;
+            }
+            self.bits = self.word();
+        }
+        let number = self.word * 64 + self.bits.trailing_zeros() as usize;
+        self.bits &= self.bits - 1;
+        // Past the end where all bits are taken for set.
+        self.topics.get(number).map(|&topic| (number, topic))
     }
 }
 
@@ -147,6 +201,7 @@ impl Views {
     }
 
     pub fn get_mut(&mut self, id: ViewId) -> Option<&mut View> {
+        debug_assert!(self.touched.topics.is_empty(), "not settled");
         self.slots.get_mut(id.0 as usize).and_then(Option::as_mut)
     }
 
@@ -156,6 +211,7 @@ impl Views {
 
     /// The view of that key, made where there is none.
     pub fn intern(&mut self, key: ViewKey, replica: &Replica) -> ViewId {
+        debug_assert!(self.touched.topics.is_empty(), "not settled");
         if let Some(&id) = self.by_key.get(&key) {
             return id;
         }
@@ -165,7 +221,7 @@ impl Views {
         });
         let topics = resolve(&key.topics, replica);
         for (index, &topic) in (0..).zip(&topics) {
-            self.watchers_of(topic).push((id, index));
+            self.watchers.add(topic, id, index);
         }
         let waits = |topic: &Topic| match &topic.scope {
             Scope::Market => false,
@@ -173,15 +229,14 @@ impl Views {
             Scope::All | Scope::Sector(_) => true,
         };
         if key.topics.iter().any(waits) {
-            self.expectant.push(id);
+            self.expectant.insert(id);
         }
         self.by_key.insert(key.clone(), id);
         self.slots[id.0 as usize] = Some(View {
             key,
-            marked: vec![0; topics.len()],
+            touched: vec![0; topics.len().div_ceil(64)],
             topics,
-            touched: Vec::new(),
-            flush: 1,
+            is_dirty: false,
             flushed_at: replica.position(),
             next_flush: Duration::ZERO,
             events: 0,
@@ -195,67 +250,117 @@ impl Views {
         let slot = &mut self.slots[id.0 as usize];
         let Some(view) = slot.take_if(|view| view.members.is_empty()) else { return };
         self.by_key.remove(&view.key);
-        self.expectant.retain(|&expectant| expectant != id);
-        self.dirty.retain(|&dirty| dirty != id);
+        self.expectant.remove(&id);
         for &topic in &view.topics {
-            self.watchers_of(topic).retain(|&(watcher, _)| watcher != id);
+            self.watchers.remove(topic, id);
         }
         self.free.push(id);
     }
 
-    /// Marks the views that watch these topics.
-    pub fn mark(&mut self, touched: &[TopicKey]) {
+    /// Takes down topics that were touched, some perhaps twice. Views hear of them with [`Self::settle`].
+    pub fn touch(&mut self, touched: &[TopicKey]) {
         for &topic in touched {
-            let watchers = match topic.instrument {
-                None => &self.market_watchers,
-                Some(instrument) => match self.watchers.get(instrument.index()) {
-                    Some(kinds) => &kinds[topic.kind.index()],
-                    None => continue,
-                },
-            };
-            for &(id, index) in watchers {
+            self.touched.add(topic);
+        }
+    }
+
+    /// Marks the views that watch what was touched. To be called before anything else is asked of views.
+    pub fn settle(&mut self) {
+        // In order, so that watchers and marks are, too.
+        self.touched.topics.sort_unstable();
+        for at in 0..self.touched.topics.len() {
+            let topic = self.touched.topics[at];
+            let events = self.touched.take(topic);
+            for &(id, number) in self.watchers.of(topic) {
                 let view = self.slots[id.0 as usize].as_mut().expect("watchers are live views");
-                if view.mark(index) {
+                if view.mark(number, events) {
                     self.dirty.push(id);
                 }
             }
         }
+        self.touched.topics.clear();
     }
 
-    /// The views touched since this was last called, each once as long as it is flushed in between.
+    /// The views touched since this was last called; some may be gone, or clean again, or there twice.
     pub fn take_dirty(&mut self, into: &mut Vec<ViewId>) {
         into.append(&mut self.dirty);
     }
 
-    /// Adds a new instrument to the views whose topics take it in. To be called before its first mark.
+    /// Adds a new instrument to the views whose topics take it in. To be called before its first [`Self::settle`].
     ///
     /// Which sets an instrument belongs to is settled here and when a view is made: one whose sector changes
     /// later stays where its subscribers have it.
     pub fn welcome(&mut self, instrument: &Instrument) {
-        for at in 0..self.expectant.len() {
-            let id = self.expectant[at];
+        for &id in &self.expectant {
             let view = self.slots[id.0 as usize].as_mut().expect("expectant are live views");
             let kinds = view.key.topics.iter().filter(|t| t.covers(instrument)).map(|t| t.kind);
             let mut new: Vec<TopicKey> = kinds.map(|kind| TopicKey::of(instrument.id, kind)).collect();
             new.sort_unstable();
             new.dedup();
-            // A new instrument has the greatest number, so the topics stay sorted and keep their indices.
+            // A new instrument has the greatest number, so the topics stay sorted and keep their numbers.
             let first = u32::try_from(view.topics.len()).expect("under 2^32 topics");
             view.topics.extend_from_slice(&new);
-            view.marked.resize(view.topics.len(), 0);
-            for (index, topic) in (first..).zip(new) {
-                self.watchers_of(topic).push((id, index));
+            view.touched.resize(view.topics.len().div_ceil(64), 0);
+            for (number, topic) in (first..).zip(new) {
+                self.watchers.add(topic, id, number);
+            }
+        }
+    }
+}
+
+impl Watchers {
+    fn of(&self, topic: TopicKey) -> &[(ViewId, u32)] {
+        match topic.instrument {
+            None => &self.market,
+            Some(instrument) => {
+                self.topics.get(instrument.index()).map_or(&[], |kinds| &kinds[topic.kind.index()])
             }
         }
     }
 
-    fn watchers_of(&mut self, topic: TopicKey) -> &mut Vec<(ViewId, u32)> {
-        let Some(instrument) = topic.instrument else { return &mut self.market_watchers };
-        let index = instrument.index();
-        if index >= self.watchers.len() {
-            self.watchers.resize_with(index + 1, Default::default);
+    fn add(&mut self, topic: TopicKey, view: ViewId, number: u32) {
+        let watchers = self.list(topic);
+        if let Err(at) = watchers.binary_search_by_key(&view, |&(watcher, _)| watcher) {
+            watchers.insert(at, (view, number));
         }
-        &mut self.watchers[index][topic.kind.index()]
+    }
+
+    fn remove(&mut self, topic: TopicKey, view: ViewId) {
+        let watchers = self.list(topic);
+        if let Ok(at) = watchers.binary_search_by_key(&view, |&(watcher, _)| watcher) {
+            watchers.remove(at);
+        }
+    }
+
+    fn list(&mut self, topic: TopicKey) -> &mut Vec<(ViewId, u32)> {
+        let Some(instrument) = topic.instrument else { return &mut self.market };
+        if instrument.index() >= self.topics.len() {
+            self.topics.resize_with(instrument.index() + 1, Default::default);
+        }
+        &mut self.topics[instrument.index()][topic.kind.index()]
+    }
+}
+
+impl Touched {
+    fn add(&mut self, topic: TopicKey) {
+        let events = self.events(topic);
+        *events += 1;
+        if *events == 1 {
+            self.topics.push(topic);
+        }
+    }
+
+    /// How often the topic was touched; from here on not at all.
+    fn take(&mut self, topic: TopicKey) -> u32 {
+        std::mem::take(self.events(topic))
+    }
+
+    fn events(&mut self, topic: TopicKey) -> &mut u32 {
+        let Some(instrument) = topic.instrument else { return &mut self.market_events };
+        if instrument.index() >= self.events.len() {
+            self.events.resize(instrument.index() + 1, Default::default());
+        }
+        &mut self.events[instrument.index()][topic.kind.index()]
     }
 }
 

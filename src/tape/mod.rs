@@ -30,6 +30,8 @@ pub struct Batch {
 
 impl Position {
     pub const START: Self = Self(0);
+    /// After every batch.
+    pub const MAX: Self = Self(u64::MAX);
 
     #[must_use]
     pub const fn new(batches: u64) -> Self {

@@ -88,8 +88,14 @@ impl FrameError {
 
 /// Appends an unmasked, unfragmented frame: what a server sends.
 pub fn write_frame(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
+    write_header(opcode, payload.len(), out);
+    out.extend_from_slice(payload);
+}
+
+/// Appends what precedes a payload of that length.
+pub(super) fn write_header(opcode: Opcode, payload: usize, out: &mut Vec<u8>) {
     out.push(0x80 | opcode as u8);
-    match payload.len() {
+    match payload {
         len @ 0..=125 => out.push(u8::try_from(len).expect("at most 125")),
         len @ 126..=0xffff => {
             out.push(126);
@@ -100,7 +106,6 @@ pub fn write_frame(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
             out.extend_from_slice(&(len as u64).to_be_bytes());
         }
     }
-    out.extend_from_slice(payload);
 }
 
 /// Masks or unmasks a payload in place (RFC 6455, section 5.3).

@@ -11,6 +11,7 @@ mod message;
 mod msgpack;
 mod reader;
 pub mod tag;
+mod told;
 mod update;
 
 pub use checksum::checksum;

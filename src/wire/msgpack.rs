@@ -1,10 +1,14 @@
+use super::frame::{Opcode, write_header};
 use super::tag;
-use crate::hub::{Kind, Owed, Run, Upto, bar_field};
+use super::told::{Told, Written};
+use crate::hub::{Kind, Owed, Run, TopicKey, Upto, bar_field};
 use crate::market::{
     Bar, FeedKind, FeedState, FeedStatus, Instrument, MAX_UNITS, Price, Quote, Side, Size, Speed, Status,
     Timestamp, Trade, TradingState,
 };
+use crate::tape::Position;
 use rmp::encode;
+use std::ops::Range;
 
 /// Builds one update in MessagePack form: a flat array.
 #[derive(Debug, Default)]
@@ -12,8 +16,8 @@ pub(super) struct MsgpackUpdate {
     /// The elements behind `positions` and `micros`.
     entries: Vec<u8>,
     elements: u32,
-    /// The whole payload.
-    payload: Vec<u8>,
+    /// The payload up to the entries.
+    head: Vec<u8>,
     times: bool,
     from: Option<Upto>,
     upto: Option<Upto>,
@@ -22,6 +26,8 @@ pub(super) struct MsgpackUpdate {
     /// Bytes of entries from which on it takes no more.
     full: usize,
     pub(super) delivered: u64,
+    /// `None`: every entry is encoded anew.
+    told: Option<Told>,
 }
 
 /// Writing to a `Vec` cannot fail.
@@ -30,6 +36,11 @@ const VEC: &str = "a Vec takes every byte";
 impl MsgpackUpdate {
     pub(super) fn new(full: usize) -> Self {
         Self { full, ..Self::default() }
+    }
+
+    /// That encodes what several readers of one tape are owed once.
+    pub(super) fn sharing(full: usize) -> Self {
+        Self { full, told: Some(Told::default()), ..Self::default() }
     }
 
     pub(super) fn begin(&mut self, times: bool, from: Upto, upto: Upto) {
@@ -41,19 +52,25 @@ impl MsgpackUpdate {
         (self.from, self.upto) = (Some(from), Some(upto));
     }
 
-    pub(super) fn finish(&mut self, whole: bool) -> &[u8] {
-        let (Some(from), Some(upto)) = (self.from, self.upto) else { return &[] };
-        let payload = &mut self.payload;
-        payload.clear();
-        encode::write_array_len(payload, self.elements + 2).expect(VEC);
+    /// Appends the update as a WebSocket frame.
+    pub(super) fn finish(&mut self, whole: bool, out: &mut Vec<u8>) {
+        let (Some(from), Some(upto)) = (self.from, self.upto) else { return };
+        let head = &mut self.head;
+        head.clear();
+        encode::write_array_len(head, self.elements + 2).expect(VEC);
         if whole {
-            encode::write_uint(payload, upto.position.get() - from.position.get()).expect(VEC);
+            encode::write_uint(head, upto.position.get() - from.position.get()).expect(VEC);
         } else {
-            encode::write_nil(payload).expect(VEC);
+            encode::write_nil(head).expect(VEC);
         }
-        encode::write_sint(payload, upto.time.micros() - from.time.micros()).expect(VEC);
-        payload.extend_from_slice(&self.entries);
-        payload
+        encode::write_sint(head, upto.time.micros() - from.time.micros()).expect(VEC);
+        write_header(Opcode::Binary, head.len() + self.entries.len(), out);
+        out.extend_from_slice(head);
+        out.extend_from_slice(&self.entries);
+    }
+
+    fn written(&self) -> Written {
+        Written { bytes: self.entries.len(), elements: self.elements, delivered: self.delivered }
     }
 
     fn int(&mut self, value: i64) {
@@ -285,5 +302,21 @@ impl Owed for MsgpackUpdate {
 
     fn is_full(&self) -> bool {
         self.entries.len() >= self.full
+    }
+
+    fn repeat(&mut self, topic: TopicKey, since: Position) -> bool {
+        let (written, times) = (self.written(), self.times);
+        let (Some(told), Some(upto)) = (&mut self.told, self.upto) else { return false };
+        let Some(entry) = told.get(topic, times, since, upto.position, written) else { return false };
+        self.entries.extend_from_slice(entry.bytes);
+        self.elements += entry.elements;
+        self.delivered += u64::from(entry.delivered);
+        true
+    }
+
+    fn remember(&mut self, topic: TopicKey, since: Range<Position>) {
+        let (written, times) = (self.written(), self.times);
+        let (Some(told), Some(upto)) = (&mut self.told, self.upto) else { return };
+        told.put(topic, times, since, upto.position, written, &self.entries);
     }
 }

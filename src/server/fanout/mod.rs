@@ -2,20 +2,22 @@
 //! go in, sends on a [`Socket`] come out.
 
 mod connection;
+mod delivery;
 mod requests;
 mod tally;
 
 pub use connection::Socket;
 pub use tally::Tally;
 
-use crate::hub::{Flush, Form, Replica, Session, TopicKey, Upto, ViewId, ViewOptions, Views, tell};
+use crate::hub::{Form, Replica, Session, TopicKey, Upto, ViewId, ViewOptions, Views};
 use crate::market::Event;
-use crate::tape::{Batch, Epoch, Position};
+use crate::tape::{Batch, Epoch};
 use crate::wire::{
     Answer, CloseCode, FULL_BYTES, FrameError, Incoming, Limits, MAX_HZ, MAX_MESSAGE_BYTES, Opcode, PROTOCOL,
     Resume, UpdateEncoder,
 };
 use connection::{Connection, State};
+use delivery::{Delivery, FrameCache};
 use slab::Slab;
 use std::time::Duration;
 
@@ -30,8 +32,6 @@ const STALL_SECONDS: u32 = 30;
 const LINGER_SECONDS: u32 = 2;
 /// A connection in whose way more answers than this pile up does not read them.
 const MAX_BACKLOG: usize = 1 << 18;
-/// Frames of one flush kept for the sessions still to come. Many sessions at many places would need a frame each.
-const CACHED_BYTES: usize = 4 << 20;
 /// The sweep looks at one slice of the connections at a time, so that it never holds up a flush.
 const SLICES: u32 = 20;
 
@@ -53,7 +53,7 @@ pub struct Fanout<S> {
     views: Views,
     connections: Slab<Connection<S>>,
     encoder: UpdateEncoder,
-    cache: FrameCache,
+    frames: FrameCache,
     /// Views with something to tell, in the order they were touched.
     due: Vec<ViewId>,
     /// Since this core exists.
@@ -72,31 +72,12 @@ pub struct Counters {
     pub built: u64,
     /// Update frames sent, at one `send` each.
     pub sent: u64,
+    /// Bytes of the frames sent.
+    pub bytes: u64,
     /// Values and ring entries in the frames sent.
     pub delivered: u64,
-}
-
-/// The frames of one flush of one view, so that each is built once for all who are owed the same.
-#[derive(Debug, Default)]
-struct FrameCache {
-    bytes: Vec<u8>,
-    frames: Vec<CachedFrame>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct CachedFrame {
-    flush: Flush,
-    frame: Frame,
-}
-
-/// A frame in the cache's bytes.
-#[derive(Clone, Copy, Debug)]
-struct Frame {
-    start: usize,
-    end: usize,
-    /// Where the next frame of the same flush begins; `None`: this one ends it.
-    next: Option<usize>,
-    delivered: u64,
+    /// Ticks delivered: changes of a session's topics that the frames sent to it stand for. More than `delivered` by what was merged.
+    pub events: u64,
 }
 
 impl<S: Socket> Fanout<S> {
@@ -112,8 +93,8 @@ impl<S: Socket> Fanout<S> {
             replica: Replica::new(epoch),
             views: Views::default(),
             connections: Slab::new(),
-            encoder: UpdateEncoder::new(full),
-            cache: FrameCache::default(),
+            encoder: UpdateEncoder::sharing(full),
+            frames: FrameCache::default(),
             due: Vec::new(),
             now: Duration::ZERO,
             swept: 0,
@@ -132,6 +113,12 @@ impl<S: Socket> Fanout<S> {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Sessions whose sockets take no more for now. Looks at every connection: for now and then, not for each turn.
+    #[must_use]
+    pub fn blocked(&self) -> usize {
+        self.connections.iter().filter(|(_, connection)| connection.state == State::Blocked).count()
     }
 
     #[must_use]
@@ -174,11 +161,12 @@ impl<S: Socket> Fanout<S> {
                 self.views.welcome(instrument);
             }
         }
-        self.views.mark(&self.touched);
+        self.views.touch(&self.touched);
     }
 
     /// A new connection, its handshake done; `early` are bytes that came with it. Returns its key.
     pub fn open(&mut self, opening: &Opening, early: &[u8], socket: impl FnOnce(usize) -> S) -> usize {
+        self.views.settle();
         let entry = self.connections.vacant_entry();
         let key = entry.key();
         let options = ViewOptions::new(opening.form);
@@ -218,6 +206,7 @@ impl<S: Socket> Fanout<S> {
 
     /// Bytes from a connection's peer.
     pub fn received(&mut self, key: usize, bytes: &[u8]) {
+        self.views.settle();
         let now = second(self.now);
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.heard = now;
@@ -239,6 +228,7 @@ impl<S: Socket> Fanout<S> {
 
     /// The peer closed its side, or the connection broke.
     pub fn closed(&mut self, key: usize) {
+        self.views.settle();
         if let Some(connection) = self.connections.get_mut(key) {
             connection.state = State::Gone;
         }
@@ -247,6 +237,7 @@ impl<S: Socket> Fanout<S> {
 
     /// A socket that would block takes bytes again.
     pub fn writable(&mut self, key: usize) {
+        self.views.settle();
         let now = second(self.now);
         let Some(connection) = self.connections.get_mut(key) else { return };
         if connection.unblock(now) {
@@ -257,6 +248,7 @@ impl<S: Socket> Fanout<S> {
 
     /// Sends everything that is due now.
     pub fn flush(&mut self) {
+        self.views.settle();
         self.views.take_dirty(&mut self.due);
         let mut due = std::mem::take(&mut self.due);
         due.retain(|&id| {
@@ -290,6 +282,7 @@ impl<S: Socket> Fanout<S> {
     /// Heartbeats, pings, and the end of peers that are silent or do not read. To be called every
     /// [`Self::SWEEP_EVERY`]; each call looks at a slice of the connections.
     pub fn sweep(&mut self) {
+        self.views.settle();
         self.swept = (self.swept + 1) % SLICES;
         let now = second(self.now);
         for key in (self.swept as usize..self.connections.capacity()).step_by(SLICES as usize) {
@@ -328,6 +321,7 @@ impl<S: Socket> Fanout<S> {
     /// Tells everyone that the server leaves, and when to come back. From here on nothing is sent.
     pub fn say_goodbye_to_all(&mut self, code: CloseCode, reason: &str, retry_after: Duration) {
         self.draining = true;
+        self.views.settle();
         let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
             self.say_goodbye(key, code, reason, retry_after);
@@ -389,27 +383,36 @@ impl<S: Socket> Fanout<S> {
     }
 
     fn flush_view(&mut self, id: ViewId) {
-        self.cache.clear();
-        let view = self.views.get_mut(id).expect("due views are live");
-        view.sort_touched();
-        let members = std::mem::take(&mut view.members);
-        for &key in &members {
-            self.deliver_all(key as usize);
+        let (mut delivery, connections) = self.delivery(id);
+        let mut any_gone = false;
+        for &key in delivery.view.members() {
+            let connection = &mut connections[key as usize];
+            delivery.deliver_all(connection);
+            any_gone |= connection.state == State::Gone;
         }
-        let position = self.replica.position();
         let view = self.views.get_mut(id).expect("due views are live");
-        view.members = members;
-        view.flushed(position);
-        // Sends may have found broken connections; they leave only now that the list is back in its place.
-        let gone: Vec<u32> = view
-            .members
-            .iter()
-            .copied()
-            .filter(|&key| self.connections[key as usize].state == State::Gone)
-            .collect();
-        for key in gone {
-            self.reap(key as usize);
+        view.flushed(self.replica.position());
+        if any_gone {
+            let is_gone = |&key: &u32| self.connections[key as usize].state == State::Gone;
+            let gone: Vec<u32> = view.members().iter().copied().filter(is_gone).collect();
+            gone.into_iter().for_each(|key| self.reap(key as usize));
         }
+    }
+
+    /// The means to send to sessions of a view, and the connections.
+    fn delivery(&mut self, id: ViewId) -> (Delivery<'_>, &mut Slab<Connection<S>>) {
+        let upto = self.upto();
+        self.frames.clear();
+        let delivery = Delivery {
+            replica: &self.replica,
+            view: self.views.get(id).expect("a session has a view"),
+            encoder: &mut self.encoder,
+            frames: &mut self.frames,
+            counters: &mut self.counters,
+            upto,
+            second: second(self.now),
+        };
+        (delivery, &mut self.connections)
     }
 
     /// Brings one session to where it should be, outside a flush of its view.
@@ -422,80 +425,10 @@ impl<S: Socket> Fanout<S> {
         self.answer_checksum(key);
     }
 
-    /// [`Self::deliver_all`] for one session, outside a flush of its view.
+    /// Brings one session to the tape's end as far as its socket lets it, outside a flush of its view.
     fn deliver_alone(&mut self, key: usize) {
-        self.cache.clear();
-        self.views
-            .get_mut(self.connections[key].session.view())
-            .expect("a session has a view")
-            .sort_touched();
-        self.deliver_all(key);
-    }
-
-    /// Sends frame after frame until the session stands at the tape's end or its socket would block.
-    fn deliver_all(&mut self, key: usize) {
-        while !self.connections[key].has_reached(self.upto()) && self.deliver(key) {}
-    }
-
-    /// Sends the next frame of the flush that a session is due. Returns whether the next one may follow.
-    fn deliver(&mut self, key: usize) -> bool {
-        let now = second(self.now);
-        if !self.connections[key].is_open() {
-            return false;
-        }
-        let flush = self.connections[key].session.flush(&self.replica);
-        let shares = self.connections[key].session.shares();
-        let frame = self.frame(key, flush, shares);
-        let connection = &mut self.connections[key];
-        let sent = connection.send_frame(&self.cache.bytes[frame.start..frame.end], now);
-        if !shares {
-            self.cache.bytes.truncate(frame.start);
-        }
-        if !sent {
-            return false;
-        }
-        connection.updated = now;
-        self.counters.sent += 1;
-        self.counters.delivered += frame.delivered;
-        if let Some(stats) = connection.extras.as_mut().and_then(|extras| extras.stats.as_mut()) {
-            stats.delivered += frame.delivered;
-        }
-        match frame.next {
-            Some(next) => connection.session.told(next, flush.upto),
-            None => connection.session.reached(flush.upto),
-        }
-        connection.is_open()
-    }
-
-    /// The frame of that flush for that session, from the cache where others are owed the same (`shares`).
-    fn frame(&mut self, key: usize, flush: Flush, shares: bool) -> Frame {
-        if shares && let Some(cached) = self.cache.frames.iter().find(|cached| cached.flush == flush) {
-            return cached.frame;
-        }
-        if self.cache.bytes.len() > CACHED_BYTES {
-            self.cache.clear();
-        }
-        let session = &self.connections[key].session;
-        let view = self.views.get(session.view()).expect("a session has a view");
-        let options = view.key.options;
-        self.encoder.begin(options.form, options.times, flush.from, flush.upto);
-        // A session with fresh topics is owed them from further back than the touched ones tell.
-        let oldest = if shares { flush.from.position } else { Position::START };
-        let next = tell(
-            &self.replica,
-            view.changed(oldest, flush.next),
-            |topic| session.since(topic),
-            flush.upto.position,
-            &mut self.encoder,
-        );
-        let start = self.cache.bytes.len();
-        let delivered = self.encoder.finish(next.is_none(), &mut self.cache.bytes);
-        self.counters.built += 1;
-        let frame = Frame { start, end: self.cache.bytes.len(), next, delivered };
-        if shares {
-            self.cache.frames.push(CachedFrame { flush, frame });
-        }
-        frame
+        let (mut delivery, connections) = self.delivery(self.connections[key].session.view());
+        delivery.deliver_all(&mut connections[key]);
     }
 
     fn heartbeat(&mut self, key: usize, now: u32) {
@@ -504,21 +437,15 @@ impl<S: Socket> Fanout<S> {
         if !quiet {
             return;
         }
-        self.cache.clear();
-        let view = self.views.get(connection.session.view()).expect("a session has a view");
-        if !view.is_dirty() {
-            self.deliver(key);
-            return;
+        let (id, at) = (connection.session.view(), connection.session.upto());
+        let (mut delivery, connections) = self.delivery(id);
+        let connection = &mut connections[key];
+        if delivery.view.is_dirty() {
+            // What a dirty view has to tell waits for its rate's next flush, so this one says only that the server lives.
+            delivery.say_nothing(connection, at);
+        } else {
+            delivery.deliver(connection);
         }
-        // What a dirty view has to tell waits for its rate's next flush, so this one says only that the server lives.
-        let (options, at) = (view.key.options, connection.session.upto());
-        self.encoder.begin(options.form, options.times, at, at);
-        self.encoder.finish(true, &mut self.cache.bytes);
-        let connection = &mut self.connections[key];
-        if connection.send_frame(&self.cache.bytes, now) {
-            connection.updated = now;
-        }
-        self.cache.clear();
     }
 
     /// Removes a connection that is gone.
@@ -532,13 +459,6 @@ impl<S: Socket> Fanout<S> {
 
     fn upto(&self) -> Upto {
         Upto { position: self.replica.position(), time: self.replica.time() }
-    }
-}
-
-impl FrameCache {
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.frames.clear();
     }
 }
 

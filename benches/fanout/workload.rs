@@ -1,0 +1,168 @@
+//! A fan-out core with sessions whose sockets take everything, and turns of ticks for it.
+
+use rand::{Rng, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use std::sync::Arc;
+use tickcast::hub::Form;
+use tickcast::market::{
+    Conditions, Event, Instrument, InstrumentId, Price, Quote, Side, Size, Symbol, Timestamp, Trade,
+};
+use tickcast::server::fanout::{Fanout, Opening, Socket};
+use tickcast::tape::{Batch, Epoch, Position};
+
+/// Takes every byte and forgets it.
+#[derive(Debug)]
+pub struct NullSocket;
+
+impl Socket for NullSocket {
+    fn send(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Ok(std::hint::black_box(bytes).len())
+    }
+
+    fn finish(&mut self) {}
+}
+
+/// A core, and the tape it reads: batches that are made once and come again with a new position and new prices.
+pub struct Workload {
+    pub fanout: Fanout<NullSocket>,
+    turn: Vec<Batch>,
+    position: Position,
+    /// Of the tape's clock.
+    micros: i64,
+}
+
+impl Workload {
+    /// With instruments `S0`, `S1` and so on, each with a quote and `history` trades, and a session for each list of topics.
+    pub fn new(symbols: u32, history: u32, sessions: impl IntoIterator<Item = Vec<String>>) -> Self {
+        let mut workload = Self {
+            fanout: Fanout::new(Epoch::new(1)),
+            turn: Vec::new(),
+            position: Position::START,
+            micros: 1_700_000_000_000_000,
+        };
+        let define = |n| {
+            let symbol = Symbol::new(&format!("S{n}")).expect("a symbol");
+            Event::Instrument(Arc::new(Instrument {
+                id: InstrumentId(n),
+                anchor: Price::new(15_000),
+                ..Instrument::unknown(symbol)
+            }))
+        };
+        workload.turn = vec![batch((0..symbols).map(define).chain((0..symbols).map(quote)).collect())];
+        workload.apply();
+        for _ in 0..history {
+            workload.turn = vec![batch((0..symbols).map(trade).collect())];
+            workload.apply();
+        }
+        for topics in sessions {
+            workload.open(topics);
+        }
+        workload.fanout.flush();
+        workload
+    }
+
+    pub fn open(&mut self, topics: Vec<String>) -> usize {
+        let opening = Opening { form: Form::MessagePack, topics, max_hz: None, times: false, since: None };
+        self.fanout.open(&opening, &[], |_| NullSocket)
+    }
+
+    /// Every turn from here on is these events, in batches of so many.
+    pub fn set_turn(&mut self, events: &[Event], batch_events: usize) {
+        self.turn = events.chunks(batch_events).map(|events| batch(events.to_vec())).collect();
+    }
+
+    /// Folds a turn in.
+    pub fn apply(&mut self) {
+        for batch in &mut self.turn {
+            self.position = self.position.next();
+            self.micros += 1;
+            batch.position = self.position;
+            batch.time = Timestamp::from_nanos(self.micros * 1000);
+            let (odd, now) = (i64::from(self.position.get() % 2 == 1), batch.time);
+            for event in &mut batch.events {
+                match event {
+                    Event::Quote(_, quote) => {
+                        (quote.bid, quote.ask) = (Price::new(15_010 + odd), Price::new(15_012 + odd));
+                        (quote.ts_event, quote.ts_recv) = (now, now);
+                    }
+                    Event::Trade(_, trade) => {
+                        trade.price = Price::new(15_011 + odd);
+                        (trade.ts_event, trade.ts_recv) = (now, now);
+                    }
+                    _ => {}
+                }
+            }
+            self.fanout.apply(batch);
+        }
+    }
+
+    /// Folds a turn in and sends it to everyone.
+    pub fn turn(&mut self) {
+        self.apply();
+        self.fanout.flush();
+    }
+}
+
+fn batch(events: Vec<Event>) -> Batch {
+    Batch { position: Position::START, time: Timestamp::default(), events }
+}
+
+pub fn quote(instrument: u32) -> Event {
+    let at = Timestamp::default();
+    let size = Size::new(300);
+    let (bid, ask) = (Price::new(15_010), Price::new(15_012));
+    let quote = Quote { bid, bid_size: size, ask, ask_size: size, ts_event: at, ts_recv: at };
+    Event::Quote(InstrumentId(instrument), quote)
+}
+
+pub fn trade(instrument: u32) -> Event {
+    let at = Timestamp::default();
+    let trade = Trade {
+        price: Price::new(15_011),
+        size: Size::new(100),
+        side: Side::Buy,
+        conditions: Conditions::default(),
+        ts_event: at,
+        ts_recv: at,
+    };
+    Event::Trade(InstrumentId(instrument), trade)
+}
+
+/// Topics of `kind` of `count` of the first `of` symbols, each symbol as popular as the next (`zipf`: false), or the nth one as
+/// one in n (`zipf`: true).
+pub fn watchlist(random: &mut Random, kind: &str, count: usize, of: u32, zipf: bool) -> Vec<String> {
+    let mut chosen = Vec::with_capacity(count);
+    while chosen.len() < count {
+        let symbol = if zipf { random.zipf(of) } else { random.below(of) };
+        if !chosen.contains(&symbol) {
+            chosen.push(symbol);
+        }
+    }
+    chosen.into_iter().map(|symbol| format!("{kind}:S{symbol}")).collect()
+}
+
+/// The same numbers on every run.
+pub struct Random(Pcg64Mcg);
+
+impl Random {
+    pub fn new() -> Self {
+        Self(Pcg64Mcg::seed_from_u64(1))
+    }
+
+    pub fn below(&mut self, n: u32) -> u32 {
+        u32::try_from((u64::from(self.0.next_u32()) * u64::from(n)) >> 32).expect("below n")
+    }
+
+    /// From 0 to `n - 1`, each number k in proportion to 1 / (k + 1).
+    pub fn zipf(&mut self, n: u32) -> u32 {
+        let weights = || (1..=n).map(|k| 1.0 / f64::from(k));
+        let mut left = f64::from(self.0.next_u32()) / 2_f64.powi(32) * weights().sum::<f64>();
+        for (k, weight) in (0..n).zip(weights()) {
+            left -= weight;
+            if left < 0.0 {
+                return k;
+            }
+        }
+        n - 1
+    }
+}

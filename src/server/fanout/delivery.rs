@@ -1,0 +1,155 @@
+use super::Counters;
+use super::connection::{Connection, Socket};
+use crate::hub::{Flush, Replica, Upto, View, tell};
+use crate::tape::Position;
+use crate::wire::UpdateEncoder;
+use rustc_hash::FxHashMap;
+
+/// Frames of one flush kept for the sessions still to come. Many sessions at many places would need a frame each.
+const CACHED_BYTES: usize = 4 << 20;
+
+/// The sends of one flush of one view, and what they have in common.
+pub(super) struct Delivery<'a> {
+    pub replica: &'a Replica,
+    pub view: &'a View,
+    pub encoder: &'a mut UpdateEncoder,
+    pub frames: &'a mut FrameCache,
+    pub counters: &'a mut Counters,
+    /// The tape's end.
+    pub upto: Upto,
+    /// Of the shard's clock.
+    pub second: u32,
+}
+
+/// The frames of one flush of one view, so that each is built once for all who are owed the same.
+#[derive(Debug, Default)]
+pub(super) struct FrameCache {
+    bytes: Vec<u8>,
+    /// The frame that was sent last: nearly always the one for the next session, too.
+    last: Option<(Flush, Frame)>,
+    /// All where there is more than one, because some sessions stand elsewhere than most.
+    all: FxHashMap<Flush, Frame>,
+}
+
+/// A frame in the cache's bytes.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    start: usize,
+    end: usize,
+    /// Where the next frame of the same flush begins; `None`: this one ends it.
+    next: Option<usize>,
+    delivered: u64,
+}
+
+impl Delivery<'_> {
+    /// Sends frame after frame until the session stands at the tape's end or its socket would block.
+    pub fn deliver_all<S: Socket>(&mut self, connection: &mut Connection<S>) {
+        while !connection.has_reached(self.upto) && self.deliver(connection) {}
+    }
+
+    /// Sends the next frame of the flush that a session is due. Returns whether the next one may follow.
+    pub fn deliver<S: Socket>(&mut self, connection: &mut Connection<S>) -> bool {
+        if !connection.is_open() {
+            return false;
+        }
+        let flush = connection.session.flush(self.replica);
+        let shares = connection.session.shares();
+        let frame = match self.frames.last {
+            Some((last, frame)) if shares && last == flush => frame,
+            _ => self.frame(connection, flush, shares),
+        };
+        let bytes = &self.frames.bytes[frame.start..frame.end];
+        let sent = connection.send_frame(bytes, self.second);
+        if sent {
+            connection.updated = self.second;
+            self.count(connection, flush, frame);
+        }
+        if !shares {
+            self.frames.bytes.truncate(frame.start);
+        }
+        sent && connection.is_open()
+    }
+
+    /// Sends an update that moves nothing.
+    pub fn say_nothing<S: Socket>(&mut self, connection: &mut Connection<S>, at: Upto) {
+        let options = self.view.key.options;
+        self.frames.clear();
+        self.encoder.begin(options.form, options.times, at, at);
+        self.encoder.finish(true, &mut self.frames.bytes);
+        if connection.send_frame(&self.frames.bytes, self.second) {
+            connection.updated = self.second;
+        }
+        self.frames.clear();
+    }
+
+    fn count<S: Socket>(&mut self, connection: &mut Connection<S>, flush: Flush, frame: Frame) {
+        let (session, delivered) = (&mut connection.session, frame.delivered);
+        let events = match frame.next {
+            Some(next) => session.told(next, flush.upto, delivered, self.view),
+            None => session.reached(flush.upto, delivered, self.view),
+        };
+        self.counters.sent += 1;
+        self.counters.bytes += (frame.end - frame.start) as u64;
+        self.counters.delivered += delivered;
+        self.counters.events += events;
+        if let Some(stats) = connection.extras.as_mut().and_then(|extras| extras.stats.as_mut()) {
+            stats.delivered += delivered;
+        }
+    }
+
+    /// The frame of that flush for that session, from the cache where others are owed the same (`shares`).
+    fn frame<S>(&mut self, connection: &Connection<S>, flush: Flush, shares: bool) -> Frame {
+        if shares && let Some(frame) = self.frames.get(flush) {
+            return frame;
+        }
+        self.frames.make_room();
+        let (session, options) = (&connection.session, self.view.key.options);
+        self.encoder.begin(options.form, options.times, flush.from, flush.upto);
+        // A session with fresh topics is owed them from further back than the touched ones tell.
+        let oldest = if shares { flush.from.position } else { Position::START };
+        let next = tell(
+            self.replica,
+            self.view.changed(oldest, flush.next),
+            |topic| session.since(topic),
+            flush.upto.position,
+            self.encoder,
+        );
+        let start = self.frames.bytes.len();
+        let delivered = self.encoder.finish(next.is_none(), &mut self.frames.bytes);
+        self.counters.built += 1;
+        let frame = Frame { start, end: self.frames.bytes.len(), next, delivered };
+        if shares {
+            self.frames.put(flush, frame);
+        }
+        frame
+    }
+}
+
+impl FrameCache {
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.last = None;
+        if !self.all.is_empty() {
+            self.all.clear();
+        }
+    }
+
+    fn get(&mut self, flush: Flush) -> Option<Frame> {
+        let frame = *self.all.get(&flush)?;
+        self.last = Some((flush, frame));
+        Some(frame)
+    }
+
+    fn put(&mut self, flush: Flush, frame: Frame) {
+        if let Some((last, last_frame)) = self.last.replace((flush, frame)) {
+            self.all.insert(last, last_frame);
+            self.all.insert(flush, frame);
+        }
+    }
+
+    fn make_room(&mut self) {
+        if self.bytes.len() > CACHED_BYTES {
+            self.clear();
+        }
+    }
+}
