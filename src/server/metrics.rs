@@ -34,6 +34,8 @@ pub(super) async fn metrics(
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ShardStatus {
     pub connections: usize,
+    /// Connections that took no more when they were last looked through.
+    pub blocked: usize,
     /// As far as it has folded the tape.
     pub position: Position,
     pub counters: Counters,
@@ -125,6 +127,8 @@ impl Collector for Scrape {
 
         let connections = self.by_shard(|shard| shard.connections as u64);
         page.gauges("tickcast_connections", "WebSocket connections now", "shard", connections)?;
+        let blocked = self.by_shard(|shard| shard.blocked as u64);
+        page.gauges("tickcast_connections_blocked", "Those that take no more for now", "shard", blocked)?;
         page.gauge("tickcast_connections_max", "WebSocket connections allowed", self.max_connections as u64)?;
         let opened = self.by_shard(|shard| shard.tally.opened);
         page.counters("tickcast_connections_opened", "WebSocket connections let in", "shard", opened)?;
@@ -137,8 +141,14 @@ impl Collector for Scrape {
         page.counters("tickcast_frames_built", "Update frames built", "shard", built)?;
         let sent = self.by_shard(|shard| shard.counters.sent);
         page.counters("tickcast_frames_sent", "Update frames sent, each to one session", "shard", sent)?;
+        let bytes = self.by_shard(|shard| shard.counters.bytes);
+        page.counters("tickcast_frames_sent_bytes", "Bytes of them", "shard", bytes)?;
         let delivered = self.by_shard(|shard| shard.counters.delivered);
         page.counters("tickcast_entries_sent", "Values and ring entries in them", "shard", delivered)?;
+        let events = self.by_shard(|shard| shard.counters.events);
+        page.counters("tickcast_events_delivered", "Changes that they stand for", "shard", events)?;
+        let merged = self.by_shard(|shard| shard.counters.events.saturating_sub(shard.counters.delivered));
+        page.counters("tickcast_events_merged", "Changes told only in a newer value", "shard", merged)?;
         let position = self.tape.position().get();
         let behind = self.by_shard(|shard| position.saturating_sub(shard.position.get()));
         page.gauges("tickcast_shard_behind_batches", "Batches not folded yet", "shard", behind)?;

@@ -24,6 +24,8 @@ const READS: usize = 4;
 const EVENTS: usize = 1024;
 /// How far the sweep may be behind its schedule before it gives up the rest.
 const MAX_SWEEP_LAG: Duration = Duration::from_secs(1);
+/// Sweeps after which those that are blocked are counted: about a second of them, as it takes a look at every connection.
+const SWEEPS_PER_COUNT: u32 = 20;
 /// How long a shard that leaves waits for its peers to close.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -59,6 +61,8 @@ struct Run {
     commands: mpsc::Receiver<Command>,
     watched: Arc<AtomicBool>,
     monitor: ShardMonitor,
+    /// Connections that took no more when they were last looked through.
+    blocked: usize,
     start: Instant,
     buffer: Vec<u8>,
     /// Connections of which more could be read than their turn allowed.
@@ -89,6 +93,7 @@ impl Shard {
             commands: commands_in,
             watched: Arc::clone(&watched),
             monitor: monitor.clone(),
+            blocked: 0,
             start: Instant::now(),
             buffer: vec![0; READ_BYTES],
             unread: Vec::new(),
@@ -147,6 +152,7 @@ impl Run {
     fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
         let (mut swept, mut more) = (Duration::ZERO, false);
+        let mut sweeps = 0_u32;
         while !self.is_done() {
             let now = self.start.elapsed();
             let next_sweep = swept + Fanout::<ShardSocket>::SWEEP_EVERY;
@@ -186,10 +192,15 @@ impl Run {
                 // A turn that was late does not stretch the sweep; one that was very late does not make up for it.
                 swept = next_sweep.max(self.start.elapsed().saturating_sub(MAX_SWEEP_LAG));
                 self.fanout.sweep();
+                sweeps = sweeps.wrapping_add(1);
+                if sweeps.is_multiple_of(SWEEPS_PER_COUNT) {
+                    self.blocked = self.fanout.blocked();
+                }
             }
             self.watched.store(!self.fanout.is_empty(), Ordering::Relaxed);
             self.monitor.tell(|| ShardStatus {
                 connections: self.fanout.len(),
+                blocked: self.blocked,
                 position: self.fanout.replica().position(),
                 counters: self.fanout.counters(),
                 tally: self.fanout.tally(),

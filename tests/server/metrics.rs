@@ -29,6 +29,10 @@ fn becomes<'a>(
     async move { soon(&format!("{metric} {value}"), is_so).await }
 }
 
+fn count_of(count: usize) -> f64 {
+    u32::try_from(count).expect("a test counts less").into()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_is_openmetrics_and_every_metric_is_described() {
     let server = TestServer::start().await;
@@ -51,31 +55,50 @@ async fn the_page_is_openmetrics_and_every_metric_is_described() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_counted_as_sent_is_what_clients_were_told_however_slow_they_read() {
+    const ROUNDS: u32 = 10;
+    const PER_ROUND: u32 = 1000;
     let server = TestServer::start().await;
     server.publish(&(quote("A", "1", "2000000") + &trade("A", "1", 1))).await;
     let mut slow = Client::connect_narrow(&server, "topics=quote:A,trades:A").await;
     let mut quick = Client::connect(&server, "topics=quote:A").await;
-    slow.answer("subscribed").await;
-    quick.answer("subscribed").await;
-    becomes(&server, "tickcast_connections{shard=\"0\"}", 2).await;
-    for round in 0..20 {
-        let lines: String =
-            (0..500).map(|n| quote("A", &(round * 500 + n + 2).to_string(), "2000000")).collect();
-        let trades: String = (0..500).map(|size| trade("A", "1", size + 1)).collect();
-        let published = server.publish(&(lines + &trades)).await;
-        quick.reach(&published["position"]).await;
-        if round == 19 {
-            slow.reach(&published["position"]).await;
-        }
+    for client in [&mut slow, &mut quick] {
+        client.answer("subscribed").await;
+        client.until("the snapshot", |seen| seen.told.contains_key("quote:A")).await;
     }
-    let entries = |client: &Client| client.seen.told["quote:A"] + client.seen.numbers("trades:A").len();
-    let told = entries(&slow) + entries(&quick);
-    becomes(&server, "tickcast_entries_sent_total{shard=\"0\"}", u32::try_from(told).unwrap()).await;
+    becomes(&server, "tickcast_connections{shard=\"0\"}", 2).await;
+    let mut published = json!(null);
+    for round in 0..ROUNDS {
+        let mut lines = String::new();
+        for number in round * PER_ROUND..(round + 1) * PER_ROUND {
+            lines += &quote("A", &(number + 2).to_string(), "2000000");
+            lines += &trade("A", "1", 1);
+        }
+        published = server.publish(&lines).await;
+        quick.reach(&published["position"]).await;
+    }
+    becomes(&server, "tickcast_connections_blocked{shard=\"0\"}", 1).await;
+    slow.reach(&published["position"]).await;
+    becomes(&server, "tickcast_connections_blocked{shard=\"0\"}", 0).await;
+
     let counted = scrape(&server).await;
-    let [built, sent] =
-        ["built", "sent"].map(|what| counted[&format!("tickcast_frames_{what}_total{{shard=\"0\"}}")]);
+    let count = |metric: &str| counted[&format!("tickcast_{metric}{{shard=\"0\"}}")];
+    let [entries, bytes, built, sent] = ["entries_sent", "frames_sent_bytes", "frames_built", "frames_sent"]
+        .map(|metric| count(&format!("{metric}_total")));
+    let told = |client: &Client| client.seen.told["quote:A"] + client.seen.numbers("trades:A").len();
+    assert_eq!(entries, count_of(told(&slow) + told(&quick)));
+    // Both quotes and trades of one, quotes of the other, and what was there before they came.
+    let ticks = count_of((2 * ROUNDS * PER_ROUND + 2 + ROUNDS * PER_ROUND + 1) as usize);
+    assert_eq!(count("events_delivered_total"), ticks);
+    assert_eq!(count("events_merged_total"), ticks - entries);
+    assert!(ticks > entries, "the slow one was not told all");
+    // Each frame has a header besides what is in it.
+    let payload = count_of(slow.seen.bytes + quick.seen.bytes);
+    assert!(
+        bytes > payload && bytes <= payload + 10.0 * sent,
+        "{bytes} bytes on the wire, {payload} in frames"
+    );
     assert!(built > 0.0 && sent >= built, "{built} built, {sent} sent");
-    assert_eq!(counted["tickcast_shard_behind_batches{shard=\"0\"}"], 0.0);
+    assert_eq!(count("shard_behind_batches"), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
