@@ -3,34 +3,40 @@ use crate::support::{
 };
 use serde_json::json;
 use std::collections::BTreeMap;
+use tickcast::market::Timestamp;
 
-/// What one scrape tells, by the metric's name and labels as they are written.
-async fn scrape(server: &TestServer) -> BTreeMap<String, f64> {
-    let page = server.get("/metrics").await.text();
-    let values = page.lines().filter(|line| !line.starts_with('#'));
-    let values = values.map(|line| line.rsplit_once(' ').expect("name and value"));
-    values.map(|(name, value)| (name.to_owned(), value.parse().expect("a number"))).collect()
+/// What one scrape tells: values by the metric's name and labels as they are written.
+struct Scrape(BTreeMap<String, String>);
+
+impl Scrape {
+    async fn of(server: &TestServer) -> Self {
+        let page = server.get("/metrics").await.text();
+        let values = page.lines().filter(|line| !line.starts_with('#'));
+        let values = values.map(|line| line.rsplit_once(' ').expect("name and value"));
+        Self(values.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+
+    #[track_caller]
+    fn count(&self, metric: &str) -> u64 {
+        let value = self.0.get(metric).unwrap_or_else(|| panic!("no {metric} in {:?}", self.0));
+        value.parse().unwrap_or_else(|_| panic!("{metric} is no count: {value}"))
+    }
+
+    /// What the only shard counts.
+    #[track_caller]
+    fn of_shard(&self, metric: &str) -> u64 {
+        self.count(&format!("tickcast_{metric}{{shard=\"0\"}}"))
+    }
 }
 
-/// Waits for a metric to be so: a shard tells of a turn at its end, when clients have what it sent already.
-#[track_caller]
-fn becomes<'a>(
-    server: &'a TestServer,
-    metric: &'a str,
-    value: impl Into<f64>,
-) -> impl Future<Output = ()> + 'a {
-    let value = value.into();
-    let is_so = async move {
-        #[expect(clippy::float_cmp, reason = "counts are whole numbers")]
-        while scrape(server).await.get(metric) != Some(&value) {
+/// Waits for what the only shard counts: it tells of a turn at its end, when clients have what it sent already.
+async fn becomes(server: &TestServer, metric: &str, count: u64) {
+    let is_so = async {
+        while Scrape::of(server).await.of_shard(metric) != count {
             tokio::task::yield_now().await;
         }
     };
-    async move { soon(&format!("{metric} {value}"), is_so).await }
-}
-
-fn count_of(count: usize) -> f64 {
-    u32::try_from(count).expect("a test counts less").into()
+    soon(&format!("{metric} {count}"), is_so).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,7 +71,7 @@ async fn what_is_counted_as_sent_is_what_clients_were_told_however_slow_they_rea
         client.answer("subscribed").await;
         client.until("the snapshot", |seen| seen.told.contains_key("quote:A")).await;
     }
-    becomes(&server, "tickcast_connections{shard=\"0\"}", 2).await;
+    becomes(&server, "connections", 2).await;
     let mut published = json!(null);
     for round in 0..ROUNDS {
         let mut lines = String::new();
@@ -76,29 +82,26 @@ async fn what_is_counted_as_sent_is_what_clients_were_told_however_slow_they_rea
         published = server.publish(&lines).await;
         quick.reach(&published["position"]).await;
     }
-    becomes(&server, "tickcast_connections_blocked{shard=\"0\"}", 1).await;
+    becomes(&server, "connections_blocked", 1).await;
     slow.reach(&published["position"]).await;
-    becomes(&server, "tickcast_connections_blocked{shard=\"0\"}", 0).await;
+    becomes(&server, "connections_blocked", 0).await;
 
-    let counted = scrape(&server).await;
-    let count = |metric: &str| counted[&format!("tickcast_{metric}{{shard=\"0\"}}")];
-    let [entries, bytes, built, sent] = ["entries_sent", "frames_sent_bytes", "frames_built", "frames_sent"]
-        .map(|metric| count(&format!("{metric}_total")));
+    let counted = Scrape::of(&server).await;
+    let count = |metric: &str| counted.of_shard(&format!("{metric}_total"));
     let told = |client: &Client| client.seen.told["quote:A"] + client.seen.numbers("trades:A").len();
-    assert_eq!(entries, count_of(told(&slow) + told(&quick)));
+    let entries = (told(&slow) + told(&quick)) as u64;
+    assert_eq!(count("entries_sent"), entries);
     // Both quotes and trades of one, quotes of the other, and what was there before they came.
-    let ticks = count_of((2 * ROUNDS * PER_ROUND + 2 + ROUNDS * PER_ROUND + 1) as usize);
-    assert_eq!(count("events_delivered_total"), ticks);
-    assert_eq!(count("events_merged_total"), ticks - entries);
+    let ticks = u64::from((2 * ROUNDS * PER_ROUND + 2) + (ROUNDS * PER_ROUND + 1));
+    assert_eq!(count("events_delivered"), ticks);
+    assert_eq!(count("events_merged"), ticks - entries);
     assert!(ticks > entries, "the slow one was not told all");
+    let (built, sent, bytes) = (count("frames_built"), count("frames_sent"), count("frames_sent_bytes"));
+    assert!(built > 0 && sent >= built, "{built} built, {sent} sent");
     // Each frame has a header besides what is in it.
-    let payload = count_of(slow.seen.bytes + quick.seen.bytes);
-    assert!(
-        bytes > payload && bytes <= payload + 10.0 * sent,
-        "{bytes} bytes on the wire, {payload} in frames"
-    );
-    assert!(built > 0.0 && sent >= built, "{built} built, {sent} sent");
-    assert_eq!(count("shard_behind_batches"), 0.0);
+    let payload = (slow.seen.bytes + quick.seen.bytes) as u64;
+    assert!(bytes > payload && bytes <= payload + 10 * sent, "{bytes} bytes sent, {payload} received");
+    assert_eq!(counted.of_shard("shard_behind_batches"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,20 +125,20 @@ async fn connections_are_counted_by_how_they_begin_and_end() {
     rude.send(&frame(0x83, b"")).await;
     assert_eq!(rude.closed().await.0, 1002);
     drop((polite, rude, hasty));
-    becomes(&server, "tickcast_connections{shard=\"0\"}", 0).await;
-    let counted = scrape(&server).await;
+    becomes(&server, "connections", 0).await;
+    let counted = Scrape::of(&server).await;
     for (metric, count) in [
-        ("connections_max", 3.0),
-        ("connections_opened_total{shard=\"0\"}", 3.0),
-        ("connections_closed_total{code=\"1000\"}", 1.0),
-        ("connections_closed_total{code=\"1002\"}", 1.0),
-        ("connections_closed_total{code=\"1006\"}", 1.0),
-        ("connections_closed_total{code=\"1001\"}", 0.0),
-        ("connections_refused_total{reason=\"full\"}", 1.0),
-        ("connections_refused_total{reason=\"origin\"}", 1.0),
-        ("connections_refused_total{reason=\"handshake\"}", 1.0),
+        ("connections_max", 3),
+        ("connections_opened_total{shard=\"0\"}", 3),
+        ("connections_closed_total{code=\"1000\"}", 1),
+        ("connections_closed_total{code=\"1002\"}", 1),
+        ("connections_closed_total{code=\"1006\"}", 1),
+        ("connections_closed_total{code=\"1001\"}", 0),
+        ("connections_refused_total{reason=\"full\"}", 1),
+        ("connections_refused_total{reason=\"origin\"}", 1),
+        ("connections_refused_total{reason=\"handshake\"}", 1),
     ] {
-        assert_eq!(counted.get(&format!("tickcast_{metric}")), Some(&count), "{metric}");
+        assert_eq!(counted.count(&format!("tickcast_{metric}")), count, "{metric}");
     }
 }
 
@@ -153,10 +156,17 @@ async fn requests_are_counted_by_what_they_ask() {
         client.send(&frame(TEXT, request.to_string().as_bytes())).await;
     }
     // `auth` is understood, and answered with an error all the same.
-    becomes(&server, "tickcast_request_errors_total", 2).await;
-    let counted = scrape(&server).await;
-    for (op, count) in [("ping", 2.0), ("auth", 1.0), ("subscribe", 0.0)] {
-        assert_eq!(counted[&format!("tickcast_requests_total{{op=\"{op}\"}}")], count, "{op}");
+    let both = async {
+        loop {
+            let counted = Scrape::of(&server).await;
+            if counted.count("tickcast_request_errors_total") == 2 {
+                break counted;
+            }
+        }
+    };
+    let counted = soon("two errors", both).await;
+    for (op, count) in [("ping", 2), ("auth", 1), ("subscribe", 0)] {
+        assert_eq!(counted.count(&format!("tickcast_requests_total{{op=\"{op}\"}}")), count, "{op}");
     }
 }
 
@@ -164,16 +174,20 @@ async fn requests_are_counted_by_what_they_ask() {
 async fn the_tape_and_its_feed_are_counted() {
     let server = TestServer::start().await;
     server.until_ready().await;
-    let before = scrape(&server).await;
-    assert_eq!(before["tickcast_feed_live"], 0.0, "nothing is published yet");
+    let before = Scrape::of(&server).await;
+    assert_eq!(before.count("tickcast_feed_live"), 0, "nothing is published yet");
     let published = server.publish(&(quote("A", "1", "2") + &trade("A", "1", 1))).await;
-    let after = scrape(&server).await;
-    let grown = |metric: &str| after[metric] - before[metric];
-    assert!(after["tickcast_tape_position"] >= published["position"].as_f64().unwrap());
-    assert_eq!(grown("tickcast_publications_total"), 1.0);
+    let after = Scrape::of(&server).await;
+    assert!(after.count("tickcast_tape_position") >= published["position"].as_u64().unwrap());
+    let grown = |metric: &str| after.count(metric) - before.count(metric);
+    assert_eq!(grown("tickcast_publications_total"), 1);
     // That the feed lives, the symbol by its name and with its scales, a quote and a trade.
-    assert!(grown("tickcast_tape_events_total") >= 4.0, "{after:?}");
-    assert_eq!(after["tickcast_feed_live"], 1.0);
-    assert_eq!(after["tickcast_feed_behind_seconds"], 0.0);
-    assert!(after["process_start_time_seconds"] > 1.7e9);
+    assert_eq!(grown("tickcast_tape_events_total"), 5);
+    assert_eq!(after.count("tickcast_feed_live"), 1);
+    assert_eq!(after.0["tickcast_feed_behind_seconds"], "0.0");
+    let started: f64 = after.0["process_start_time_seconds"].parse().expect("a number");
+    let now = Timestamp::now().micros() / 1_000_000;
+    #[expect(clippy::cast_possible_truncation, reason = "seconds since 1970")]
+    let age = now - started as i64;
+    assert!((0..3600).contains(&age), "started at {started}, now is {now}");
 }
