@@ -2,7 +2,7 @@ use super::BenchError;
 use super::floor::{self, FloorNotes, FloorPeer};
 use super::process::{self, Process, Usage, get, get_json, own_cpu};
 use super::report::{FloorSide, Round, ServerSide, Slow};
-use super::session::{CatchUp, Clock, Notes, Session, upgrade_request};
+use super::session::{CatchUp, Clock, Notes, Session, latencies, upgrade_request};
 use super::swarm::{Swarm, Wake};
 use super::workload::{Timeline, Timelines};
 use crate::hub::{Kind, Topic};
@@ -446,7 +446,7 @@ fn measure_floor(
     let sends = floor::Plan::new(plan.clients, logs, clock);
     let line = serde_json::to_string(&sends).expect("numbers") + "\n";
     let mut process = Process::start(&["floor".to_owned()], cores, Some(line.as_bytes()))?;
-    let notes = FloorNotes { clock: None, latency: Histogram::new(3).expect("three digits"), messages: 0 };
+    let notes = FloorNotes { clock: None, latency: latencies(), messages: 0 };
     let mut swarm = Swarm::new(notes, plan.wake).map_err(|error| BenchError::io("polling", error))?;
     let groups: Vec<_> = (0..).zip(logs).map(|(group, _)| Arc::new(sends.messages(group))).collect();
     let peers = (0..plan.clients).map(|client| {

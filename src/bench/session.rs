@@ -129,7 +129,7 @@ impl Default for Notes {
         Self {
             clock: None,
             window: 0..0,
-            latency: Histogram::new_with_bounds(1, MAX_LATENCY, 3).expect("bounds in order"),
+            latency: latencies(),
             frames: 0,
             bytes: 0,
             ticks: 0,
@@ -348,6 +348,11 @@ impl Peer for Session {
     fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open)
     }
+}
+
+/// Of µs, to three digits.
+pub fn latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, MAX_LATENCY, 3).expect("bounds in order")
 }
 
 /// The handshake that subscribes to these topics.

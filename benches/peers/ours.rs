@@ -1,0 +1,86 @@
+//! The two servers that are written here: the floor, and the one that most people write first.
+
+use axum::Router;
+use axum::extract::State;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
+use axum::routing::any;
+use axum::serve::ListenerExt;
+use rustix::net::{SendFlags, send};
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use tokio::sync::broadcast;
+
+/// What no server can go below: the same bytes in one `send` to each socket, and nothing else.
+///
+/// The first connections are the subscribers, one more is the publisher's; it sends frames of `frame` bytes, each of
+/// which goes to all others as it came.
+///
+/// # Errors
+/// The operating system's.
+pub fn floor(port: u16, subscribers: usize, frame: usize) -> io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    let accept = || -> io::Result<TcpStream> {
+        let (stream, _) = listener.accept()?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    };
+    let subscribers = (0..subscribers).map(|_| accept()).collect::<io::Result<Vec<_>>>()?;
+    let mut publisher = accept()?;
+    let mut bytes = vec![0; frame];
+    loop {
+        publisher.read_exact(&mut bytes)?;
+        for subscriber in &subscribers {
+            // What a socket does not take is lost, and missing in what its subscriber counts.
+            let _ = send(subscriber, &bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        }
+    }
+}
+
+type Channel = broadcast::Sender<Message>;
+
+/// A task per client that waits for a `tokio::sync::broadcast` and for its socket; all settings at their defaults but for
+/// `TCP_NODELAY`, without which small frames wait for each other.
+///
+/// # Errors
+/// The operating system's.
+#[tokio::main]
+pub async fn axum(port: u16) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    let routes = Router::new().route("/subscribe", any(subscribe)).route("/publish", any(publish));
+    axum::serve(listener, routes.with_state(Channel::new(1024))).await
+}
+
+async fn subscribe(upgrade: WebSocketUpgrade, State(channel): State<Channel>) -> Response {
+    upgrade.on_upgrade(|mut socket: WebSocket| async move {
+        let mut messages = channel.subscribe();
+        loop {
+            let sent = tokio::select! {
+                message = messages.recv() => match message {
+                    Ok(message) => socket.send(message).await,
+                    Err(broadcast::error::RecvError::Lagged(_)) => Ok(()),
+                    Err(broadcast::error::RecvError::Closed) => return,
+                },
+                request = socket.recv() => match request {
+                    Some(request) => request.map(drop),
+                    None => return,
+                },
+            };
+            if sent.is_err() {
+                return;
+            }
+        }
+    })
+}
+
+async fn publish(upgrade: WebSocketUpgrade, State(channel): State<Channel>) -> Response {
+    upgrade.on_upgrade(|mut socket: WebSocket| async move {
+        while let Some(Ok(message)) = socket.recv().await {
+            // An error only says that nobody listens.
+            let _ = channel.send(message);
+        }
+    })
+}
