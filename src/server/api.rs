@@ -159,7 +159,7 @@ pub(super) async fn bars(
 
 /// Any other path.
 pub(super) fn not_found(uri: &axum::http::Uri) -> Problem {
-    const PATHS: [&str; 10] = [
+    const PATHS: [&str; 11] = [
         "/",
         "/v1/ws",
         "/v1/publish",
@@ -168,6 +168,7 @@ pub(super) fn not_found(uri: &axum::http::Uri) -> Problem {
         "/v1/trades/SYMBOL",
         "/v1/bars/SYMBOL",
         "/v1/feed",
+        "/metrics",
         "/readyz",
         "/version",
     ];
@@ -227,7 +228,10 @@ fn symbol_of(path: Result<Path<String>, PathRejection>) -> Result<String, Proble
 }
 
 /// The values of the query parameters of these names; any other is an error.
-fn query_of<const N: usize>(query: Option<&str>, names: [&str; N]) -> Result<[Option<String>; N], Problem> {
+pub(super) fn query_of<const N: usize>(
+    query: Option<&str>,
+    names: [&str; N],
+) -> Result<[Option<String>; N], Problem> {
     let mut values = [const { None }; N];
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         let Some(index) = names.iter().position(|known| *known == name) else {

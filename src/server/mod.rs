@@ -6,6 +6,7 @@
 mod api;
 mod dashboard;
 pub mod fanout;
+mod metrics;
 mod origin;
 mod problem;
 mod publish;
@@ -16,7 +17,7 @@ mod upgrade;
 use crate::feed::Feed;
 use crate::feed::sim::SimConfig;
 use crate::hub::Replica;
-use crate::market::Speed;
+use crate::market::{Speed, Timestamp};
 use crate::tape::{Batch, Epoch, Progress, Publisher, Reader, Writer};
 use crate::wire::CloseCode;
 use axum::Router;
@@ -27,6 +28,7 @@ use axum::routing::{any, get, post};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use metrics::Refused;
 use problem::Problem;
 use seats::{Seat, Seats};
 use shard::Shard;
@@ -74,6 +76,8 @@ struct App {
     shards: Vec<Shard>,
     next_shard: AtomicUsize,
     seats: Seats,
+    refused: Refused,
+    started: Timestamp,
     allowed_origins: Vec<String>,
     /// Whether only this machine can reach the server.
     is_local: bool,
@@ -120,6 +124,8 @@ impl Server {
             shards,
             next_shard: AtomicUsize::new(0),
             seats: Seats::new(config.max_connections),
+            refused: Refused::default(),
+            started: Timestamp::now(),
             allowed_origins: config.allowed_origins,
             is_local: address.ip().is_loopback(),
             leaving: AtomicBool::new(false),
@@ -187,6 +193,7 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/trades/{*symbol}", get(api::trades))
         .route("/v1/bars/{*symbol}", get(api::bars))
         .route("/v1/feed", get(api::feed))
+        .route("/metrics", get(metrics::metrics))
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))
         .route("/version", get(api::version))

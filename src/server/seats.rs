@@ -24,6 +24,10 @@ impl Seats {
         taken.is_ok().then(|| Seat(Arc::clone(&self.taken)))
     }
 
+    pub fn all(&self) -> usize {
+        self.all
+    }
+
     pub fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }

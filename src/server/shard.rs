@@ -1,4 +1,5 @@
 use super::fanout::{Fanout, Opening, Socket};
+use super::metrics::{ShardMonitor, ShardStatus};
 use super::seats::Seat;
 use crate::tape::{Batch, Epoch, Reader};
 use crate::wire::CloseCode;
@@ -24,6 +25,8 @@ const READS: usize = 4;
 const EVENTS: usize = 1024;
 /// How far the sweep may be behind its schedule before it gives up the rest.
 const MAX_SWEEP_LAG: Duration = Duration::from_secs(1);
+/// Sweeps after which those that are blocked are counted: about a second of them, as it takes a look at every connection.
+const SWEEPS_PER_COUNT: u32 = 20;
 /// How long a shard that leaves waits for its peers to close.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -34,6 +37,7 @@ const WAKE: Token = Token(usize::MAX);
 pub(super) struct Shard {
     commands: mpsc::Sender<Command>,
     waker: Arc<Waker>,
+    monitor: ShardMonitor,
     thread: JoinHandle<()>,
 }
 
@@ -57,6 +61,9 @@ struct Run {
     batches: mpsc::Receiver<Arc<Batch>>,
     commands: mpsc::Receiver<Command>,
     watched: Arc<AtomicBool>,
+    monitor: ShardMonitor,
+    /// Connections that took no more when they were last looked through.
+    blocked: usize,
     start: Instant,
     buffer: Vec<u8>,
     /// Connections of which more could be read than their turn allowed.
@@ -79,12 +86,15 @@ impl Shard {
         let (batches, batches_in) = mpsc::sync_channel(WAITING_BATCHES);
         let (commands, commands_in) = mpsc::channel();
         let watched = Arc::new(AtomicBool::new(false));
+        let monitor = ShardMonitor::default();
         let run = Run {
             poll,
             fanout: Fanout::new(epoch),
             batches: batches_in,
             commands: commands_in,
             watched: Arc::clone(&watched),
+            monitor: monitor.clone(),
+            blocked: 0,
             start: Instant::now(),
             buffer: vec![0; READ_BYTES],
             unread: VecDeque::new(),
@@ -92,7 +102,7 @@ impl Shard {
         };
         let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(|| run.run())?;
         let reader = ShardReader { batches, waker: Arc::clone(&waker), watched };
-        Ok((Self { commands, waker, thread }, reader))
+        Ok((Self { commands, waker, monitor, thread }, reader))
     }
 
     /// Hands a connection over, its handshake done.
@@ -103,6 +113,10 @@ impl Shard {
     /// Says goodbye to all and ends the thread when they are gone, at the latest after a few seconds.
     pub fn leave(&self, code: CloseCode, reason: &'static str, retry_after: Duration) {
         self.command(Command::Leave { code, reason, retry_after });
+    }
+
+    pub fn monitor(&self) -> &ShardMonitor {
+        &self.monitor
     }
 
     pub fn join(self) {
@@ -139,6 +153,7 @@ impl Run {
     fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
         let (mut swept, mut more) = (Duration::ZERO, false);
+        let mut sweeps = 0_u32;
         while !self.is_done() {
             let now = self.start.elapsed();
             let next_sweep = swept + Fanout::<ShardSocket>::SWEEP_EVERY;
@@ -180,8 +195,19 @@ impl Run {
                 // A turn that was late does not stretch the sweep; one that was very late does not make up for it.
                 swept = next_sweep.max(self.start.elapsed().saturating_sub(MAX_SWEEP_LAG));
                 self.fanout.sweep();
+                sweeps = sweeps.wrapping_add(1);
+                if sweeps.is_multiple_of(SWEEPS_PER_COUNT) {
+                    self.blocked = self.fanout.blocked();
+                }
             }
             self.watched.store(!self.fanout.is_empty(), Ordering::Relaxed);
+            self.monitor.tell(|| ShardStatus {
+                connections: self.fanout.len(),
+                blocked: self.blocked,
+                position: self.fanout.replica().position(),
+                counters: self.fanout.counters(),
+                tally: self.fanout.tally(),
+            });
         }
     }
 

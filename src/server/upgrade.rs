@@ -22,7 +22,11 @@ const NOT_SENT_BYTES: u32 = 16 * 1024;
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// `GET /v1/ws`: the handshake of RFC 6455, then the socket goes to a shard.
-pub(super) async fn upgrade(State(app): State<Arc<App>>, mut request: Request) -> Result<Response, Problem> {
+pub(super) async fn upgrade(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+    shake_hands(&app, request).inspect_err(|problem| app.refused.count(problem.status()))
+}
+
+fn shake_hands(app: &Arc<App>, mut request: Request) -> Result<Response, Problem> {
     if request.method() != Method::GET {
         return Err(Problem::wrong_method(request.method(), request.uri()).header(header::ALLOW, "GET"));
     }
@@ -52,6 +56,7 @@ pub(super) async fn upgrade(State(app): State<Arc<App>>, mut request: Request) -
         answer.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
     }
     let upgraded = hyper::upgrade::on(&mut request);
+    let app = Arc::clone(app);
     tokio::spawn(async move {
         let handed_over = match upgraded.await {
             Ok(upgraded) => hand_over(upgraded),

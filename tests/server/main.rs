@@ -6,6 +6,7 @@ mod support;
 
 mod framing;
 mod handshake;
+mod metrics;
 mod pacing;
 mod publish;
 mod rest;

@@ -1,3 +1,4 @@
+use super::tally::GONE;
 use crate::hub::{Form, Session, Upto};
 use crate::wire::{Answer, CloseCode, FrameReader, Id, Opcode, write_frame};
 use std::io;
@@ -23,6 +24,8 @@ pub(super) struct Connection<S> {
     /// What the socket did not take of a frame it has begun, and answers behind it. Sent before anything else.
     pub backlog: Vec<u8>,
     pub state: State,
+    /// The code of the Close frame that ends it.
+    pub ends_with: CloseCode,
     /// Second of the shard's clock in which the peer was last heard.
     pub heard: u32,
     /// Second of the shard's clock in which the socket last took bytes.
@@ -74,6 +77,7 @@ impl<S: Socket> Connection<S> {
             reader: FrameReader::default(),
             backlog: Vec::new(),
             state: State::Open,
+            ends_with: GONE,
             heard: second,
             sent: second,
             updated: second,
@@ -155,6 +159,9 @@ impl<S: Socket> Connection<S> {
         self.say(Opcode::Close, &payload, second);
         if self.state == State::Gone {
             return;
+        }
+        if self.state != State::Closing {
+            self.ends_with = code;
         }
         self.state = State::Closing;
         self.sent = second;

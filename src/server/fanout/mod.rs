@@ -4,8 +4,10 @@
 mod connection;
 mod delivery;
 mod requests;
+mod tally;
 
 pub use connection::Socket;
+pub use tally::Tally;
 
 use crate::hub::{Form, Replica, Session, TopicKey, Upto, ViewId, ViewOptions, Views};
 use crate::market::Event;
@@ -58,6 +60,7 @@ pub struct Fanout<S> {
     now: Duration,
     swept: u32,
     counters: Counters,
+    tally: Tally,
     touched: Vec<TopicKey>,
     draining: bool,
 }
@@ -96,6 +99,7 @@ impl<S: Socket> Fanout<S> {
             now: Duration::ZERO,
             swept: 0,
             counters: Counters::default(),
+            tally: Tally::default(),
             touched: Vec::new(),
             draining: false,
         }
@@ -115,6 +119,11 @@ impl<S: Socket> Fanout<S> {
     #[must_use]
     pub fn blocked(&self) -> usize {
         self.connections.iter().filter(|(_, connection)| connection.state == State::Blocked).count()
+    }
+
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.tally
     }
 
     #[must_use]
@@ -180,6 +189,7 @@ impl<S: Socket> Fanout<S> {
         };
         connection.answer(&welcome, opening.form, second(self.now));
         entry.insert(connection);
+        self.tally.opened += 1;
         if self.draining {
             self.say_goodbye(key, CloseCode::GOING_AWAY, "server is shutting down", Duration::from_secs(1));
             return key;
@@ -448,6 +458,7 @@ impl<S: Socket> Fanout<S> {
             let connection = self.connections.remove(key);
             // The number of its view may be another's next.
             self.frames.clear();
+            self.tally.close(connection.ends_with);
             connection.session.close(key_u32(key), &mut self.views);
         }
     }

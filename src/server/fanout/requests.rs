@@ -23,6 +23,7 @@ impl<S: Socket> Fanout<S> {
                 return self.answer(key, &Answer::Error { id, code, message });
             }
         };
+        self.tally.request(&op);
         match op {
             Op::Subscribe { topics, since, max_hz, times } => {
                 self.subscribe(key, id, topics, since, max_hz, times);
@@ -137,6 +138,7 @@ impl<S: Socket> Fanout<S> {
     }
 
     fn answer(&mut self, key: usize, answer: &Answer) {
+        self.tally.errors += u64::from(matches!(answer, Answer::Error { .. }));
         let form = self.form_of(key);
         self.connections[key].answer(answer, form, second(self.now));
     }
