@@ -129,9 +129,9 @@ pub fn measure(
         })
         .map_err(|error| BenchError::io(&format!("connecting to {}", target.address), error))?;
     let connected = target.usage()?;
-    let clock = target.clock()?;
-    swarm.notes.clock = clock;
     run(&mut swarm, "warming up", plan.warm_up, progress, |_| Ok(()))?;
+    // Only now: a feed that was behind meanwhile may have given its schedule up.
+    let clock = target.clock()?;
 
     let mut round = window(&mut swarm, &target, clock, "measuring", plan.duration, progress)?;
     #[expect(clippy::cast_precision_loss, reason = "counts")]
@@ -232,7 +232,7 @@ impl Target {
             let lines = text.lines().filter(|line| line.starts_with(name));
             lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
         };
-        Metrics { merged: sum("tickcast_ticks_merged_total") }
+        Metrics { merged: sum("tickcast_events_merged_total") }
     }
 }
 
