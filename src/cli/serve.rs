@@ -154,7 +154,7 @@ fn feed(args: &Args) -> Result<(Option<Box<dyn Feed>>, String)> {
     }
     if args.preload {
         let held = Arc::new(preload(&mut *open_all()?));
-        write!(about, ", from memory: {} events, {} MiB", held.events(), held.bytes() >> 20)?;
+        write!(about, ", from memory: {} events, {} MiB", held.events(), held.bytes().div_ceil(1 << 20))?;
         let play = move || -> Result<Box<dyn Feed>, Infallible> { Ok(Box::new(held.play())) };
         return Ok((Some(played(play, args.looped)?), about));
     }

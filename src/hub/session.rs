@@ -25,7 +25,10 @@ pub struct Session {
 /// What a session still has to be told beyond its position: fresh topics, and the rest of a flush that needs several updates.
 #[derive(Debug, Default)]
 struct CatchUp {
-    /// Topics subscribed since the last whole flush, and from where each is owed.
+    /// From where all topics are owed that `fresh` does not name; `None`: from the session's position. Of a session's first topics, which
+    /// may be thousands, and stay fresh for as long as its peer does not read.
+    first: Option<Position>,
+    /// Topics added since the last whole flush, and from where each is owed.
     fresh: FxHashMap<TopicKey, Position>,
     /// A flush was begun and given up: what it told of rings may be told again, so every number is stated.
     restate: bool,
@@ -96,7 +99,9 @@ impl Session {
     /// Whether its debt follows from the view and its flush alone, so that sessions with the same flush get the same bytes.
     #[must_use]
     pub fn shares(&self) -> bool {
-        self.catch_up.as_ref().is_none_or(|catch_up| catch_up.fresh.is_empty() && !catch_up.restate)
+        let shares =
+            |catch_up: &CatchUp| catch_up.first.is_none() && catch_up.fresh.is_empty() && !catch_up.restate;
+        self.catch_up.as_deref().is_none_or(shares)
     }
 
     /// Changes topics and options. New topics are owed from `since` if that is of this tape, else from the start.
@@ -125,10 +130,14 @@ impl Session {
         {
             catch_up.restate = true;
         }
-        for topic in resolve(&added, replica) {
-            if had.binary_search(&topic).is_err() {
-                let fresh = &mut self.catch_up.get_or_insert_default().fresh;
-                fresh.insert(topic, resumed.unwrap_or(Position::START));
+        let (added, from) = (resolve(&added, replica), resumed.unwrap_or(Position::START));
+        if had.is_empty() && !added.is_empty() {
+            let catch_up = self.catch_up.get_or_insert_default();
+            catch_up.first = Some(from);
+            catch_up.fresh.clear();
+        } else {
+            for topic in added.into_iter().filter(|topic| had.binary_search(topic).is_err()) {
+                self.catch_up.get_or_insert_default().fresh.insert(topic, from);
             }
         }
         let untold = self.untold(before);
@@ -155,8 +164,8 @@ impl Session {
     pub fn since(&self, topic: TopicKey) -> Since {
         match &self.catch_up {
             None => Since { position: self.position, numbered: false },
-            Some(catch_up) => match catch_up.fresh.get(&topic) {
-                Some(&position) => Since { position, numbered: true },
+            Some(catch_up) => match catch_up.fresh.get(&topic).copied().or(catch_up.first) {
+                Some(position) => Since { position, numbered: true },
                 None => Since { position: self.position, numbered: catch_up.restate },
             },
         }
