@@ -8,7 +8,6 @@ use super::workload::{Timeline, Timelines};
 use crate::hub::{Kind, Topic};
 use crate::market::{Speed, Timestamp};
 use hdrhistogram::Histogram;
-use rustc_hash::FxHashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,7 +75,7 @@ const AFTERWARDS: Duration = Duration::from_secs(3);
 /// How long slow clients may take to the present, once they read again.
 const CATCHING_UP: Duration = Duration::from_secs(20);
 /// Sessions of which each tick is timed, where their topics differ: each needs a timeline of its own.
-const TIMED: usize = 1_000;
+const TIMED: usize = 100;
 /// Sessions whose frames a floor repeats.
 const LOGGED: usize = 32;
 /// How often the server's memory is looked at.
@@ -115,12 +114,15 @@ pub fn measure(
     progress: Progress<'_>,
 ) -> Result<Round, BenchError> {
     let (server_cores, client_cores) = cores(&plan.server);
+    progress("preparing", 0.0);
+    // Before the feed begins, as it takes a while.
+    let audience = audience(plan, timelines)?;
     let target = Target::start(plan, &server_cores)?;
     process::pin(&client_cores)?;
     let mut swarm =
         Swarm::new(Notes::default(), plan.wake).map_err(|error| BenchError::io("polling", error))?;
-    let sessions = sessions(plan, timelines, target.address)?;
-    let clients = sessions.len();
+    let sessions = sessions(plan, &audience, target.address);
+    let clients = plan.clients;
     let deadline = Instant::now() + CONNECTING;
     #[expect(clippy::cast_precision_loss, reason = "a part of a whole")]
     swarm
@@ -247,12 +249,10 @@ pub(super) fn cores(server: &Server) -> (Vec<usize>, Vec<usize>) {
     }
 }
 
-/// The clients, each with what it subscribes to.
-fn sessions(
-    plan: &Plan,
-    timelines: Option<&Timelines>,
-    address: SocketAddr,
-) -> Result<Vec<Session>, BenchError> {
+/// What clients subscribe to and when that changes, for those that are timed. Clients take them in turn.
+type Audience = Vec<(Vec<String>, Option<Arc<Timeline>>)>;
+
+fn audience(plan: &Plan, timelines: Option<&Timelines>) -> Result<Audience, BenchError> {
     let sets: Vec<Vec<Topic>> = match &plan.topics {
         Topics::Same(topics) => vec![topics.clone()],
         Topics::Watchlists { symbols, kinds } => {
@@ -269,27 +269,32 @@ fn sessions(
         }
     };
     // Where all have the same topics they share one timeline; else every so many-th has its own.
-    let every = plan.clients.div_ceil(TIMED);
-    let mut shared: FxHashMap<usize, (Arc<str>, Option<Arc<Timeline>>)> = FxHashMap::default();
+    let every = sets.len().div_ceil(TIMED);
+    let with_timeline = |(number, topics): (usize, &Vec<Topic>)| {
+        let timelines = timelines.filter(|_| number.is_multiple_of(every));
+        let timeline = timelines.map(|timelines| Arc::new(timelines.of_topics(topics)));
+        (topics.iter().map(ToString::to_string).collect(), timeline)
+    };
+    Ok(sets.iter().enumerate().map(with_timeline).collect())
+}
+
+fn sessions<'a>(
+    plan: &'a Plan,
+    audience: &'a Audience,
+    address: SocketAddr,
+) -> impl Iterator<Item = Session> + use<'a> {
+    let requests: Vec<Arc<str>> = audience
+        .iter()
+        .map(|(topics, _)| upgrade_request(&address.to_string(), topics, plan.max_hz).into())
+        .collect();
     let slow = plan.stall.map_or(0, |stall| stall.clients);
-    Ok((0..plan.clients)
-        .map(|client| {
-            let set = client % sets.len();
-            let (request, timeline) = shared.entry(set).or_insert_with(|| {
-                let names: Vec<String> = sets[set].iter().map(ToString::to_string).collect();
-                let request = upgrade_request(&address.to_string(), &names, plan.max_hz);
-                let timed = sets.len() == 1 || client.is_multiple_of(every);
-                let timeline =
-                    timelines.filter(|_| timed).map(|timelines| Arc::new(timelines.of_topics(&sets[set])));
-                (request.into(), timeline)
-            });
-            let is_slow = client < slow;
-            let timeline = timeline.clone().filter(|_| !is_slow);
-            let decode = !is_slow && client < slow + plan.decoded;
-            let logged = if sets.len() == 1 { 1 } else { LOGGED };
-            Session::new(Arc::clone(request), timeline, decode, plan.floor && client < logged)
-        })
-        .collect())
+    let logged = if audience.len() == 1 { 1 } else { LOGGED };
+    (0..plan.clients).map(move |client| {
+        let set = client % audience.len();
+        let timeline = audience[set].1.clone().filter(|_| client >= slow);
+        let decode = (slow..slow + plan.decoded).contains(&client);
+        Session::new(Arc::clone(&requests[set]), timeline, decode, plan.floor && client < logged)
+    })
 }
 
 /// Runs a swarm for a while, and tells how far it is.

@@ -44,15 +44,7 @@ impl<T> Ring<T> {
     /// Entries with `since < at <= upto`.
     #[must_use]
     pub fn owed(&self, since: Position, upto: Position) -> Run<'_, T> {
-        // Readers are nearly always at the end: look there before searching.
-        let from = match self.entries.back() {
-            Some(&(at, _)) if at <= since => self.entries.len(),
-            _ => self.entries.partition_point(|&(at, _)| at <= since),
-        };
-        let to = match self.entries.back() {
-            Some(&(at, _)) if at <= upto => self.entries.len(),
-            _ => self.entries.partition_point(|&(at, _)| at <= upto),
-        };
+        let (from, to) = (self.after(since), self.after(upto));
         Run {
             number: self.first + from as u64,
             broken: self.evicted_at > since,
@@ -66,6 +58,27 @@ impl<T> Ring<T> {
         let after = self.owed(since, Position::MAX).range.start;
         let ends = [after.checked_sub(1), Some(after)].into_iter().flatten();
         std::iter::once(self.evicted_at).chain(ends.filter_map(|at| Some(self.entries.get(at)?.0)))
+    }
+
+    /// The index of the first entry after a position. Readers are nearly always close to the end, so the search begins there.
+    fn after(&self, position: Position) -> usize {
+        let len = self.entries.len();
+        let is_after = |index: usize| self.entries[index].0 > position;
+        let mut reach = 1;
+        while reach <= len && is_after(len - reach) {
+            reach *= 2;
+        }
+        // All before `low` are not after it, all from `high` on are.
+        let (mut low, mut high) = ((len + 1).saturating_sub(reach), len - reach / 2);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if is_after(middle) {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        high
     }
 
     /// The newest entries, oldest first, with their numbers.
