@@ -16,6 +16,7 @@ pub struct Idle {
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize)]
+#[expect(clippy::struct_field_names, reason = "named as in the report of a run")]
 pub struct Memory {
     /// Before the first client ever came.
     pub rss_mib_before: f64,
@@ -41,7 +42,8 @@ pub fn idle(plan: &Plan, rounds: usize, progress: Progress<'_>) -> Result<Vec<Id
         return Err(BenchError::Plan("idle clients all have the same topics".to_owned()));
     };
     let (server_cores, client_cores) = cores(&plan.server);
-    let args = ["serve", "--listen", "127.0.0.1:0", "--feed", "none", "--shards"].map(str::to_owned);
+    let args = ["serve", "--while-stdin", "--listen", "127.0.0.1:0", "--feed", "none", "--shards"]
+        .map(str::to_owned);
     let numbers = [shards.to_string(), "--max-connections".to_owned(), (plan.clients + 100).to_string()];
     let args: Vec<String> = args.into_iter().chain(numbers).collect();
     let process = Process::start(&args, &server_cores, None)?;

@@ -22,6 +22,14 @@ pub struct Usage {
     pub resident_bytes: u64,
 }
 
+impl Usage {
+    /// CPU time in all and in user mode since an earlier look.
+    #[must_use]
+    pub fn spent_since(&self, before: &Self) -> (Duration, Duration) {
+        (self.cpu.saturating_sub(before.cpu), self.user.saturating_sub(before.user))
+    }
+}
+
 /// How long a server may take to answer a question.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -104,7 +112,9 @@ pub fn pin(cores: &[usize]) -> Result<(), BenchError> {
         return Ok(());
     }
     let mut set = CpuSet::new();
-    cores.iter().for_each(|&core| set.set(core));
+    for &core in cores {
+        set.set(core);
+    }
     sched_setaffinity(None, &set).map_err(|error| BenchError::io(&format!("cores {cores:?}"), error))
 }
 

@@ -191,6 +191,9 @@ fn median(values: &[Value]) -> Value {
 impl Limits {
     fn failures(&self, median: &Value) -> Vec<String> {
         let mut failures = Vec::new();
+        if median.get("frames_per_s").is_some_and(|frames| frames == 0.0) {
+            failures.push("not one update came: see the topics, and whether the feed runs".to_owned());
+        }
         let mut check = |path: &str, limit: Option<f64>, at_most: bool| {
             let Some(limit) = limit else { return };
             let words = path.trim_start_matches('/').replace(['/', '_'], " ");
@@ -227,7 +230,7 @@ mod tests {
     }
 
     fn report(latencies: &[f64], limits: Limits) -> Report {
-        let round = |&latency_p99_ms| Round { latency_p99_ms, ..Round::default() };
+        let round = |&latency_p99_ms| Round { frames_per_s: 1.0, latency_p99_ms, ..Round::default() };
         Report::new(Value::Null, &latencies.iter().map(round).collect::<Vec<_>>(), &limits)
     }
 
@@ -236,6 +239,12 @@ mod tests {
         assert_eq!(report(&[5.0, 1.0, 2.0], Limits::default()).median["latency_p99_ms"], 2.0);
         assert_eq!(report(&[4.0, 2.0], Limits::default()).median["latency_p99_ms"], 3.0);
         assert!(report(&[5.0, 1.0, 2.0], Limits::default()).table().contains("1.000 to 5.000"));
+    }
+
+    #[test]
+    fn a_run_without_any_update_fails() {
+        let report = Report::new(Value::Null, &[Round::default()], &Limits::default());
+        assert!(!report.verdict.passed && report.verdict.failures[0].starts_with("not one update"));
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub struct Stall {
 pub type Progress<'a> = &'a mut dyn FnMut(&str, f64);
 
 /// How long all clients together may take to be let in.
-pub(super) const CONNECTING: Duration = Duration::from_secs(120);
+pub(super) const CONNECTING: Duration = Duration::from_mins(2);
 /// How long after a window what was due in it is waited for.
 const AFTERWARDS: Duration = Duration::from_secs(3);
 /// How long slow clients may take to the present, once they read again.
@@ -140,8 +140,8 @@ pub fn measure(
     {
         round.clients = clients as f64;
         round.connections_lost = swarm.broken().len() as f64;
-        round.feed_ticks_per_s = timelines.map_or(0.0, |timelines| timelines.rate())
-            * plan.feed.as_ref().map_or(1.0, |feed| feed.speed);
+        round.feed_ticks_per_s =
+            timelines.map_or(0.0, Timelines::rate) * plan.feed.as_ref().map_or(1.0, |feed| feed.speed);
     }
     if let Some(server) = &mut round.server {
         server.rss_mib_before = mib(target.before.resident_bytes);
@@ -176,7 +176,7 @@ impl Target {
             Server::Own { shards, .. } => shards,
         };
         let mut args: Vec<String> =
-            ["serve", "--listen", "127.0.0.1:0", "--shards"].map(str::to_owned).into();
+            ["serve", "--while-stdin", "--listen", "127.0.0.1:0", "--shards"].map(str::to_owned).into();
         args.extend([shards.to_string(), "--max-connections".to_owned(), (plan.clients + 100).to_string()]);
         match &plan.feed {
             None => args.extend(["--feed", "none"].map(str::to_owned)),
@@ -372,7 +372,7 @@ fn window(
         bytes_per_tick: of(timed_bytes) / of(ticks.max(1)),
         ticks_undelivered: of(undelivered),
         entries_missed: of(notes.missed),
-        client_cpu_cores: (after.own_cpu - before.own_cpu).as_secs_f64() / seconds,
+        client_cpu_cores: after.own_cpu.saturating_sub(before.own_cpu).as_secs_f64() / seconds,
         ..Round::default()
     };
     let millis = |quantile| latency_ms(&notes.latency, quantile);
@@ -383,11 +383,11 @@ fn window(
     round.latency_max_ms = millis(1.0);
     if target.process.is_some() {
         let micros = |time: Duration| time.as_secs_f64() * 1e6 / of(frames.max(1));
-        let cpu = after.usage.cpu - before.usage.cpu;
+        let (cpu, user) = after.usage.spent_since(&before.usage);
         round.server = Some(ServerSide {
             cpu_cores: cpu.as_secs_f64() / seconds,
             cpu_us_per_frame: micros(cpu),
-            user_us_per_frame: micros(after.usage.user - before.usage.user),
+            user_us_per_frame: micros(user),
             rss_mib_max: mib(most_resident),
             ticks_merged_per_s: (after.metrics.merged - before.metrics.merged) / seconds,
             feed_gave_up: of(after.gave_up - before.gave_up),
@@ -464,7 +464,7 @@ fn measure_floor(
         .map_err(|error| BenchError::io("connecting to the floor", error))?;
     let start = Timestamp::now().micros() + 500_000;
     swarm.notes.clock =
-        Some(Clock { feed_micros: 0, here: Instant::now() + Duration::from_micros(500_000), speed: 1.0 });
+        Some(Clock { feed_micros: 0, here: Instant::now() + Duration::from_millis(500), speed: 1.0 });
     let before = process.usage()?;
     process.tell(&start.to_string())?;
     let began = Instant::now();
@@ -480,12 +480,12 @@ fn measure_floor(
             swarm.peers().all(|peer| peer.is_done())
         })
         .map_err(|error| BenchError::io("polling", error))?;
-    let after = process.usage()?;
+    let (cpu, user) = process.usage()?.spent_since(&before);
     #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
     let micros = |time: Duration| time.as_secs_f64() * 1e6 / swarm.notes.messages.max(1) as f64;
     Ok(FloorSide {
-        cpu_us_per_send: micros(after.cpu - before.cpu),
-        user_us_per_send: micros(after.user - before.user),
+        cpu_us_per_send: micros(cpu),
+        user_us_per_send: micros(user),
         latency_p50_ms: latency_ms(&swarm.notes.latency, 0.5),
         latency_p99_ms: latency_ms(&swarm.notes.latency, 0.99),
         latency_p999_ms: latency_ms(&swarm.notes.latency, 0.999),

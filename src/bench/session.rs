@@ -109,7 +109,7 @@ impl Clock {
     }
 
     /// The tape's clock at a moment of ours, µs.
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "as above")]
+    #[expect(clippy::cast_possible_truncation, reason = "as above")]
     pub fn tape_micros(&self, at: Instant) -> i64 {
         let (after, before) =
             (at.saturating_duration_since(self.here), self.here.saturating_duration_since(at));

@@ -147,10 +147,7 @@ impl<P: Peer> Swarm<P> {
             match self.wake {
                 Wake::Looks => {
                     self.turn(Some(Duration::ZERO))?;
-                    let spent = now.elapsed();
-                    if spent < LOOK_EVERY {
-                        std::thread::sleep(LOOK_EVERY - spent);
-                    }
+                    std::thread::sleep(LOOK_EVERY.saturating_sub(now.elapsed()));
                 }
                 Wake::Eager => self.turn(Some((end - now).min(Duration::from_millis(10))))?,
             }

@@ -70,7 +70,9 @@ pub fn record(market: Market, events: u64, path: &Path) -> std::io::Result<()> {
         }
         // The opening stands at the start; from then on each tick has a moment of its own.
         let at = MARKET_OPEN.plus_nanos(offset_nanos(written, rate));
-        batch.iter_mut().for_each(|event| set_time(event, at));
+        for event in &mut batch {
+            set_time(event, at);
+        }
         position += 1;
         recording.append(position, at, &batch)?;
         written += u64::from(position > 1);

@@ -8,6 +8,7 @@ use crate::hub::{Kind, Topic};
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
+use std::fmt::Write as _;
 use std::io::Write;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::num::NonZeroU32;
@@ -177,7 +178,7 @@ struct Played {
 ///
 /// # Errors
 /// What stands in the way of measuring.
-pub fn run(args: Args) -> Result<ExitCode> {
+pub fn run(args: &Args) -> Result<ExitCode> {
     let bar = bar();
     let mut tell = |what: &str, part: f64| {
         bar.set_message(what.to_owned());
@@ -321,17 +322,14 @@ impl Args {
             let mut text = String::new();
             for step in steps {
                 let verdict = step.limit.as_deref().unwrap_or("kept up");
-                text += &format!("{}   {verdict}\n", line(step.rate, &step.round));
+                writeln!(text, "{}   {verdict}", line(step.rate, &step.round))?;
             }
             match kept {
                 Some(step) => {
-                    text += &format!(
-                        "\nsaturates above {} ticks/s, at which:\n\n{}",
-                        show(f64::from(step.rate)),
-                        report.table()
-                    )
+                    let rate = show(f64::from(step.rate));
+                    writeln!(text, "\nthe last rate it kept up with, {rate} ticks/s:\n\n{}", report.table())?;
                 }
-                None => text += "\nno rate was kept up with\n",
+                None => writeln!(text, "\nit kept up with no rate")?,
             }
             print(&text)?;
         }

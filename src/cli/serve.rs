@@ -75,6 +75,10 @@ pub struct Args {
     #[arg(long, default_value_t = 10_000)]
     pub max_connections: usize,
 
+    /// End when standard input does: for whoever starts a server and must not leave it behind
+    #[arg(long, hide = true)]
+    pub while_stdin: bool,
+
     /// Let pages of this origin connect, besides the server's own: <https://desk.example>, a host, or * for all
     #[arg(long, value_name = "ORIGIN")]
     pub allow_origin: Vec<String>,
@@ -103,7 +107,10 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         .await
         .with_context(|| format!("cannot serve on {} (another address: --listen HOST:PORT)", args.listen))?;
     tell(server.address(), &about);
-    stopped().await?;
+    tokio::select! {
+        stopped = stopped() => stopped?,
+        () = stdin_ended(), if args.while_stdin => {}
+    }
     eprintln!("saying goodbye (again to stop at once)");
     tokio::select! {
         () = server.shutdown() => {}
@@ -224,6 +231,11 @@ fn end_with_any_of_its_threads() {
             std::process::exit(101);
         }
     }));
+}
+
+async fn stdin_ended() {
+    // What stands in it does not matter, nor why it cannot be read.
+    let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()).await;
 }
 
 /// Waits for Ctrl-C or a termination signal.
