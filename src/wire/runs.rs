@@ -104,3 +104,76 @@ fn skip_int(bytes: &[u8], at: usize) -> usize {
         _ => 1,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::hub::{Form, Owed, Ring, TRADES_KEPT, Upto};
+    use crate::market::{Conditions, Instrument, InstrumentId, Price, Side, Size, Symbol, Timestamp, Trade};
+    use crate::tape::Position;
+    use crate::wire::{FULL_BYTES, UpdateEncoder};
+
+    fn trade(number: i64) -> Trade {
+        let at = Timestamp::from_micros(1_000_000 * number + number * number % 7_919);
+        let letters = if number % 11 == 0 { "I" } else { "" };
+        Trade {
+            price: if number % 13 == 0 { Price::NONE } else { Price::new(15_000 + number * number % 500) },
+            size: Size::new(number % 400),
+            side: [Side::None, Side::Buy, Side::Sell][usize::try_from(number % 3).unwrap()],
+            conditions: Conditions::new(letters).unwrap(),
+            ts_event: at,
+            ts_recv: at,
+        }
+    }
+
+    /// What an encoder says of a run of the ring.
+    fn told(
+        encoder: &mut UpdateEncoder,
+        instrument: &Instrument,
+        ring: &Ring<Trade>,
+        since: u64,
+        upto: u64,
+    ) -> Vec<u8> {
+        let at = |position| Upto { position: Position::new(position), time: Timestamp::from_micros(77) };
+        let mut out = Vec::new();
+        encoder.begin(Form::MessagePack, false, at(since), at(upto));
+        encoder.trades(instrument, false, &ring.owed(Position::new(since), Position::new(upto)));
+        encoder.finish(true, &mut out);
+        out
+    }
+
+    #[test]
+    fn any_run_of_a_ring_is_told_as_if_it_were_encoded_anew() {
+        let mut instrument = Instrument {
+            id: InstrumentId(2),
+            anchor: Price::new(14_000),
+            ..Instrument::unknown(Symbol::new("X").unwrap())
+        };
+        let mut ring = Ring::new(TRADES_KEPT);
+        let mut sharing = UpdateEncoder::sharing(FULL_BYTES);
+        for position in 1..=6 * TRADES_KEPT as u64 {
+            ring.push(Position::new(position), trade(i64::try_from(position).unwrap()));
+            if position == 4 * TRADES_KEPT as u64 {
+                // Everything is counted in finer units from here on.
+                instrument.price_scale += 1;
+                ring.update_all(|trade| trade.price = trade.price.refined(1));
+            }
+            // Mostly the newest, now and then far back, now and then nothing for a while.
+            let back = match position % 100 {
+                0 => TRADES_KEPT as u64 * 2,
+                7 => 600,
+                20..60 => continue,
+                _ => position % 3 + 1,
+            };
+            let since = position.saturating_sub(back);
+            let plain = told(&mut UpdateEncoder::new(FULL_BYTES), &instrument, &ring, since, position);
+            assert_eq!(
+                told(&mut sharing, &instrument, &ring, since, position),
+                plain,
+                "{since} to {position}"
+            );
+            let before = since.max(position.saturating_sub(back / 2));
+            let rest = told(&mut UpdateEncoder::new(FULL_BYTES), &instrument, &ring, since, before);
+            assert_eq!(told(&mut sharing, &instrument, &ring, since, before), rest);
+        }
+    }
+}
