@@ -1,14 +1,11 @@
 //! What every server must pay: a bare loop of `send`, of the same bytes at the same moments, to as many sockets.
 
 use super::BenchError;
-use super::session::Clock;
-use super::swarm::Peer;
-use hdrhistogram::Histogram;
+use super::session::{Clock, Log};
 use rustix::net::SendFlags;
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, Read};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What to send to whom. Connections are in groups; all of one are sent the same.
@@ -18,54 +15,25 @@ pub struct Plan {
     pub connections: usize,
     /// µs after the start, group, bytes; in order of time.
     pub sends: Vec<(u64, u32, u32)>,
-}
-
-/// When each message of a group is due (µs after the start) and how many bytes the group was sent with it.
-pub type Messages = Vec<(u64, u64)>;
-
-/// The client's side of one connection: counts bytes.
-#[derive(Debug)]
-pub struct FloorPeer {
-    group: u32,
-    messages: Arc<Messages>,
-    received: u64,
-    next: usize,
-}
-
-#[derive(Debug)]
-pub struct FloorNotes {
-    pub clock: Option<Clock>,
-    pub latency: Histogram<u64>,
-    pub messages: u64,
+    /// How many bytes each group is sent in all; they follow the plan.
+    pub lengths: Vec<u64>,
 }
 
 impl Plan {
-    /// Of logs of updates, one a group: when each was due on the tape's clock, and its length.
+    /// Of logs of updates, one a group, the first of which is due `at` on the tape's clock.
     #[must_use]
-    pub fn new(connections: usize, logs: &[Vec<(i64, u32)>], clock: &Clock) -> Self {
-        let first = logs.iter().filter_map(|log| log.first()).map(|&(micros, _)| clock.due(micros)).min();
+    pub fn new(connections: usize, logs: &[Log], at: i64, clock: &Clock) -> Self {
+        let start = clock.due(at);
         let mut sends = Vec::new();
         for (group, log) in (0..).zip(logs) {
-            for &(micros, bytes) in log {
-                let after =
-                    clock.due(micros).saturating_duration_since(first.expect("a log that has entries"));
+            for &(micros, bytes) in &log.frames {
+                let after = clock.due(micros).saturating_duration_since(start);
                 sends.push((u64::try_from(after.as_micros()).unwrap_or(u64::MAX), group, bytes));
             }
         }
-        sends.sort_unstable();
-        Self { connections, sends }
-    }
-
-    /// What a group is sent.
-    #[must_use]
-    pub fn messages(&self, group: u32) -> Messages {
-        let of_group = self.sends.iter().filter(|send| send.1 == group);
-        of_group
-            .scan(0, |sum, &(due, _, bytes)| {
-                *sum += u64::from(bytes);
-                Some((due, *sum))
-            })
-            .collect()
+        // Stable: frames of a group that are due at once keep their order.
+        sends.sort_by_key(|send| send.0);
+        Self { connections, sends, lengths: logs.iter().map(|log| log.bytes.len() as u64).collect() }
     }
 
     #[must_use]
@@ -74,50 +42,8 @@ impl Plan {
     }
 }
 
-impl FloorPeer {
-    pub fn new(group: u32, messages: Arc<Messages>) -> Self {
-        Self { group, messages, received: 0, next: 0 }
-    }
-
-    pub fn is_done(&self) -> bool {
-        self.next == self.messages.len()
-    }
-}
-
-impl Peer for FloorPeer {
-    type Notes = FloorNotes;
-
-    fn received(
-        &mut self,
-        bytes: &[u8],
-        at: Instant,
-        notes: &mut FloorNotes,
-        _: &mut Vec<u8>,
-    ) -> Result<(), String> {
-        self.received += bytes.len() as u64;
-        let Some(clock) = notes.clock else { return Err("bytes before the start".to_owned()) };
-        while let Some(&(due, sum)) = self.messages.get(self.next)
-            && sum <= self.received
-        {
-            let late = clock.late(i64::try_from(due).unwrap_or(i64::MAX), at);
-            notes.latency.saturating_record(late.max(1));
-            notes.messages += 1;
-            self.next += 1;
-        }
-        Ok(())
-    }
-
-    fn greeting(&self) -> Vec<u8> {
-        self.group.to_be_bytes().to_vec()
-    }
-
-    fn is_open(&self) -> bool {
-        true
-    }
-}
-
-/// The server's side: takes a [`Plan`] as one line of JSON from `input`, prints where it listens, and carries the plan out once the
-/// next line tells the moment to start at, in µs since 1970.
+/// The server's side: takes a [`Plan`] as one line of JSON from `input` and behind it the bytes of each group, prints where it listens, and
+/// carries the plan out once the next line tells the moment to start at, in µs since 1970.
 ///
 /// # Errors
 /// Those of its sockets, and a plan that cannot be read.
@@ -126,6 +52,12 @@ pub fn serve(mut input: impl BufRead) -> Result<(), BenchError> {
     let failed = |error: io::Error| BenchError::io("the floor", error);
     input.read_line(&mut line).map_err(failed)?;
     let plan: Plan = serde_json::from_str(&line).map_err(|error| BenchError::Answer(error.to_string()))?;
+    let mut bytes = Vec::new();
+    for &length in &plan.lengths {
+        let mut group = Vec::new();
+        (&mut input).take(length).read_to_end(&mut group).map_err(failed)?;
+        bytes.push(group);
+    }
     let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(failed)?;
     println!("http://{}", listener.local_addr().map_err(failed)?);
     let groups = accept(&listener, plan.connections).map_err(failed)?;
@@ -135,16 +67,21 @@ pub fn serve(mut input: impl BufRead) -> Result<(), BenchError> {
         line.trim().parse().map_err(|_| BenchError::Answer(format!("no moment: {line:?}")))?;
     let ahead = start_micros - crate::market::Timestamp::now().micros();
     let start = Instant::now() + Duration::from_micros(ahead.max(0).unsigned_abs());
-    let longest = plan.sends.iter().map(|send| send.2).max().unwrap_or(0);
-    let bytes = vec![0x42; longest as usize];
+    let mut sent = vec![0; bytes.len()];
     for &(after, group, len) in &plan.sends {
         let now = start.elapsed();
         if let Some(early) = Duration::from_micros(after).checked_sub(now) {
             // Before the start `elapsed` is 0.
             std::thread::sleep(early + start.saturating_duration_since(Instant::now()));
         }
-        for stream in groups.get(group as usize).into_iter().flatten() {
-            send_all(stream, &bytes[..len as usize]).map_err(failed)?;
+        let group = group as usize;
+        let (from, to) = (sent[group], sent[group] + len as usize);
+        let frame = bytes[group]
+            .get(from..to)
+            .ok_or_else(|| BenchError::Answer("fewer bytes than planned".to_owned()))?;
+        sent[group] = to;
+        for stream in groups.get(group).into_iter().flatten() {
+            send_all(stream, frame).map_err(failed)?;
         }
     }
     // Until nobody wants to measure it any more.

@@ -49,7 +49,8 @@ pub fn idle(plan: &Plan, rounds: usize, progress: Progress<'_>) -> Result<Vec<Id
     let process = Process::start(&args, &server_cores, None)?;
     process::pin(&client_cores)?;
     let names: Vec<String> = topics.iter().map(ToString::to_string).collect();
-    let request: Arc<str> = upgrade_request(&process.address.to_string(), &names, plan.max_hz).into();
+    let request: Arc<[u8]> =
+        upgrade_request(&process.address.to_string(), &names, plan.max_hz).into_bytes().into();
     // The first request of all makes what every later one uses.
     connections(&process)?;
     let before = process.usage()?.resident_bytes;

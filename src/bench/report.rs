@@ -60,6 +60,7 @@ pub struct FloorSide {
     pub latency_p50_ms: f64,
     pub latency_p99_ms: f64,
     pub latency_p999_ms: f64,
+    pub client_cpu_cores: f64,
     /// The server's CPU per frame and its p99 ÷ those of the floor.
     pub cpu_ratio: f64,
     pub p99_ratio: f64,

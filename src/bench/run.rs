@@ -1,8 +1,8 @@
 use super::BenchError;
-use super::floor::{self, FloorNotes, FloorPeer};
+use super::floor;
 use super::process::{self, Process, Usage, get, get_json, own_cpu};
 use super::report::{FloorSide, Round, ServerSide, Slow};
-use super::session::{CatchUp, Clock, Notes, Session, latencies, upgrade_request};
+use super::session::{CatchUp, Clock, Log, Notes, Session, upgrade_request};
 use super::swarm::{Swarm, Wake};
 use super::workload::{Timeline, Timelines};
 use crate::hub::{Kind, Topic};
@@ -149,7 +149,8 @@ pub fn measure(
         server.rss_bytes_per_connection =
             growth(target.before.resident_bytes, connected.resident_bytes) / round.clients;
     }
-    let logs: Vec<_> = swarm.peers().filter_map(Session::take_log).filter(|log| !log.is_empty()).collect();
+    let logs: Vec<_> =
+        swarm.peers().filter_map(Session::take_log).filter(|log| !log.frames.is_empty()).collect();
     if let Some(stall) = plan.stall {
         round.slow = Some(slow(&mut swarm, &target, clock, stall, &round, progress)?);
     }
@@ -158,7 +159,7 @@ pub fn measure(
         && let Some(clock) = clock
         && !logs.is_empty()
     {
-        let mut floor = measure_floor(plan, &logs, &clock, &server_cores, progress)?;
+        let mut floor = measure_floor(plan, &logs, &audience, &clock, &server_cores, progress)?;
         let server = round.server.unwrap_or_default();
         floor.cpu_ratio = server.cpu_us_per_frame / floor.cpu_us_per_send;
         floor.p99_ratio = round.latency_p99_ms / floor.latency_p99_ms;
@@ -283,9 +284,9 @@ fn sessions<'a>(
     audience: &'a Audience,
     address: SocketAddr,
 ) -> impl Iterator<Item = Session> + use<'a> {
-    let requests: Vec<Arc<str>> = audience
+    let requests: Vec<Arc<[u8]>> = audience
         .iter()
-        .map(|(topics, _)| upgrade_request(&address.to_string(), topics, plan.max_hz).into())
+        .map(|(topics, _)| upgrade_request(&address.to_string(), topics, plan.max_hz).into_bytes().into())
         .collect();
     let slow = plan.stall.map_or(0, |stall| stall.clients);
     let logged = if audience.len() == 1 { 1 } else { LOGGED };
@@ -441,34 +442,41 @@ fn slow(
     })
 }
 
+/// Sends the same frames at the same moments with a bare loop, to clients that do the same with them.
 fn measure_floor(
     plan: &Plan,
-    logs: &[Vec<(i64, u32)>],
+    logs: &[Log],
+    audience: &Audience,
     clock: &Clock,
     cores: &[usize],
     progress: Progress<'_>,
 ) -> Result<FloorSide, BenchError> {
-    let sends = floor::Plan::new(plan.clients, logs, clock);
-    let line = serde_json::to_string(&sends).expect("numbers") + "\n";
-    let mut process = Process::start(&["floor".to_owned()], cores, Some(line.as_bytes()))?;
-    let notes = FloorNotes { clock: None, latency: latencies(), messages: 0 };
-    let mut swarm = Swarm::new(notes, plan.wake).map_err(|error| BenchError::io("polling", error))?;
-    let groups: Vec<_> = (0..).zip(logs).map(|(group, _)| Arc::new(sends.messages(group))).collect();
+    let first = logs.iter().filter_map(|log| log.frames.first()).map(|frame| frame.0).min().unwrap_or(0);
+    let sends = floor::Plan::new(plan.clients, logs, first, clock);
+    let mut input = serde_json::to_vec(&sends).expect("numbers");
+    input.push(b'\n');
+    logs.iter().for_each(|log| input.extend_from_slice(&log.bytes));
+    let mut process = Process::start(&["floor".to_owned()], cores, Some(&input))?;
+    let mut swarm =
+        Swarm::new(Notes::default(), plan.wake).map_err(|error| BenchError::io("polling", error))?;
     let peers = (0..plan.clients).map(|client| {
-        let group = client % groups.len();
-        FloorPeer::new(u32::try_from(group).expect("few groups"), Arc::clone(&groups[group]))
+        let group = client % logs.len();
+        let timeline = audience[group % audience.len()].1.clone();
+        Session::again(&logs[group], u32::try_from(group).expect("few groups"), timeline)
     });
     let deadline = Instant::now() + CONNECTING;
     swarm
         .connect(process.address, peers, &plan.sources, deadline, |_| ())
         .map_err(|error| BenchError::io("connecting to the floor", error))?;
-    let start = Timestamp::now().micros() + 500_000;
-    swarm.notes.clock =
-        Some(Clock { feed_micros: 0, here: Instant::now() + Duration::from_millis(500), speed: 1.0 });
+    let ahead = Duration::from_millis(500);
+    let start = Timestamp::now().plus_nanos(500_000_000).micros();
+    swarm.notes.clock = Some(Clock { feed_micros: first, here: Instant::now() + ahead, speed: clock.speed });
+    swarm.notes.window = i64::MIN..i64::MAX;
     let before = process.usage()?;
     process.tell(&start.to_string())?;
-    let began = Instant::now();
-    let length = sends.length() + Duration::from_millis(500);
+    let (began, own) = (Instant::now(), own_cpu());
+    let length = sends.length() + ahead;
+    let frames = (0..plan.clients).map(|client| logs[client % logs.len()].frames.len() as u64).sum::<u64>();
     let mut looked = began;
     swarm
         .run(began + length + AFTERWARDS, |swarm| {
@@ -477,18 +485,20 @@ fn measure_floor(
             }
             looked = Instant::now();
             progress("floor", began.elapsed().div_duration_f64(length).min(1.0));
-            swarm.peers().all(|peer| peer.is_done())
+            swarm.notes.frames >= frames
         })
         .map_err(|error| BenchError::io("polling", error))?;
     let (cpu, user) = process.usage()?.spent_since(&before);
     #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
-    let micros = |time: Duration| time.as_secs_f64() * 1e6 / swarm.notes.messages.max(1) as f64;
+    let micros = |time: Duration| time.as_secs_f64() * 1e6 / swarm.notes.frames.max(1) as f64;
     Ok(FloorSide {
         cpu_us_per_send: micros(cpu),
         user_us_per_send: micros(user),
         latency_p50_ms: latency_ms(&swarm.notes.latency, 0.5),
         latency_p99_ms: latency_ms(&swarm.notes.latency, 0.99),
         latency_p999_ms: latency_ms(&swarm.notes.latency, 0.999),
+        client_cpu_cores: own_cpu().saturating_sub(own).as_secs_f64()
+            / sends.length().as_secs_f64().max(1e-3),
         cpu_ratio: 0.0,
         p99_ratio: 0.0,
     })

@@ -18,7 +18,7 @@ const MAX_FRAME: usize = 1 << 20;
 /// One subscriber: reads just enough of each frame to know what it brings, or all of it.
 #[derive(Debug)]
 pub struct Session {
-    request: Arc<str>,
+    greeting: Arc<[u8]>,
     stage: Stage,
     /// The beginning of a frame whose rest has not come yet.
     partial: Vec<u8>,
@@ -27,9 +27,20 @@ pub struct Session {
     position: u64,
     due: Option<Due>,
     full: Option<Box<Full>>,
-    /// When each update was due and how long its frame was, for a floor of the same bytes at the same cadence.
-    log: Option<Vec<(i64, u32)>>,
+    /// What it was sent, for a floor of the same bytes at the same cadence.
+    log: Option<Log>,
     pub watch: Option<CatchUp>,
+}
+
+/// The updates that a session was sent.
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    /// Where the session stood before the first: position, and µs on the tape's clock.
+    pub from: (u64, i64),
+    /// When each was due on the tape's clock, µs, and the length of its frame.
+    pub frames: Vec<(i64, u32)>,
+    /// The frames one after the other.
+    pub bytes: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -142,8 +153,8 @@ impl Default for Notes {
 }
 
 impl Session {
-    /// `request` as of [`upgrade_request`].
-    pub fn new(request: Arc<str>, timeline: Option<Arc<Timeline>>, decode: bool, log: bool) -> Self {
+    /// `greeting` as of [`upgrade_request`].
+    pub fn new(greeting: Arc<[u8]>, timeline: Option<Arc<Timeline>>, decode: bool, log: bool) -> Self {
         let full = || {
             Box::new(Full {
                 decoder: UpdateDecoder::new(Position::START, Timestamp::default()),
@@ -151,16 +162,26 @@ impl Session {
             })
         };
         Self {
-            request,
+            greeting,
             stage: Stage::Handshake,
             partial: Vec::new(),
             micros: 0,
             position: 0,
             due: timeline.map(|timeline| Due { timeline, next: 0 }),
             full: decode.then(full),
-            log: log.then(Vec::new),
+            log: log.then(Log::default),
             watch: None,
         }
+    }
+
+    /// One that is sent again what another was sent, by a floor to which it says the number of that log.
+    pub fn again(log: &Log, number: u32, timeline: Option<Arc<Timeline>>) -> Self {
+        let mut session = Self::new([].into(), timeline, false, false);
+        session.greeting = number.to_be_bytes().into();
+        session.stage = Stage::Open;
+        (session.position, session.micros) = log.from;
+        session.begin(log.from.1);
+        session
     }
 
     /// The tape's clock as of the last update, µs.
@@ -172,7 +193,7 @@ impl Session {
         self.due.is_some()
     }
 
-    pub fn take_log(&mut self) -> Option<Vec<(i64, u32)>> {
+    pub fn take_log(&mut self) -> Option<Log> {
         self.log.take()
     }
 
@@ -182,7 +203,7 @@ impl Session {
             due.next = due.timeline.partition_point(|&moment| moment < from);
         }
         if let Some(log) = &mut self.log {
-            log.clear();
+            *log = Log { from: (self.position, self.micros), ..Log::default() };
         }
     }
 
@@ -221,7 +242,7 @@ impl Session {
         const PING: u8 = 0x80 | Opcode::Ping as u8;
         const CLOSE: u8 = 0x80 | Opcode::Close as u8;
         match frame[0] {
-            BINARY if is_update(payload) => self.update(frame.len(), payload, at, notes),
+            BINARY if is_update(payload) => self.update(frame, payload, at, notes),
             BINARY => self.answered(payload),
             PING => {
                 let len = u8::try_from(payload.len()).map_err(|_| "an overlong ping".to_owned())?;
@@ -263,7 +284,8 @@ impl Session {
         }
     }
 
-    fn update(&mut self, len: usize, payload: &[u8], at: Instant, notes: &mut Notes) -> Result<(), String> {
+    fn update(&mut self, frame: &[u8], payload: &[u8], at: Instant, notes: &mut Notes) -> Result<(), String> {
+        let len = frame.len();
         let (positions, micros) = head(payload).ok_or("an update without a beginning")?;
         self.position += positions;
         self.micros += micros;
@@ -276,7 +298,8 @@ impl Session {
             watch.old_bytes += if watch.is_there { 0 } else { len as u64 };
         }
         if let Some(log) = &mut self.log {
-            log.push((self.micros, u32::try_from(len).unwrap_or(u32::MAX)));
+            log.frames.push((self.micros, u32::try_from(frame.len()).unwrap_or(u32::MAX)));
+            log.bytes.extend_from_slice(frame);
         }
         if let Some(due) = &mut self.due {
             let rest = &due.timeline[due.next..];
@@ -342,7 +365,7 @@ impl Peer for Session {
     }
 
     fn greeting(&self) -> Vec<u8> {
-        self.request.as_bytes().to_vec()
+        self.greeting.to_vec()
     }
 
     fn is_open(&self) -> bool {
