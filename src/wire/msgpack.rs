@@ -1,6 +1,6 @@
 use super::frame::{Opcode, write_header};
-use super::tag;
 use super::runs::Runs;
+use super::tag;
 use super::told::{Told, Written};
 use crate::hub::{Kind, Owed, Run, TopicKey, Upto, bar_field};
 use crate::market::{

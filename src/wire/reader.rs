@@ -139,7 +139,9 @@ impl<'a> Reader<'a> {
             volume: told(field::VOLUME).then(|| self.size()).transpose()?,
             trades: told(field::TRADES).then(|| self.uint("a count of trades")).transpose()?,
             vwap: told(field::VWAP).then(|| self.units(anchor.saturating_mul(100), "a price")).transpose()?,
-            previous_close: told(field::PREVIOUS_CLOSE).then(|| self.price(instrument.anchor_units())).transpose()?,
+            previous_close: told(field::PREVIOUS_CLOSE)
+                .then(|| self.price(instrument.anchor_units()))
+                .transpose()?,
         })
     }
 
