@@ -8,7 +8,7 @@ use tickcast::wire::{Entry, UpdateDecoder};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// Frames of a WebSocket without its handshake.
+    /// Frames of a WebSocket without its handshake; an empty one instead.
     Bare,
     /// What the publisher sends on its WebSocket is broadcast as it is.
     WebSocket,
@@ -135,7 +135,7 @@ impl Reader {
 
     /// Whether there is nothing that this connection has to wait for.
     pub fn is_ready_at_once(&self) -> bool {
-        self.dialect == Dialect::Bare || matches!(self.stage, Stage::Unread)
+        matches!(self.stage, Stage::Unread)
     }
 
     pub fn read(&mut self, bytes: &[u8], mut hear: impl FnMut(Heard)) -> Result<()> {
@@ -234,6 +234,10 @@ impl Reader {
         match self.dialect {
             Dialect::SocketIo => self.packet(payload, hear),
             Dialect::Tickcast => self.update_or_answer(payload, hear),
+            Dialect::Bare if payload.is_empty() => {
+                hear(Heard::Ready);
+                Ok(())
+            }
             _ => {
                 hear(Heard::Message(due(payload)?));
                 Ok(())

@@ -7,9 +7,12 @@ use axum::response::Response;
 use axum::routing::any;
 use axum::serve::ListenerExt;
 use rustix::net::{SendFlags, send};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use tokio::sync::broadcast;
+
+/// A frame without content: the connection was accepted.
+const GREETING: &[u8] = &[0x81, 0];
 
 /// What no server can go below: the same bytes in one `send` to each socket, and nothing else.
 ///
@@ -21,8 +24,10 @@ use tokio::sync::broadcast;
 pub fn floor(port: u16, subscribers: usize, frame: usize) -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     let accept = || -> io::Result<TcpStream> {
-        let (stream, _) = listener.accept()?;
+        let (mut stream, _) = listener.accept()?;
         stream.set_nodelay(true)?;
+        // Who is told so can be sure to come before those that connect next.
+        stream.write_all(GREETING)?;
         Ok(stream)
     };
     let subscribers = (0..subscribers).map(|_| accept()).collect::<io::Result<Vec<_>>>()?;
