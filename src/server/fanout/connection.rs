@@ -16,29 +16,33 @@ pub trait Socket {
 }
 
 /// One client: a socket and a session. Idle connections are most of a server's memory, so what only some need is boxed.
+///
+/// What a delivery touches stands first and is one cache line: a core that sends to a thousand sockets has none of this left in its caches
+/// when it comes by again, and each line more cost some 60 ns beside the 4 µs of the send itself.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Connection<S> {
     pub socket: S,
     pub session: Session,
-    pub reader: FrameReader,
-    /// What the socket did not take of a frame it has begun, and answers behind it. Sent before anything else.
-    pub backlog: Vec<u8>,
-    pub state: State,
-    /// The code of the Close frame that ends it.
-    pub ends_with: CloseCode,
-    /// Second of the shard's clock in which the peer was last heard.
-    pub heard: u32,
     /// Second of the shard's clock in which the socket last took bytes.
     pub sent: u32,
     /// Second of the shard's clock in which the last update went out.
     pub updated: u32,
+    pub state: State,
+    /// Whether `extras` have stats to count in.
+    pub has_stats: bool,
+    /// Requests it may still make before the next refill.
+    pub requests_left: u8,
+    /// The code of the Close frame that ends it.
+    pub ends_with: CloseCode,
+    pub reader: FrameReader,
+    /// What the socket did not take of a frame it has begun, and answers behind it. Sent before anything else.
+    pub backlog: Vec<u8>,
+    /// Second of the shard's clock in which the peer was last heard.
+    pub heard: u32,
     /// Second of the shard's clock in which the sweep was last here, and in which it last sent a ping.
     pub swept: u32,
     pub pinged: u32,
-    /// Requests it may still make before the next refill.
-    pub requests_left: u8,
-    pub frames: u64,
-    pub bytes: u64,
     pub extras: Option<Box<Extras>>,
 }
 
@@ -67,6 +71,8 @@ pub(super) struct Stats {
     pub events_before: u64,
     pub events_base: u64,
     pub delivered: u64,
+    pub frames: u64,
+    pub bytes: u64,
 }
 
 impl<S: Socket> Connection<S> {
@@ -83,10 +89,24 @@ impl<S: Socket> Connection<S> {
             updated: second,
             swept: second,
             pinged: second,
+            has_stats: false,
             requests_left: requests,
-            frames: 0,
-            bytes: 0,
             extras: None,
+        }
+    }
+
+    /// Where this is counted; `None` for the sessions that did not ask, which are nearly all.
+    pub fn stats(&mut self) -> Option<&mut Stats> {
+        if !self.has_stats {
+            return None;
+        }
+        self.extras.as_mut()?.stats.as_mut()
+    }
+
+    fn count(&mut self, bytes: usize) {
+        if let Some(stats) = self.stats() {
+            stats.frames += 1;
+            stats.bytes += bytes as u64;
         }
     }
 
@@ -102,9 +122,10 @@ impl<S: Socket> Connection<S> {
         if sent == 0 {
             return false;
         }
-        self.backlog.extend_from_slice(&frame[sent..]);
-        self.frames += 1;
-        self.bytes += frame.len() as u64;
+        if sent < frame.len() {
+            self.backlog.extend_from_slice(&frame[sent..]);
+        }
+        self.count(frame.len());
         true
     }
 
@@ -115,8 +136,7 @@ impl<S: Socket> Connection<S> {
         }
         let mut frame = Vec::with_capacity(payload.len() + 10);
         write_frame(opcode, payload, &mut frame);
-        self.frames += 1;
-        self.bytes += frame.len() as u64;
+        self.count(frame.len());
         let sent = if self.is_open() && self.backlog.is_empty() { self.send(&frame, second) } else { 0 };
         self.backlog.extend_from_slice(&frame[sent..]);
     }
@@ -192,5 +212,19 @@ impl<S: Socket> Connection<S> {
             self.state = State::Gone;
             0
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::offset_of;
+
+    #[test]
+    fn what_a_delivery_touches_is_one_cache_line() {
+        // A shard's socket is a descriptor and a seat.
+        type Real = Connection<(u32, usize)>;
+        assert!(offset_of!(Real, reader) <= 64 && align_of::<Real>() == 64);
+        assert!(size_of::<Real>() <= 192, "{}", size_of::<Real>());
     }
 }

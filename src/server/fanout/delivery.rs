@@ -97,7 +97,7 @@ impl Delivery<'_> {
         self.counters.bytes += (frame.end - frame.start) as u64;
         self.counters.delivered += delivered;
         self.counters.events += events;
-        if let Some(stats) = connection.extras.as_mut().and_then(|extras| extras.stats.as_mut()) {
+        if let Some(stats) = connection.stats() {
             stats.delivered += delivered;
         }
     }

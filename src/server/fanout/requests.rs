@@ -157,10 +157,13 @@ impl<S: Socket> Fanout<S> {
         let extras = connection.extras.get_or_insert_default();
         if enabled {
             extras.stats.get_or_insert(Stats { events_base, ..Stats::default() });
+            connection.has_stats = true;
         }
         self.send_stats(key, id);
-        if !enabled && let Some(extras) = &mut self.connections[key].extras {
+        let connection = &mut self.connections[key];
+        if !enabled && let Some(extras) = &mut connection.extras {
             extras.stats = None;
+            connection.has_stats = false;
         }
     }
 
@@ -174,6 +177,7 @@ impl<S: Socket> Fanout<S> {
     fn send_stats(&mut self, key: usize, id: Option<Id>) {
         let connection = &self.connections[key];
         let upto = self.upto();
+        let stats = connection.extras.as_ref().and_then(|extras| extras.stats).unwrap_or_default();
         let view = self.views.get(connection.session.view()).expect("a session has a view");
         let behind = view.is_dirty() || connection.session.position() < view.flushed_at();
         // The tape may have gone on without anything for it.
@@ -183,10 +187,10 @@ impl<S: Socket> Fanout<S> {
             position: upto.position.get(),
             lag: upto.position.get() - at.position.get(),
             lag_ms: u64::try_from(upto.time.nanos_since(at.time) / 1_000_000).unwrap_or(0),
-            frames: connection.frames,
-            bytes: connection.bytes,
+            frames: stats.frames,
+            bytes: stats.bytes,
             events: self.events_counted(key),
-            delivered: connection.extras.as_ref().and_then(|e| e.stats).map_or(0, |stats| stats.delivered),
+            delivered: stats.delivered,
         };
         self.answer(key, &answer);
     }
