@@ -4,8 +4,9 @@ use super::BenchError;
 use super::session::{Clock, Log};
 use rustix::net::SendFlags;
 use serde::{Deserialize, Serialize};
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::io::{self, BufRead, Read};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 /// What to send to whom. Connections are in groups; all of one are sent the same.
@@ -58,7 +59,7 @@ pub fn serve(mut input: impl BufRead) -> Result<(), BenchError> {
         (&mut input).take(length).read_to_end(&mut group).map_err(failed)?;
         bytes.push(group);
     }
-    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(failed)?;
+    let listener = listen().map_err(failed)?;
     println!("http://{}", listener.local_addr().map_err(failed)?);
     let groups = accept(&listener, plan.connections).map_err(failed)?;
     line.clear();
@@ -88,6 +89,14 @@ pub fn serve(mut input: impl BufRead) -> Result<(), BenchError> {
     line.clear();
     input.read_line(&mut line).map_err(failed)?;
     Ok(())
+}
+
+/// Behind a longer queue than the standard library's, as all clients come at once.
+fn listen() -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SockAddr::from(SocketAddr::from(([127, 0, 0, 1], 0))))?;
+    socket.listen(4096)?;
+    Ok(socket.into())
 }
 
 /// Takes the connections, each into the group that it names.

@@ -11,8 +11,8 @@ const READ_BYTES: usize = 256 * 1024;
 const EVENTS: usize = 4096;
 /// Handshakes under way at once: as many as a listener's backlog surely holds.
 const HANDSHAKES: usize = 128;
-/// Connections from one source address; the kernel has about 28,000 ports for each.
-const PER_SOURCE: usize = 20_000;
+/// Connections from one source address. The kernel has some 28,000 ports for each, and finding a free one among many taken takes long.
+const PER_SOURCE: usize = 1_000;
 /// How long a client that is not woken sleeps between two looks at its sockets.
 pub const LOOK_EVERY: Duration = Duration::from_micros(500);
 
@@ -287,6 +287,6 @@ fn source(key: usize, address: SocketAddr, sources: &[IpAddr]) -> Option<IpAddr>
     }
     let SocketAddr::V4(v4) = address else { return None };
     // All of 127/8 is this machine.
-    let host = u8::try_from(2 + key / PER_SOURCE).unwrap_or(u8::MAX);
-    v4.ip().is_loopback().then(|| Ipv4Addr::new(127, 0, 0, host).into())
+    let host = u16::try_from(2 + key / PER_SOURCE).unwrap_or(u16::MAX).to_be_bytes();
+    v4.ip().is_loopback().then(|| Ipv4Addr::new(127, 0, host[0], host[1]).into())
 }
