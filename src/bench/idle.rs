@@ -18,11 +18,11 @@ pub struct Idle {
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[expect(clippy::struct_field_names, reason = "named as in the report of a run")]
 pub struct Memory {
-    /// Before the first client ever came.
+    /// After the first client has come and gone.
     pub rss_mib_before: f64,
     pub rss_mib_connected: f64,
     pub rss_mib_disconnected: f64,
-    /// From before the first client ever to all connected in this round, per client.
+    /// From before to all connected in this round, per client.
     pub rss_bytes_per_connection: f64,
 }
 
@@ -49,22 +49,15 @@ pub fn idle(plan: &Plan, rounds: usize, progress: Progress<'_>) -> Result<Vec<Id
     let process = Process::start(&args, &server_cores, None)?;
     process::pin(&client_cores)?;
     let names: Vec<String> = topics.iter().map(ToString::to_string).collect();
-    let request: Arc<[u8]> =
+    let greeting: Arc<[u8]> =
         upgrade_request(&process.address.to_string(), &names, plan.max_hz).into_bytes().into();
-    // The first request of all makes what every later one uses.
-    connections(&process)?;
-    let before = process.usage()?.resident_bytes;
-    let mut all = Vec::new();
-    for _ in 0..rounds {
-        let sessions = (0..plan.clients).map(|_| Session::new(Arc::clone(&request), None, false, false));
+    let mut round = |clients: usize, progress: &mut dyn FnMut(usize)| -> Result<u64, BenchError> {
+        let sessions = (0..clients).map(|_| Session::new(Arc::clone(&greeting), None, false, false));
         let mut swarm =
             Swarm::new(Notes::default(), Wake::Looks).map_err(|error| BenchError::io("polling", error))?;
         let deadline = Instant::now() + CONNECTING;
-        #[expect(clippy::cast_precision_loss, reason = "a part of a whole")]
         swarm
-            .connect(process.address, sessions, &plan.sources, deadline, |open| {
-                progress("connecting", open as f64 / plan.clients as f64);
-            })
+            .connect(process.address, sessions, &plan.sources, deadline, progress)
             .map_err(|error| BenchError::io(&format!("connecting to {}", process.address), error))?;
         swarm
             .run(Instant::now() + plan.warm_up, |_| false)
@@ -80,6 +73,16 @@ pub fn idle(plan: &Plan, rounds: usize, progress: Progress<'_>) -> Result<Vec<Id
             }
             std::thread::sleep(ASK_EVERY);
         }
+        Ok(connected)
+    };
+    // The first client of all brings the program's own code into memory.
+    round(1, &mut |_| ())?;
+    let before = process.usage()?.resident_bytes;
+    let mut all = Vec::new();
+    for _ in 0..rounds {
+        #[expect(clippy::cast_precision_loss, reason = "a part of a whole")]
+        let connected =
+            round(plan.clients, &mut |open| progress("connecting", open as f64 / plan.clients as f64))?;
         #[expect(clippy::cast_precision_loss, reason = "a count")]
         let clients = plan.clients as f64;
         all.push(Idle {
