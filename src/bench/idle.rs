@@ -51,7 +51,7 @@ pub fn idle(plan: &Plan, rounds: usize, progress: Progress<'_>) -> Result<Vec<Id
     let names: Vec<String> = topics.iter().map(ToString::to_string).collect();
     let greeting: Arc<[u8]> =
         upgrade_request(&process.address.to_string(), &names, plan.max_hz).into_bytes().into();
-    let mut round = |clients: usize, progress: &mut dyn FnMut(usize)| -> Result<u64, BenchError> {
+    let round = |clients: usize, progress: &mut dyn FnMut(usize)| -> Result<u64, BenchError> {
         let sessions = (0..clients).map(|_| Session::new(Arc::clone(&greeting), None, false, false));
         let mut swarm =
             Swarm::new(Notes::default(), Wake::Looks).map_err(|error| BenchError::io("polling", error))?;

@@ -455,7 +455,9 @@ fn measure_floor(
     let sends = floor::Plan::new(plan.clients, logs, first, clock);
     let mut input = serde_json::to_vec(&sends).expect("numbers");
     input.push(b'\n');
-    logs.iter().for_each(|log| input.extend_from_slice(&log.bytes));
+    for log in logs {
+        input.extend_from_slice(&log.bytes);
+    }
     let mut process = Process::start(&["floor".to_owned()], cores, Some(&input))?;
     let mut swarm =
         Swarm::new(Notes::default(), plan.wake).map_err(|error| BenchError::io("polling", error))?;
