@@ -43,7 +43,7 @@ impl Plan {
     }
 }
 
-/// The server's side: takes a [`Plan`] as one line of JSON from `input` and behind it the bytes of each group, prints where it listens, and
+/// The server's side: takes a `Plan` as one line of JSON from `input` and behind it the bytes of each group, prints where it listens, and
 /// carries the plan out once the next line tells the moment to start at, in µs since 1970.
 ///
 /// # Errors

@@ -43,7 +43,7 @@ pub trait Peer {
 /// How a client learns that there is something to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
-    /// It looks every [`LOOK_EVERY`]: its own wake-ups then cost the server nothing.
+    /// It looks every 500 µs: its own wake-ups then cost the server nothing.
     Looks,
     /// The kernel wakes it for each frame, at the sender's expense.
     Eager,
