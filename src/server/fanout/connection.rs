@@ -17,10 +17,10 @@ pub trait Socket {
 
 /// One client: a socket and a session. Idle connections are most of a server's memory, so what only some need is boxed.
 ///
-/// What a delivery touches stands first and is one cache line: a core that sends to a thousand sockets has none of this left in its caches
-/// when it comes by again, and each line more cost some 60 ns beside the 4 µs of the send itself.
+/// What a delivery touches stands together: a core that sends to a thousand sockets has none of this left in its caches when it comes by
+/// again. (Aligned to a cache line it was no faster, and took 80 bytes more.)
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub(super) struct Connection<S> {
     pub socket: S,
     pub session: Session,
@@ -221,10 +221,10 @@ mod tests {
     use std::mem::offset_of;
 
     #[test]
-    fn what_a_delivery_touches_is_one_cache_line() {
+    fn what_a_delivery_touches_is_as_long_as_a_cache_line() {
         // A shard's socket is a descriptor and a seat.
         type Real = Connection<(u32, usize)>;
-        assert!(offset_of!(Real, reader) <= 64 && align_of::<Real>() == 64);
-        assert!(size_of::<Real>() <= 192, "{}", size_of::<Real>());
+        assert!(offset_of!(Real, reader) <= 64);
+        assert!(size_of::<Real>() <= 144, "{}", size_of::<Real>());
     }
 }
