@@ -53,7 +53,7 @@ fn main() -> ExitCode {
             Command::Serve(args) => cli::serve::run(args).await,
             Command::Watch(args) => cli::watch::run(args).await,
             Command::Publish(args) => cli::publish::run(args).await,
-            Command::Bench(args) => tokio::task::spawn_blocking(move || cli::bench::run(&args)).await?,
+            Command::Bench(args) => cli::bench::run(args).await,
             Command::Floor => tokio::task::spawn_blocking(cli::bench::floor).await?,
         }
     });

@@ -374,7 +374,7 @@ impl Peer for Session {
 }
 
 /// Of µs, to three digits.
-pub fn latencies() -> Histogram<u64> {
+fn latencies() -> Histogram<u64> {
     Histogram::new_with_bounds(1, MAX_LATENCY, 3).expect("bounds in order")
 }
 

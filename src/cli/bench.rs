@@ -12,13 +12,13 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use tempfile::NamedTempFile;
 
 /// A limit was not held.
 const FAILED: u8 = 6;
+const INTERRUPTED: u8 = 130;
 /// Of a market made for a run; a longer run plays it again and again.
 const MAX_EVENTS: u64 = 2_000_000;
 /// The highest rate of `--ramp`.
@@ -31,7 +31,7 @@ const SPARE: f64 = 20.0;
 /// Starts a server of its own (or measures the one at --url) that plays a recording held in memory, subscribes --clients clients, and times every
 /// tick from the moment it was due, also those that the server merged into later ones. Beside it runs the floor: a bare loop of `send` with
 /// the same bytes at the same moments, which is the least that a server with one send per delivery can cost.
-/// Exit codes: 0 done, 1 failure, 2 usage, 6 a limit was not held.
+/// Exit codes: 0 done, 1 failure, 2 usage, 6 a limit was not held, 130 interrupted.
 #[derive(clap::Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(after_help = "Examples:
@@ -167,18 +167,27 @@ pub struct Args {
     pub lossless: bool,
 }
 
-/// A recording to play, perhaps made for this run and deleted after it.
+/// A recording to play.
 struct Played {
     feed: Feed,
     timelines: Timelines,
-    _made: Option<NamedTempFile>,
 }
 
 /// Runs the benchmark and prints what it has shown.
 ///
 /// # Errors
 /// What stands in the way of measuring.
-pub fn run(args: &Args) -> Result<ExitCode> {
+pub async fn run(args: Args) -> Result<ExitCode> {
+    // The market made for a run is deleted on every way out, Ctrl-C included.
+    let made = tempfile::Builder::new().prefix("tickcast-bench-").tempdir()?;
+    let market = made.path().join("market.tape");
+    tokio::select! {
+        measured = tokio::task::spawn_blocking(move || measure_all(&args, &market)) => measured?,
+        interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| INTERRUPTED.into()).context("cannot wait for Ctrl-C"),
+    }
+}
+
+fn measure_all(args: &Args, market: &Path) -> Result<ExitCode> {
     let bar = bar();
     let mut tell = |what: &str, part: f64| {
         bar.set_message(what.to_owned());
@@ -197,7 +206,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let steps = ramp(args.rate.get(), MAX_RATE, max_p99, |rate| {
             let rate = NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN);
             tell(&format!("making a market of {rate} ticks/s"), 0.0);
-            let played = args.play(Some(rate)).map_err(|error| BenchError::Feed(format!("{error:#}")))?;
+            let played =
+                args.play(Some(rate), market).map_err(|error| BenchError::Feed(format!("{error:#}")))?;
             plan.feed = Some(played.feed.clone());
             let round = measure(&plan, Some(&played.timelines), &mut tell)?;
             bar.suspend(|| eprintln!("{}", line(rate.get(), &round)));
@@ -211,7 +221,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     } else {
         let played = match (&args.url, &args.feed) {
             (Some(_), None) => None,
-            _ => Some(args.play(None)?),
+            _ => Some(args.play(None, market)?),
         };
         plan.feed = played.as_ref().map(|played| played.feed.clone());
         let timelines = played.as_ref().map(|played| &played.timelines);
@@ -275,8 +285,8 @@ impl Args {
         })
     }
 
-    /// The recording to play, at another rate than `--rate` where one is given.
-    fn play(&self, rate: Option<NonZeroU32>) -> Result<Played> {
+    /// The recording to play, made in `made` where none is given; at another rate than `--rate` where one is given.
+    fn play(&self, rate: Option<NonZeroU32>, made: &Path) -> Result<Played> {
         let stall = self.stall.map_or(Duration::ZERO, |stall| stall.duration);
         let seconds = (self.warm_up + self.duration + stall).as_secs_f64() + SPARE;
         if let Some(recording) = self.feed.as_ref().filter(|path| path.as_os_str() != "sim") {
@@ -285,18 +295,16 @@ impl Args {
             let speed = rate.map_or(feed.speed, |rate| f64::from(rate.get()) / timelines.rate());
             let timelines =
                 if rate.is_some() { Timelines::of(recording, true, seconds * speed)? } else { timelines };
-            return Ok(Played { feed: Feed { speed, ..feed }, timelines, _made: None });
+            return Ok(Played { feed: Feed { speed, ..feed }, timelines });
         }
         let rate = rate.unwrap_or(self.rate);
         let market = Market { symbols: self.symbols, rate, seed: self.seed, only_trades: self.only_trades };
-        let made = tempfile::Builder::new().prefix("tickcast-bench-").suffix(".tape").tempfile()?;
-        let path = made.path().to_owned();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of events")]
         let events = ((f64::from(rate.get()) * seconds) as u64).min(MAX_EVENTS);
-        record(market, events, &path).with_context(|| format!("cannot write {}", path.display()))?;
-        let timelines = Timelines::of(&path, true, seconds)?;
-        let feed = Feed { recording: path, speed: 1.0, looped: true };
-        Ok(Played { feed, timelines, _made: Some(made) })
+        record(market, events, made).with_context(|| format!("cannot write {}", made.display()))?;
+        let timelines = Timelines::of(made, true, seconds)?;
+        let feed = Feed { recording: made.to_owned(), speed: 1.0, looped: true };
+        Ok(Played { feed, timelines })
     }
 
     fn limits(&self) -> Limits {
