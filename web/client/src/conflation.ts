@@ -29,7 +29,7 @@ export class Conflation {
   private readonly instruments = new Map<InstrumentNumber, Instrument>();
   private readonly images = new Map<string, ImageChange>();
   private readonly rings = new Map<string, Ring>();
-  private readonly statuses = new Map<string, Of<"trading" | "feed">>();
+  private readonly statuses = new Map<string, Of<"trading" | "feed" | "stats">>();
   private newest: Omit<Update, "changes"> | null = null;
 
   constructor(private readonly entries = ENTRIES_KEPT) {}
@@ -58,7 +58,7 @@ export class Conflation {
       this.instruments.delete(instrument.number);
     }
     const known = (change: Change) =>
-      change.kind === "feed" ||
+      !("instrument" in change) ||
       change.instrument === null ||
       !this.instruments.has(change.instrument.number);
     for (const [key, ring] of this.rings) {
@@ -108,10 +108,11 @@ export class Conflation {
         this.append(change);
         break;
       case "trading":
-        this.statuses.set(change.instrument?.symbol ?? "", change);
+        this.statuses.set(`trading:${change.instrument?.number ?? ""}`, change);
         break;
       case "feed":
-        this.statuses.set("feed", change);
+      case "stats":
+        this.statuses.set(change.kind, change);
         break;
     }
   }

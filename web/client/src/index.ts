@@ -17,7 +17,7 @@ export { Conflation, ENTRIES_KEPT } from "./conflation.js";
 export { DecodeError } from "./decode.js";
 export { Emitter } from "./emitter.js";
 export { Image } from "./image.js";
-export { followVisibility, type VisibilityOptions } from "./visibility.js";
+export type { ServerStats, ShardStats, SlowSession, TopicStats } from "./server-stats.js";
 export { updateToJson } from "./json.js";
 export {
   formatDecimal,
@@ -28,3 +28,4 @@ export {
   toNumber,
   vwap,
 } from "./number.js";
+export { followVisibility, type VisibilityOptions } from "./visibility.js";

@@ -205,7 +205,7 @@ export class Relay {
   /** Both sessions define an instrument; and one may know of a finer scale before the other does. */
   private checked(client: TickcastClient, change: Change): Change[] {
     if (change.kind !== "instrument") {
-      if (change.kind === "feed" || !change.instrument) return [change];
+      if (!("instrument" in change) || !change.instrument) return [change];
       const known = this.definitions.get(change.instrument.number);
       return !known || sameScales(known, change.instrument) ? [change] : [];
     }
@@ -238,8 +238,8 @@ export class Relay {
       case "trading":
       case "feed":
         return from === "universe";
-      default:
-        return from === "watched" && tab.demand.topics.length > 0;
+      case "stats":
+        return tab.demand.topics.includes("stats");
     }
   }
 
