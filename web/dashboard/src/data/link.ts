@@ -154,7 +154,7 @@ export class Link extends Emitter<LinkEvents> {
     this.clock = options.clock ?? systemClock;
     this.page = options.page ?? document;
     this.painted = options.painted ?? afterPaint;
-    this.nextFrame = options.nextFrame ?? requestAnimationFrame;
+    this.nextFrame = options.nextFrame ?? ((callback) => requestAnimationFrame(callback));
     this.origin = options.origin ?? performance.timeOrigin;
     frames.add((now) => this.draw(now));
     this.page.addEventListener("visibilitychange", () => this.demand());
