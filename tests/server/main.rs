@@ -14,4 +14,5 @@ mod resume;
 mod scenario;
 mod shutdown;
 mod slow_clients;
+mod stats;
 mod subscriptions;

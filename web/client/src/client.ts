@@ -18,6 +18,7 @@ import {
   type Update,
   type Welcome,
 } from "./protocol.js";
+import type { ServerStats } from "./server-stats.js";
 import { Subscriptions } from "./subscriptions.js";
 
 /** How far what {@link TickcastClient.image} holds can be trusted to be the present. */
@@ -43,7 +44,10 @@ export interface ClientEvents {
   /** The state of the market, an instrument or the feed changed. */
   status: Extract<Change, { kind: "trading" | "feed" }>;
   subscribed: Subscribed;
+  /** How this session does, each second where {@link TickcastClient.requestStats} asked for it. */
   stats: Stats;
+  /** What the server tells of itself, where the topic `stats` is subscribed to. */
+  server: ServerStats;
   /** A request, one topic of it, or a frame was wrong; the client carries on by itself. */
   error: { readonly code: string; readonly message: string; readonly topic?: Topic };
   goodbye: Goodbye;
@@ -275,6 +279,7 @@ export class TickcastClient extends Emitter<ClientEvents> {
 
   private announce(change: Change): void {
     if (change.kind === "trading" || change.kind === "feed") this.emit("status", change);
+    if (change.kind === "stats") this.emit("server", change.stats);
     if ((change.kind !== "trades" && change.kind !== "closed_bars") || change.missed === 0) return;
     const kind = change.kind === "trades" ? "trades" : `bars.${change.interval}`;
     this.counters.missed += change.missed;

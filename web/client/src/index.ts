@@ -12,6 +12,7 @@ export {
 } from "./client.js";
 export { DecodeError } from "./decode.js";
 export { Image } from "./image.js";
+export type { ServerStats, ShardStats, SlowSession, TopicStats } from "./server-stats.js";
 export { updateToJson } from "./json.js";
 export {
   formatDecimal,
