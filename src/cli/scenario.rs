@@ -2,6 +2,7 @@ use crate::feed::formats::recording::{RecordingHeader, RecordingWriter};
 use crate::feed::sim::scenario::{READY, Scenario, ScenarioError};
 use crate::market::{Instruments, Timestamp};
 use anyhow::{Context, Result, anyhow, bail};
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -36,7 +37,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let mut list = String::new();
         for (name, text) in READY {
             let scenario = Scenario::parse(text).map_err(|problem| error(name, &problem))?;
-            list += &format!("{name}\n{}\n\n", indented(&scenario.about));
+            writeln!(list, "{name}\n{}\n", indented(&scenario.about))?;
         }
         return print(&list);
     };

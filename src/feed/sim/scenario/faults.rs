@@ -62,7 +62,7 @@ const MAX_HELD: usize = 100_000;
 const FAULTS: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl<F: Feed> Faulty<F> {
-    pub fn new(feed: F, spells: Vec<FaultSpell>, start: Timestamp, seed: u64) -> Self {
+    pub fn new(feed: F, spells: &[FaultSpell], start: Timestamp, seed: u64) -> Self {
         let after = |length: Length| start.plus_nanos(length.nanos());
         let spells: Vec<_> =
             spells.iter().map(|spell| (after(spell.at), after(spell.until), spell.fault)).collect();
@@ -94,7 +94,6 @@ impl<F: Feed> Faulty<F> {
         for &(begin, end, fault) in &self.spells {
             match fault {
                 _ if at < begin || end <= at => {}
-                Fault::Stall => {}
                 Fault::Drop { probability } if self.random.chance(probability) => return,
                 Fault::Duplicate { probability } if self.random.chance(probability) => copies += 1,
                 Fault::Late { by, probability } if self.random.chance(probability) => {
@@ -104,7 +103,7 @@ impl<F: Feed> Faulty<F> {
                     let nanos = usize::try_from(within.nanos()).unwrap_or(0);
                     delay = i64::try_from(self.random.below(nanos).0).unwrap_or(0);
                 }
-                Fault::Drop { .. } | Fault::Duplicate { .. } | Fault::Late { .. } => {}
+                Fault::Stall | Fault::Drop { .. } | Fault::Duplicate { .. } | Fault::Late { .. } => {}
             }
         }
         for _ in 0..copies {

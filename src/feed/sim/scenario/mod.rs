@@ -140,7 +140,7 @@ impl Scenario {
         if self.faults.is_empty() {
             return Ok(Box::new(play));
         }
-        Ok(Box::new(Faulty::new(play, self.faults, start, self.seed)))
+        Ok(Box::new(Faulty::new(play, &self.faults, start, self.seed)))
     }
 
     /// Whether its market has what it speaks of.
@@ -254,14 +254,17 @@ impl Rows<'_> {
         self.rows(&mut file.delist, |row| Ok((row.at, What::Delist(symbol(&row.symbol)?))))?;
         self.rows(&mut file.phase, |row| Ok((row.at, What::Phase(row.is))))?;
         self.rows(&mut file.jump, |row| {
-            Ok((row.at, What::Jump(scope(&row.symbol, &row.sector)?, row.percent.0)))
+            Ok((row.at, What::Jump(scope(row.symbol.as_ref(), row.sector.as_ref())?, row.percent.0)))
         })?;
         self.rows(&mut file.halt, |row| {
-            Ok((row.at, What::Spell(row.lasts, scope(&row.symbol, &row.sector)?, Effect::Halt)))
+            Ok((
+                row.at,
+                What::Spell(row.lasts, scope(row.symbol.as_ref(), row.sector.as_ref())?, Effect::Halt),
+            ))
         })?;
         self.rows(&mut file.volatility, |row| {
             let effect = Effect::Volatility(row.times.0);
-            Ok((row.at, What::Spell(row.lasts, scope(&row.symbol, &row.sector)?, effect)))
+            Ok((row.at, What::Spell(row.lasts, scope(row.symbol.as_ref(), row.sector.as_ref())?, effect)))
         })?;
         self.rows(&mut file.crash, |row| {
             let depth = row.percent.0 / 100.0;
@@ -271,7 +274,7 @@ impl Rows<'_> {
             let (fall, hold, recover) = (row.fall, row.hold, row.recover);
             let effect = Effect::Crash { depth, fall, hold, recover };
             let lasts = fall.plus(hold).plus(recover);
-            Ok((row.at, What::Spell(lasts, scope(&row.symbol, &row.sector)?, effect)))
+            Ok((row.at, What::Spell(lasts, scope(row.symbol.as_ref(), row.sector.as_ref())?, effect)))
         })?;
         self.rows(&mut file.burst, |row| {
             Ok((row.at, What::Spell(row.lasts, Scope::All, Effect::Burst(row.rate.0))))
@@ -325,7 +328,7 @@ impl Rows<'_> {
 /// What is held back to be reordered stays in memory for so long.
 const MAX_REORDER_NANOS: i64 = 10_000_000_000;
 
-fn scope(symbol_name: &Option<String>, sector: &Option<String>) -> Result<Scope, String> {
+fn scope(symbol_name: Option<&String>, sector: Option<&String>) -> Result<Scope, String> {
     match (symbol_name, sector) {
         (Some(_), Some(_)) => Err("symbol and sector: only one of them".to_owned()),
         (Some(name), None) => Ok(Scope::Symbol(symbol(name)?)),
