@@ -62,6 +62,11 @@ export class Image {
     return this.instruments.get(number);
   }
 
+  /** All instruments that were defined. */
+  all(): IterableIterator<Instrument> {
+    return this.instruments.values();
+  }
+
   /** By symbol, in a scan of all instruments. */
   find(symbol: string): Instrument | undefined {
     for (const instrument of this.instruments.values())
