@@ -2,5 +2,6 @@
 
 pub mod bench;
 pub mod publish;
+pub mod reading;
 pub mod serve;
 pub mod watch;
