@@ -75,6 +75,11 @@ pub struct Args {
     #[arg(long, default_value_t = 10_000)]
     pub max_connections: usize,
 
+    /// Let sessions watch the topic `stats` (the page /ops), which tells of other sessions: on by default where only this machine
+    /// reaches the server. Behind a proxy: --ops=false
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub ops: Option<bool>,
+
     /// End when standard input does: for whoever starts a server and must not leave it behind
     #[arg(long, hide = true)]
     pub while_stdin: bool,
@@ -108,6 +113,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         allowed_origins: args.allow_origin,
         feed,
         speed,
+        ops: args.ops.unwrap_or(args.listen.ip().is_loopback()),
     };
     let server = Server::start(config)
         .await

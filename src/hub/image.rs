@@ -10,6 +10,7 @@ pub struct Stamps<const N: usize>([Position; N]);
 pub struct QuoteImage {
     quote: Option<Quote>,
     stamps: Stamps<4>,
+    changes: u64,
 }
 
 /// The latest bar of one width and, for days, the close before it.
@@ -57,7 +58,7 @@ impl<const N: usize> Stamps<N> {
 }
 
 impl QuoteImage {
-    pub const EMPTY: Self = Self { quote: None, stamps: Stamps::NEVER };
+    pub const EMPTY: Self = Self { quote: None, stamps: Stamps::NEVER, changes: 0 };
 
     #[must_use]
     pub fn get(&self) -> Option<&Quote> {
@@ -68,6 +69,12 @@ impl QuoteImage {
     #[must_use]
     pub fn changed_since(&self, since: Position) -> u8 {
         u8::try_from(self.stamps.changed_since(since)).expect("four fields")
+    }
+
+    /// How often it has changed.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// When each field last changed.
@@ -88,16 +95,12 @@ impl QuoteImage {
         };
         self.quote = Some(*new);
         self.stamps.set(mask, at);
+        self.changes += u64::from(mask != 0);
         mask != 0
     }
 
     pub fn refine(&mut self, price: u8, size: u8) {
-        if let Some(quote) = &mut self.quote {
-            quote.bid = quote.bid.refined(price);
-            quote.bid_size = quote.bid_size.refined(size);
-            quote.ask = quote.ask.refined(price);
-            quote.ask_size = quote.ask_size.refined(size);
-        }
+        self.quote = self.quote.map(|quote| quote.refined(price, size));
     }
 }
 
@@ -132,6 +135,12 @@ impl BarImage {
     /// When each field last changed.
     pub(super) fn stamps(&self) -> [Position; 9] {
         self.stamps.0
+    }
+
+    /// Takes the place of the bar so far.
+    pub fn restore(&mut self, bar: Bar, is_open: bool, at: Position) {
+        self.begin(bar, at);
+        self.closed = !is_open;
     }
 
     /// Takes a trade of `time` in; returns the bar that it closed, if it did.
