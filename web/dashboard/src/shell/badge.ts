@@ -10,13 +10,29 @@ export interface Badge {
   detail: string;
 }
 
-/** @param now of the clock that the times in `state` are of, in ms */
-export function connectionBadge(state: ConnectionState, now: number): Badge {
+/** A page that shows one price in a hundred this late lags behind the market, in ms. */
+const LAGGING_MS = 2_000;
+
+/**
+ * @param now of the clock that the times in `state` are of, in ms
+ * @param p99 how late one price in a hundred is shown, in ms; null where that is not known
+ */
+export function connectionBadge(
+  state: ConnectionState,
+  now: number,
+  p99: number | null = null,
+): Badge {
   switch (state.kind) {
     case "connecting":
       return { tone: "warn", label: "Connecting", detail: "Connecting to the server." };
     case "live":
-      return { tone: "good", label: "Live", detail: "Updates arrive as the server sends them." };
+      return p99 !== null && p99 > LAGGING_MS
+        ? {
+            tone: "warn",
+            label: "Lagging",
+            detail: `Connected, but some prices are shown ${(p99 / 1000).toFixed(1)} s late.`,
+          }
+        : { tone: "good", label: "Live", detail: "Updates arrive as the server sends them." };
     case "stale": {
       const silence = `${Math.floor((now - state.heard_at) / 1000)} s`;
       return {
