@@ -25,13 +25,12 @@ type RelayPort = MessagePort | Worker;
 
 // The worker's name tells it where the server is. Both calls are written out: the bundler looks for them as they stand.
 function openPort(name: string): RelayPort {
-  if (typeof SharedWorker === "undefined")
+  try {
+    return new SharedWorker(new URL("./worker.ts", import.meta.url), { type: "module", name }).port;
+  } catch {
+    // A browser that has none, or denies them to a page that may not store anything.
     return new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name });
-  const worker = new SharedWorker(new URL("./worker.ts", import.meta.url), {
-    type: "module",
-    name,
-  });
-  return worker.port;
+  }
 }
 
 /**
