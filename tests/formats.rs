@@ -10,9 +10,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::Write;
 use std::path::Path;
+use tickcast::feed::Strict;
 use tickcast::feed::formats::recording::{RecordingHeader, RecordingWriter};
 use tickcast::feed::formats::{OpenOptions, open};
-use tickcast::feed::Strict;
 use tickcast::market::{Event, Instruments, Symbol, Timestamp};
 
 /// The system's allocator, which remembers the largest piece that each thread asked for.
