@@ -6,12 +6,14 @@
 mod api;
 mod dashboard;
 pub mod fanout;
+mod latency;
 mod metrics;
 mod origin;
 mod problem;
 mod publish;
 mod seats;
 mod shard;
+mod stats;
 mod upgrade;
 
 use crate::feed::Feed;
@@ -56,6 +58,8 @@ pub struct Config {
     pub feed: Option<Box<dyn Feed>>,
     /// How fast the feed's clock runs.
     pub speed: Speed,
+    /// Whether sessions may watch the topic `stats`, which tells of other sessions.
+    pub ops: bool,
 }
 
 /// A running server.
@@ -65,6 +69,7 @@ pub struct Server {
     tape: std::thread::JoinHandle<()>,
     stop: watch::Sender<bool>,
     accepting: tokio::task::JoinHandle<()>,
+    telling: tokio::task::JoinHandle<()>,
 }
 
 /// What the routes share.
@@ -109,7 +114,7 @@ impl Server {
         let mut readers: Vec<Box<dyn Reader>> = vec![Box::new(replica_reader(&replica))];
         let mut shards = Vec::new();
         for number in 0..config.shards.get() {
-            let (shard, reader) = Shard::start(number, epoch)?;
+            let (shard, reader) = Shard::start(number, epoch, config.ops)?;
             shards.push(shard);
             readers.push(Box::new(reader));
         }
@@ -131,8 +136,9 @@ impl Server {
             leaving: AtomicBool::new(false),
         });
         let (stop, stopped) = watch::channel(false);
+        let telling = tokio::spawn(stats::tell(Arc::clone(&app), stopped.clone()));
         let accepting = tokio::spawn(accept(listener, routes(Arc::clone(&app)), stopped));
-        Ok(Self { app, address, tape, stop, accepting })
+        Ok(Self { app, address, tape, stop, accepting, telling })
     }
 
     #[must_use]
@@ -142,12 +148,13 @@ impl Server {
 
     /// Stops accepting, says goodbye to every client, and waits for all to be gone, a few seconds at the most.
     pub async fn shutdown(self) {
-        let Self { app, tape, stop, accepting, .. } = self;
+        let Self { app, tape, stop, accepting, telling, .. } = self;
         app.leaving.store(true, Ordering::Relaxed);
         for shard in &app.shards {
             shard.leave(CloseCode::RESTART, "server is shutting down", RETRY_AFTER);
         }
         let _ = stop.send(true);
+        let _ = telling.await;
         let _ = accepting.await;
         app.publisher.lock().unwrap_or_else(PoisonError::into_inner).take();
         let joined = tokio::task::spawn_blocking(move || {

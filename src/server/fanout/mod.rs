@@ -3,10 +3,12 @@
 
 mod connection;
 mod delivery;
+mod report;
 mod requests;
 mod tally;
 
 pub use connection::Socket;
+pub use report::{MAX_SLOW, Report};
 pub use tally::Tally;
 
 use crate::hub::{Form, Replica, Session, TopicKey, Upto, ViewId, ViewOptions, Views};
@@ -65,6 +67,7 @@ pub struct Fanout<S> {
     /// Members of the view that is being flushed which are not in step with it.
     others: Vec<u32>,
     draining: bool,
+    stats_forbidden: bool,
 }
 
 /// What this core has done since it exists.
@@ -105,7 +108,13 @@ impl<S: Socket> Fanout<S> {
             touched: Vec::new(),
             others: Vec::new(),
             draining: false,
+            stats_forbidden: false,
         }
+    }
+
+    /// Refuses the topic `stats` from here on, which tells of other sessions.
+    pub fn forbid_stats(&mut self) {
+        self.stats_forbidden = true;
     }
 
     #[must_use]

@@ -4,11 +4,14 @@ import {
   type Change,
   type Decimal,
   type Instrument,
+  type Micros,
   type Quote,
-  type TickcastClient,
   type TradingState,
   type Units,
-} from "tickcast-client";
+} from "@tickcast/client";
+import { pace } from "./shell/silence.js";
+
+const LONGEST_INTERVAL_MS = 60_000;
 
 /** One instrument of the watchlist. `quote` and `day` are the client's images: always the newest values. */
 export interface Row {
@@ -20,6 +23,21 @@ export interface Row {
   tick: -1 | 0 | 1;
   /** The last price as a number, to tell the direction of the next one across scales. */
   lastSeen: number | null;
+  /** By the tape's clock, when it changed last; null before. */
+  time: Micros | null;
+  /** By the page's clock, when it changed last. */
+  heardAt: number | null;
+  /** How far apart its changes usually are, in ms; null before the third. */
+  pace: number | null;
+}
+
+/** Where the market's changes come from: the page's link, or a client. */
+export interface MarketSource {
+  on(
+    type: "update",
+    listener: (update: { readonly time: Micros; readonly changes: readonly Change[] }) => void,
+  ): unknown;
+  on(type: "replaced", listener: () => void): unknown;
 }
 
 /** All instruments that the server has, and which of them changed since the last frame. */
@@ -27,17 +45,21 @@ export class Market {
   readonly rows: Row[] = [];
   /** Changes whenever `rows` gains, loses or redefines an instrument. */
   universe = 0;
+  /** Changes that came since the page was opened. */
+  changes = 0;
   private readonly byNumber = new Map<number, Row>();
   private readonly bySymbol = new Map<string, Row>();
   private dirty = new Set<Row>();
 
   /** @param changed is called for every update that concerns the watchlist */
-  constructor(client: TickcastClient, changed: () => void) {
-    client.on("update", ({ changes }) => {
-      for (const change of changes) this.apply(change);
+  constructor(source: MarketSource, changed: () => void) {
+    source.on("update", ({ changes, time }) => {
+      const now = performance.now();
+      this.changes += changes.length;
+      for (const change of changes) this.apply(change, time, now);
       changed();
     });
-    client.on("replaced", () => {
+    source.on("replaced", () => {
       this.rows.length = 0;
       this.byNumber.clear();
       this.bySymbol.clear();
@@ -58,12 +80,12 @@ export class Market {
     return taken;
   }
 
-  private apply(change: Change): void {
+  private apply(change: Change, time: Micros, now: number): void {
     if (change.kind === "instrument") {
       this.define(change.instrument);
       return;
     }
-    if (change.kind === "feed" || !change.instrument) return;
+    if (change.kind === "feed" || change.kind === "stats" || !change.instrument) return;
     const row = this.byNumber.get(change.instrument.number);
     if (!row) return;
     switch (change.kind) {
@@ -80,6 +102,13 @@ export class Market {
       default:
         return;
     }
+    row.time = time;
+    if (row.heardAt === null || row.heardAt < now) {
+      // What came long after belongs to another time: the row was out of sight, or the feed stood still.
+      const interval = row.heardAt === null ? null : now - row.heardAt;
+      if (interval !== null && interval < LONGEST_INTERVAL_MS) row.pace = pace(row.pace, interval);
+      row.heardAt = now;
+    }
     this.dirty.add(row);
   }
 
@@ -89,7 +118,17 @@ export class Market {
       known.instrument = instrument;
       this.dirty.add(known);
     } else {
-      const row: Row = { instrument, quote: {}, day: {}, trading: null, tick: 0, lastSeen: null };
+      const row: Row = {
+        instrument,
+        quote: {},
+        day: {},
+        trading: null,
+        tick: 0,
+        lastSeen: null,
+        time: null,
+        heardAt: null,
+        pace: null,
+      };
       this.byNumber.set(instrument.number, row);
       this.bySymbol.set(instrument.symbol, row);
       this.rows.push(row);

@@ -1,0 +1,95 @@
+import type { Feed } from "@tickcast/client";
+import type { LinkState } from "../data/link.js";
+
+/** How much the prices on the page can be trusted to be the present. */
+export type Tone = "good" | "warn" | "bad";
+
+export interface Badge {
+  tone: Tone;
+  label: string;
+  /** A sentence that says what it means. */
+  detail: string;
+}
+
+/** @param now of the clock that the times in `state` are of, in ms */
+export function connectionBadge(state: LinkState, now: number): Badge {
+  switch (state.kind) {
+    case "connecting":
+      return { tone: "warn", label: "Connecting", detail: "Connecting to the server." };
+    case "live":
+      return { tone: "good", label: "Live", detail: "Updates arrive as the server sends them." };
+    case "lagging": {
+      const late = `${(state.behind_ms / 1000).toFixed(1)} s`;
+      return {
+        tone: "warn",
+        label: `Lagging ${late}`,
+        detail: `Connected, but prices are shown ${late} late: the page or the server cannot keep up.`,
+      };
+    }
+    case "stale": {
+      const silence = `${Math.floor((now - state.heard_at) / 1000)} s`;
+      return {
+        tone: "bad",
+        label: `Stale ${silence}`,
+        detail: `Connected, but nothing was heard for ${silence}.`,
+      };
+    }
+    case "reconnecting": {
+      const attempt = `attempt ${state.attempt}`;
+      const wait =
+        state.retry_at === null
+          ? "now"
+          : `in ${Math.ceil(Math.max(0, state.retry_at - now) / 1000)} s`;
+      return {
+        tone: "bad",
+        label: `Reconnecting, ${attempt} ${wait}`,
+        detail: `The connection is lost. Trying again ${wait} (${attempt}).`,
+      };
+    }
+    case "closed":
+      return {
+        tone: "bad",
+        label: "Offline",
+        detail: `The connection is closed: ${state.reason || `code ${state.code}`}. Reload to try again.`,
+      };
+  }
+}
+
+/** What feeds the server. Never called live unless a publisher is. */
+export function feedBadge(feed: Feed | null): Badge {
+  if (!feed)
+    return {
+      tone: "warn",
+      label: "FEED UNKNOWN",
+      detail: "The server has not said what feeds it.",
+    };
+  const name = {
+    simulator: "SIMULATED",
+    replay: feed.speed === null ? "REPLAY MAX" : `REPLAY ×${feed.speed}`,
+    publisher: feed.state === "live" ? "LIVE publisher" : "Publisher",
+  }[feed.kind];
+  const source = {
+    simulator: "Prices are made by the simulator",
+    replay: "Prices are replayed from a recording",
+    publisher: "Prices come from a publisher",
+  }[feed.kind];
+  switch (feed.state) {
+    case "live":
+      return { tone: "good", label: name, detail: `${source}.` };
+    case "stale":
+      return { tone: "bad", label: `${name} stale`, detail: `${source}, which has fallen silent.` };
+    case "paused":
+      return { tone: "warn", label: `${name} paused`, detail: `${source}, which is paused.` };
+    case "ended":
+      return { tone: "warn", label: `${name} ended`, detail: `${source}, which has ended.` };
+  }
+}
+
+/** Whether prices come: over a connection, from a feed that runs. */
+export function isFresh(state: LinkState, feed: Feed | null): boolean {
+  return isConnected(state) && feed?.state === "live";
+}
+
+export function isConnected({ kind }: LinkState): boolean {
+  return kind === "live" || kind === "lagging";
+}
