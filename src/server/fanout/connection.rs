@@ -232,12 +232,12 @@ impl<S: Socket> Connection<S> {
 
     fn send(&mut self, bytes: &[u8], second: u32) -> usize {
         let sent = self.socket.send(bytes);
-        self.took(sent, bytes.len(), second)
+        self.took(sent.ok(), bytes.len(), second)
     }
 
-    /// What became of a send of `len` bytes; returns how many the socket took.
-    pub fn took(&mut self, sent: io::Result<usize>, len: usize, second: u32) -> usize {
-        if let Ok(sent) = sent {
+    /// So much of `len` bytes was sent; `None`: the connection is broken for good. Returns how many the socket took.
+    pub fn took(&mut self, sent: Option<usize>, len: usize, second: u32) -> usize {
+        if let Some(sent) = sent {
             if sent > 0 {
                 self.sent = second;
             }

@@ -78,7 +78,7 @@ impl Delivery<'_> {
             match connection.socket.send(bytes) {
                 Ok(len) if len == bytes.len() => sent += 1,
                 result => {
-                    self.stumble(connection, result, flush, frame);
+                    self.stumble(connection, result.ok(), flush, frame);
                     others.push(key);
                 }
             }
@@ -94,13 +94,13 @@ impl Delivery<'_> {
     fn stumble<S: Socket>(
         &mut self,
         connection: &mut Connection<S>,
-        result: std::io::Result<usize>,
+        sent: Option<usize>,
         flush: Flush,
         frame: Frame,
     ) {
         connection.fall_out(self.view);
         let bytes = &self.frames.bytes[frame.start..frame.end];
-        let sent = connection.took(result, bytes.len(), self.second);
+        let sent = connection.took(sent, bytes.len(), self.second);
         if connection.begun(bytes, sent) {
             connection.updated = self.second;
             self.count(connection, flush, frame);
