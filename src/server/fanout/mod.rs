@@ -3,6 +3,7 @@
 
 mod connection;
 mod delivery;
+mod faulty; // the way to a session that asked for it to be broken
 mod report;
 mod requests;
 mod tally;
@@ -20,6 +21,7 @@ use crate::wire::{
 };
 use connection::{Connection, State};
 use delivery::{Delivery, FrameCache};
+use faulty::PUMP_EVERY;
 use slab::Slab;
 use std::time::Duration;
 
@@ -64,8 +66,12 @@ pub struct Fanout<S> {
     counters: Counters,
     tally: Tally,
     touched: Vec<TopicKey>,
+    /// Connections whose way is broken at their own wish.
+    faulty: Vec<usize>,
     draining: bool,
     stats_forbidden: bool,
+    /// Whether sessions may ask for faults.
+    faults_allowed: bool,
 }
 
 /// What this core has done since it exists.
@@ -104,14 +110,21 @@ impl<S: Socket> Fanout<S> {
             counters: Counters::default(),
             tally: Tally::default(),
             touched: Vec::new(),
+            faulty: Vec::new(),
             draining: false,
             stats_forbidden: false,
+            faults_allowed: false,
         }
     }
 
     /// Refuses the topic `stats` from here on, which tells of other sessions.
     pub fn forbid_stats(&mut self) {
         self.stats_forbidden = true;
+    }
+
+    /// Lets sessions have the way to them broken from here on, as they wish.
+    pub fn allow_faults(&mut self) {
+        self.faults_allowed = true;
     }
 
     #[must_use]
@@ -281,12 +294,16 @@ impl<S: Socket> Fanout<S> {
         });
         due.append(&mut self.due);
         self.due = due;
+        if !self.faulty.is_empty() {
+            self.pump();
+        }
     }
 
     /// When [`Self::flush`] is next needed although nothing came.
     #[must_use]
     pub fn next_due(&self) -> Option<Duration> {
-        self.due.iter().filter_map(|&id| self.views.get(id)).map(|view| view.next_flush).min()
+        let pump = (!self.faulty.is_empty()).then(|| self.now + PUMP_EVERY);
+        self.due.iter().filter_map(|&id| self.views.get(id)).map(|view| view.next_flush).chain(pump).min()
     }
 
     /// Heartbeats, pings, and the end of peers that are silent or do not read. To be called every
@@ -309,10 +326,12 @@ impl<S: Socket> Fanout<S> {
                 State::Blocked if stuck >= STALL_SECONDS => {
                     connection.close(CloseCode::STALLED, "owed data was not read for 30 s", now);
                 }
-                State::Open | State::Blocked if silent >= SILENCE_SECONDS => {
+                // It is told nothing more for now, so it has nothing to answer either.
+                State::Faulty if !connection.may_hear() => {}
+                State::Open | State::Blocked | State::Faulty if silent >= SILENCE_SECONDS => {
                     connection.close(CloseCode::STALLED, "nothing was heard for 60 s", now);
                 }
-                State::Open => {
+                State::Open | State::Faulty => {
                     if now.saturating_sub(connection.pinged) >= PING_EVERY_SECONDS {
                         connection.pinged = now;
                         connection.say(Opcode::Ping, b"", now);
@@ -382,7 +401,9 @@ impl<S: Socket> Fanout<S> {
             Incoming::Text(text) => self.request(key, crate::wire::Request::from_json(&text)),
             Incoming::Binary(bytes) => self.request(key, crate::wire::Request::from_msgpack(&bytes)),
         }
-        self.connections.get(key).is_some_and(|c| matches!(c.state, State::Open | State::Blocked))
+        self.connections
+            .get(key)
+            .is_some_and(|c| matches!(c.state, State::Open | State::Blocked | State::Faulty))
     }
 
     fn violated(&mut self, key: usize, error: &FrameError) {
@@ -450,15 +471,8 @@ impl<S: Socket> Fanout<S> {
         if !quiet {
             return;
         }
-        let (id, at) = (connection.session.view(), connection.session.upto());
-        let (mut delivery, connections) = self.delivery(id);
-        let connection = &mut connections[key];
-        if delivery.view.is_dirty() {
-            // What a dirty view has to tell waits for its rate's next flush, so this one says only that the server lives.
-            delivery.say_nothing(connection, at);
-        } else {
-            delivery.deliver(connection);
-        }
+        let (mut delivery, connections) = self.delivery(connection.session.view());
+        delivery.beat(&mut connections[key]);
     }
 
     /// Removes a connection that is gone.
