@@ -1,3 +1,4 @@
+use super::sim::SimConfig;
 use super::{Feed, FeedError};
 use crate::market::{Event, FeedKind, Instruments, Timestamp};
 use std::fmt::Display;
@@ -8,6 +9,7 @@ pub struct Looped<Open> {
     open: Open,
     feed: Option<Box<dyn Feed>>,
     kind: FeedKind,
+    simulation: Option<SimConfig>,
     shift: i64,
     round: Round,
 }
@@ -40,7 +42,8 @@ where
     /// What `open` gives the first time. Later failures come out of [`Feed::next`], and end the feed.
     pub fn new(mut open: Open) -> Result<Self, Error> {
         let feed = open()?;
-        Ok(Self { open, kind: feed.kind(), feed: Some(feed), shift: 0, round: Round::default() })
+        let (kind, simulation) = (feed.kind(), feed.simulation());
+        Ok(Self { open, kind, simulation, feed: Some(feed), shift: 0, round: Round::default() })
     }
 }
 
@@ -51,6 +54,10 @@ where
 {
     fn kind(&self) -> FeedKind {
         self.kind
+    }
+
+    fn simulation(&self) -> Option<SimConfig> {
+        self.simulation
     }
 
     fn next(

@@ -189,7 +189,7 @@ impl<S: Socket> Fanout<S> {
     fn keep_owed(&mut self, key: usize, most: usize) {
         let session = &self.connections[key].session;
         let view = self.views.get(session.view()).expect("a session has a view");
-        if session.position() < view.flushed_at() || !session.is_steady() {
+        if session.position() < view.flushed().upto.position || !session.is_steady() {
             let (mut delivery, connections) = self.delivery(self.connections[key].session.view());
             delivery.keep_all(&mut connections[key], most);
         }
