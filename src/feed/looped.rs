@@ -12,6 +12,8 @@ pub struct Looped<Open> {
     simulation: Option<SimConfig>,
     shift: i64,
     round: Round,
+    /// In the rounds before.
+    left_out: u64,
 }
 
 /// What a round has shown so far, in the recording's own time.
@@ -42,8 +44,8 @@ where
     /// What `open` gives the first time. Later failures come out of [`Feed::next`], and end the feed.
     pub fn new(mut open: Open) -> Result<Self, Error> {
         let feed = open()?;
-        let (kind, simulation) = (feed.kind(), feed.simulation());
-        Ok(Self { open, kind, simulation, feed: Some(feed), shift: 0, round: Round::default() })
+        let (kind, simulation, round) = (feed.kind(), feed.simulation(), Round::default());
+        Ok(Self { open, kind, simulation, feed: Some(feed), shift: 0, round, left_out: 0 })
     }
 }
 
@@ -74,6 +76,7 @@ where
                 out[start..].iter_mut().for_each(|event| shift(event, self.shift));
                 return Ok(Some(time.plus_nanos(self.shift)));
             }
+            self.left_out += feed.left_out();
             self.feed = None;
             // A recording without any batch would be opened for ever.
             if self.round.batches > 0 {
@@ -87,6 +90,10 @@ where
             }
         }
         Ok(None)
+    }
+
+    fn left_out(&self) -> u64 {
+        self.left_out + self.feed.as_ref().map_or(0, |feed| feed.left_out())
     }
 }
 
