@@ -25,6 +25,7 @@ const DATA_FAULT: u8 = 5;
 
 /// Serve a market: simulated, replayed from recordings, or only what is published.
 #[derive(clap::Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 // Flattened into another struct of this name, whose group would have the same one.
 #[group(id = "serve")]
 #[command(after_help = "Examples:
@@ -82,6 +83,10 @@ pub struct Args {
     #[arg(long, default_value_t = 10_000)]
     pub max_connections: usize,
 
+    /// Let sessions ask for faults of their own connection (mute, delay, slow, drop, garble), to test what their client does
+    #[arg(long)]
+    pub allow_faults: bool,
+
     /// Let sessions watch the topic `stats` (the page /ops), which tells of other sessions: on by default where only this machine
     /// reaches the server. Behind a proxy: --ops=false
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
@@ -120,6 +125,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         feed,
         speed: args.speed,
         ops: args.ops.unwrap_or(args.listen.ip().is_loopback()),
+        allow_faults: args.allow_faults,
     };
     let server = Server::start(config)
         .await

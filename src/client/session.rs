@@ -4,7 +4,9 @@ use super::subscriptions::{Subscriptions, in_requests};
 use crate::hub::Topic;
 use crate::market::Timestamp;
 use crate::tape::{Epoch, Position};
-use crate::wire::{Answer, CloseCode, ErrorCode, Id, Refusal, TopicAnswer, TopicChecksum, UpdateDecoder};
+use crate::wire::{
+    Answer, CloseCode, ErrorCode, Fault, Id, Refusal, TopicAnswer, TopicChecksum, UpdateDecoder,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -68,6 +70,12 @@ pub enum Command {
     /// Compares images with the server's.
     Verify {
         topics: Vec<String>,
+    },
+    /// Asks the server to break this connection, where it lets its clients do that.
+    Fault {
+        fault: Fault,
+        /// `None`: until the next one.
+        lasts: Option<Duration>,
     },
 }
 
@@ -136,6 +144,10 @@ pub enum Event {
     Verified {
         position: Position,
         topics: Vec<(String, bool)>,
+    },
+    /// The server has taken a [`Command::Fault`], which holds for what comes from here.
+    Fault {
+        fault: String,
     },
     /// Nothing was heard for twice the server's heartbeat.
     Stale,
@@ -293,6 +305,11 @@ impl Session {
                     self.request(json!({ "op": "checksum", "topics": topics }), Vec::new(), out);
                 }
             }
+            Command::Fault { fault, lasts } => {
+                if live {
+                    self.request(fault.request(lasts), Vec::new(), out);
+                }
+            }
         }
     }
 
@@ -382,6 +399,10 @@ impl Session {
                 let topics = topics.into_iter().map(equal).collect();
                 Event::Verified { position: Position::new(position), topics }
             }
+            Answer::Fault { id, fault, .. } => {
+                self.answered(id.as_ref());
+                Event::Fault { fault }
+            }
             Answer::Error { id, code, message } => {
                 // A request refused as a whole: each of its topics is.
                 let topics = self.answered(id.as_ref());
@@ -443,8 +464,17 @@ impl Session {
         error: &dyn std::fmt::Display,
         out: &mut Vec<Output>,
     ) {
-        const KNOWN: [&str; 8] =
-            ["welcome", "subscribed", "unsubscribed", "pong", "stats", "checksum", "error", "goodbye"];
+        const KNOWN: [&str; 9] = [
+            "welcome",
+            "subscribed",
+            "unsubscribed",
+            "pong",
+            "stats",
+            "checksum",
+            "fault",
+            "error",
+            "goodbye",
+        ];
         if kind.is_none_or(|KindOnly { kind }| KNOWN.contains(&&*kind)) {
             self.broken(now, &error.to_string(), out);
         }

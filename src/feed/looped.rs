@@ -1,3 +1,4 @@
+use super::sim::SimConfig;
 use super::{Feed, FeedError};
 use crate::market::{Event, FeedKind, Instruments, Timestamp};
 use std::fmt::Display;
@@ -8,6 +9,7 @@ pub struct Looped<Open> {
     open: Open,
     feed: Option<Box<dyn Feed>>,
     kind: FeedKind,
+    simulation: Option<SimConfig>,
     shift: i64,
     round: Round,
     /// In the rounds before.
@@ -42,7 +44,8 @@ where
     /// What `open` gives the first time. Later failures come out of [`Feed::next`], and end the feed.
     pub fn new(mut open: Open) -> Result<Self, Error> {
         let feed = open()?;
-        Ok(Self { open, kind: feed.kind(), feed: Some(feed), shift: 0, round: Round::default(), left_out: 0 })
+        let (kind, simulation, round) = (feed.kind(), feed.simulation(), Round::default());
+        Ok(Self { open, kind, simulation, feed: Some(feed), shift: 0, round, left_out: 0 })
     }
 }
 
@@ -53,6 +56,10 @@ where
 {
     fn kind(&self) -> FeedKind {
         self.kind
+    }
+
+    fn simulation(&self) -> Option<SimConfig> {
+        self.simulation
     }
 
     fn next(

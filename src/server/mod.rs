@@ -60,6 +60,8 @@ pub struct Config {
     pub speed: Speed,
     /// Whether sessions may watch the topic `stats`, which tells of other sessions.
     pub ops: bool,
+    /// Whether sessions may ask for the way to them to be broken (`fault`), which is for tests.
+    pub allow_faults: bool,
 }
 
 /// A running server.
@@ -114,7 +116,7 @@ impl Server {
         let mut readers: Vec<Box<dyn Reader>> = vec![Box::new(replica_reader(&replica))];
         let mut shards = Vec::new();
         for number in 0..config.shards.get() {
-            let (shard, reader) = Shard::start(number, epoch, config.ops)?;
+            let (shard, reader) = Shard::start(number, epoch, config.ops, config.allow_faults)?;
             shards.push(shard);
             readers.push(Box::new(reader));
         }

@@ -46,6 +46,7 @@ impl TestServer {
             feed: None,
             speed: Speed::Times(1.0),
             ops: true,
+            allow_faults: false,
         };
         change(&mut config);
         let server = Server::start(config).await.expect("a server on a free port");
