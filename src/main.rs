@@ -24,6 +24,9 @@ enum Command {
     Serve(cli::serve::Args),
     Watch(cli::watch::Args),
     Publish(cli::publish::Args),
+    Record(cli::record::Args),
+    Inspect(cli::inspect::Args),
+    Convert(cli::convert::Args),
     Bench(cli::bench::Args),
     /// The other side of `bench`'s floor
     #[command(hide = true)]
@@ -53,6 +56,9 @@ fn main() -> ExitCode {
             Command::Serve(args) => cli::serve::run(args).await,
             Command::Watch(args) => cli::watch::run(args).await,
             Command::Publish(args) => cli::publish::run(args).await,
+            Command::Record(args) => cli::record::run(args).await,
+            Command::Inspect(args) => cli::inspect::run(args).await,
+            Command::Convert(args) => cli::convert::run(args).await,
             Command::Bench(args) => cli::bench::run(args).await,
             Command::Floor => tokio::task::spawn_blocking(cli::bench::floor).await?,
         }

@@ -4,6 +4,7 @@ mod clock;
 mod columns;
 mod csv;
 mod dbn;
+mod events;
 mod exchange;
 mod lines;
 pub mod recording;
@@ -14,12 +15,14 @@ mod unpack;
 pub use self::csv::{Csv, HeaderError};
 pub use self::dbn::{Dbn, DbnError};
 pub use columns::{ColumnError, ColumnMapping, Field};
+pub use events::Events;
 pub use exchange::ExchangeCapture;
 
-use self::recording::{Recording, RecordingError};
+use self::recording::{Recording, RecordingError, RecordingIndex};
 use self::unpack::Input;
 use super::Feed;
 use crate::market::{Symbol, Timestamp};
+use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 
@@ -63,7 +66,7 @@ pub enum OpenReason {
 }
 
 const FORMS: &str = "a .tape recording, Databento DBN, an exchange capture (time and JSON on each line), \
-                     or CSV with a header; each may be packed by gzip or zstd";
+                     events as published (JSON on each line), or CSV with a header; each may be packed by gzip or zstd";
 
 /// How much of a file tells its form. Headers of CSV files can be long.
 const HEAD: u64 = 4096;
@@ -73,6 +76,7 @@ enum Form {
     Recording,
     Dbn,
     Exchange,
+    Events,
     Csv,
 }
 
@@ -84,6 +88,21 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Feed>, OpenErr
     open_form(path, options).map_err(|reason| OpenError { path: path.to_owned(), reason })
 }
 
+/// What a file is taken for by [`open`], in words.
+#[must_use]
+pub fn form_name(path: &Path) -> &'static str {
+    let mut head = Vec::new();
+    let read = unpack::open(path).and_then(|input| input.take(HEAD).read_to_end(&mut head));
+    match read.ok().and_then(|_| form_of(&head)).or_else(|| form_by_name(path)) {
+        Some(Form::Recording) => ".tape",
+        Some(Form::Dbn) => "Databento DBN",
+        Some(Form::Exchange) => "exchange capture",
+        Some(Form::Events) => "events as published",
+        Some(Form::Csv) => "CSV",
+        None => "unknown",
+    }
+}
+
 /// As [`open`], for whoever wants the market as of `time`: where the file has checkpoints, the feed begins with the last one that is not
 /// later. Its first batches then define the instruments and say by [`Event::Snapshot`](crate::market::Event::Snapshot) all that is known of
 /// each; they are of the checkpoint's moment, and what happened behind it follows. Folded, they give what the whole file would.
@@ -93,7 +112,16 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Feed>, OpenErr
 /// # Errors
 /// As [`open`].
 pub fn open_at(path: &Path, options: &OpenOptions, time: Timestamp) -> Result<Box<dyn Feed>, OpenError> {
-    let _ = time;
+    let error = |reason| OpenError { path: path.to_owned(), reason };
+    // A pipe has no places, and what cannot be opened is told below.
+    if std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+        let file = File::open(path).map_err(|io| error(io.into()))?;
+        let index = RecordingIndex::read(&file).map_err(|io| error(io.into()))?;
+        if let Some(checkpoint) = index.before(time) {
+            let feed = recording::open_checkpoint(file_name(path), file, checkpoint);
+            return feed.map(|feed| Box::new(feed) as Box<dyn Feed>).map_err(|reason| error(reason.into()));
+        }
+    }
     open(path, options)
 }
 
@@ -112,18 +140,24 @@ fn open_form(path: &Path, options: &OpenOptions) -> Result<Box<dyn Feed>, OpenRe
         return Err(OpenReason::Empty);
     }
     let form = form_of(&head).or_else(|| form_by_name(path)).ok_or(OpenReason::Unknown)?;
-    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let file = file_name(path);
+    let first = first_line(&head).unwrap_or_default().to_owned();
     let input: Input = Box::new(Cursor::new(head).chain(input));
     Ok(match form {
         Form::Recording => Box::new(Recording::new(file, input)?),
         Form::Dbn => Box::new(Dbn::new(file, input)?),
         Form::Exchange => Box::new(ExchangeCapture::new(file, input)),
+        Form::Events => Box::new(Events::new(file, &first, input)),
         Form::Csv => {
             let stem = file.split('.').next().unwrap_or_default();
             let symbol = options.symbol.clone().map_or_else(|| Symbol::new(stem), Ok);
             Box::new(Csv::new(file, input, options.columns.as_ref(), symbol)?)
         }
     })
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn form_of(head: &[u8]) -> Option<Form> {
@@ -133,23 +167,28 @@ fn form_of(head: &[u8]) -> Option<Form> {
         [b'D', b'B', b'N', ..] => return Some(Form::Dbn),
         _ => {}
     }
-    let line = head.split(|&b| b == b'\n').next()?;
-    let line = match std::str::from_utf8(line) {
-        Ok(line) => line.trim_end(),
-        // The head may end within a character.
-        Err(error) if error.error_len().is_none() => {
-            std::str::from_utf8(&line[..error.valid_up_to()]).ok()?
-        }
-        Err(_) => return None,
-    };
+    let line = first_line(head)?;
     if line.contains(|c: char| c.is_control() && c != '\t') {
         None
     } else if exchange::is_capture(line) {
         Some(Form::Exchange)
+    } else if events::is_events(line) {
+        Some(Form::Events)
     } else if line.contains(',') && !line.starts_with(['{', '[', '<']) {
         Some(Form::Csv)
     } else {
         None
+    }
+}
+
+/// The first line, or as much as there is of it, where it is text.
+fn first_line(head: &[u8]) -> Option<&str> {
+    let line = head.split(|&b| b == b'\n').next()?;
+    match std::str::from_utf8(line) {
+        Ok(line) => Some(line.trim_end()),
+        // The head may end within a character.
+        Err(error) if error.error_len().is_none() => std::str::from_utf8(&line[..error.valid_up_to()]).ok(),
+        Err(_) => None,
     }
 }
 
