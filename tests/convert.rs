@@ -126,7 +126,8 @@ fn several_recordings_are_merged_by_time() {
     let mut got = content(&path).0;
     let [quotes, trades] = [got.iter().filter(|line| line.contains('[')).count(), got.len()];
     assert!(quotes > 0 && quotes < trades);
-    (expected.sort(), got.sort());
+    expected.sort();
+    got.sort();
     assert_eq!(got, expected);
 }
 

@@ -178,7 +178,7 @@ impl<'a> Inspection<'a> {
                 faults => counted(faults, "record that could not be read"),
             },
         );
-        for fault in summary.first_faults.iter() {
+        for fault in &summary.first_faults {
             line("", fault.clone());
         }
         if summary.faults > summary.first_faults.len() as u64 {

@@ -180,9 +180,10 @@ impl Session {
                 }
             };
             let talk = std::mem::take(&mut self.taker.talk);
-            talk.iter().for_each(|talk| self.say(talk));
+            for talk in &talk {
+                self.say(talk);
+            }
             match step {
-                Step::GoOn => {}
                 Step::Begin if self.recording.is_none() => {
                     let epoch = Epoch::random();
                     let begun = Recording::start(self.output.clone(), epoch, &self.source, Timestamp::now());
@@ -197,7 +198,7 @@ impl Session {
                         }
                     }
                 }
-                Step::Begin => {}
+                Step::GoOn | Step::Begin => {}
                 Step::Append(batch) => {
                     if let Some((_, reader)) = &mut self.recording {
                         reader.read(&Arc::new(batch));
@@ -209,7 +210,7 @@ impl Session {
                 Step::Stop(code) => break code,
             }
         };
-        self.finish(code)
+        Ok(self.finish(code))
     }
 
     /// Once a second: is it still written, and how does it do.
@@ -231,9 +232,9 @@ impl Session {
         }
     }
 
-    fn finish(mut self, code: u8) -> Result<u8> {
+    fn finish(mut self, code: u8) -> u8 {
         self.progress.clear();
-        let Some((recording, reader)) = self.recording.take() else { return Ok(code) };
+        let Some((recording, reader)) = self.recording.take() else { return code };
         drop(reader);
         match recording.finish() {
             Ok(written) => {
@@ -246,11 +247,11 @@ impl Session {
                 let per_event = ratio(written.bytes, events);
                 let [events, bytes] = [events, written.bytes].map(super::grouped);
                 self.say(&format!("{path}: {events} events, {bytes} bytes, {per_event:.1} an event{lost}"));
-                Ok(code)
+                code
             }
             Err(failure) => {
                 eprintln!("tickcast: the recording is not whole: {failure}");
-                Ok(1)
+                1
             }
         }
     }
@@ -387,7 +388,7 @@ impl Taker {
             let event = match change {
                 Change::Definition(instrument) => market::Event::Instrument(instrument),
                 Change::Quote { instrument, quote, .. } => {
-                    market::Event::Quote(instrument.id, self.quote(&quote, time))
+                    market::Event::Quote(instrument.id, whole(&quote, time))
                 }
                 Change::Trade { instrument, .. } if self.is_past(&instrument) => continue,
                 Change::Trade { instrument, trade, .. } => {
@@ -403,7 +404,7 @@ impl Taker {
                     self.talk.push(format!("gap: {missed} trades of {} are lost", instrument.symbol));
                     continue;
                 }
-                Change::Bar { .. } | Change::ClosedBar { .. } => continue,
+                Change::Bar { .. } | Change::ClosedBar { .. } | Change::Stats(_) => continue,
             };
             let counts = !matches!(event, market::Event::Instrument(_));
             match self.translator.translate(event, &mut self.instruments, &mut events) {
@@ -422,22 +423,23 @@ impl Taker {
         Step::Append(Batch { position: self.position, time: self.time, events })
     }
 
-    fn quote(&self, quote: &QuoteFields, time: Timestamp) -> Quote {
-        Quote {
-            bid: quote.bid.unwrap_or(Price::NONE),
-            bid_size: quote.bid_size.unwrap_or(Size::ZERO),
-            ask: quote.ask.unwrap_or(Price::NONE),
-            ask_size: quote.ask_size.unwrap_or(Size::ZERO),
-            ts_event: quote.ts_event.unwrap_or(time),
-            ts_recv: time,
-        }
-    }
-
     /// Whether trades of this instrument are still those that its ring held when we came.
     fn is_past(&mut self, instrument: &Instrument) -> bool {
         let covers = |topic: &Topic| {
             topic.kind == Kind::Trades && topic.scope != Scope::Market && topic.covers(instrument)
         };
         !*self.is_settled.entry(instrument.id).or_insert_with(|| self.settled.iter().any(covers))
+    }
+}
+
+/// A quote as the client knows it; what was never told is empty.
+fn whole(quote: &QuoteFields, time: Timestamp) -> Quote {
+    Quote {
+        bid: quote.bid.unwrap_or(Price::NONE),
+        bid_size: quote.bid_size.unwrap_or(Size::ZERO),
+        ask: quote.ask.unwrap_or(Price::NONE),
+        ask_size: quote.ask_size.unwrap_or(Size::ZERO),
+        ts_event: quote.ts_event.unwrap_or(time),
+        ts_recv: time,
     }
 }

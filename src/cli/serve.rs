@@ -20,6 +20,7 @@ const FAULTS_TOLD: usize = 20;
 
 /// Serve a market: simulated, replayed from recordings, or only what is published.
 #[derive(clap::Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 // Flattened into another struct of this name, whose group would have the same one.
 #[group(id = "serve")]
 #[command(after_help = "Examples:
@@ -87,6 +88,11 @@ pub struct Args {
     #[arg(long, default_value_t = 10_000)]
     pub max_connections: usize,
 
+    /// Let sessions watch the topic `stats` (the page /ops), which tells of other sessions: on by default where only this machine
+    /// reaches the server. Behind a proxy: --ops=false
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub ops: Option<bool>,
+
     /// End when standard input does: for whoever starts a server and must not leave it behind
     #[arg(long, hide = true)]
     pub while_stdin: bool,
@@ -125,6 +131,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         speed,
         epoch,
         recording,
+        ops: args.ops.unwrap_or(args.listen.ip().is_loopback()),
     };
     let server = Server::start(config)
         .await

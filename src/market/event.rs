@@ -1,4 +1,4 @@
-use super::{Instrument, InstrumentId, Price, Size, Snapshot, Timestamp};
+use super::{Instrument, InstrumentId, Price, ServerStats, Size, Snapshot, Timestamp};
 use std::{fmt, str::FromStr, sync::Arc};
 
 /// One thing that happened, as it stands on the tape.
@@ -14,6 +14,8 @@ pub enum Event {
     Feed(FeedStatus),
     /// All that is known of an instrument, in place of the events that led to it: where a reader begins in the middle of a recording.
     Snapshot(InstrumentId, Arc<Snapshot>),
+    /// What the server at this tape tells of itself; `None` where it stops to, as nobody watches any more.
+    Stats(Option<Arc<ServerStats>>),
 }
 
 /// The best bid and offer. Both sides are stated; an empty side has [`Price::NONE`] and size 0.

@@ -140,7 +140,7 @@ impl Summary {
                 }
                 Event::Status(..) => self.states += 1,
                 Event::Instrument(_) => self.definitions += 1,
-                Event::Feed(_) | Event::Snapshot(..) => {}
+                Event::Feed(_) | Event::Snapshot(..) | Event::Stats(_) => {}
             }
         }
         let first = self.span.map_or(time, |(first, _)| first);

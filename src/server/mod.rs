@@ -6,12 +6,14 @@
 mod api;
 mod dashboard;
 pub mod fanout;
+mod latency;
 mod metrics;
 mod origin;
 mod problem;
 mod publish;
 mod seats;
 mod shard;
+mod stats;
 mod upgrade;
 
 use crate::feed::Feed;
@@ -61,6 +63,8 @@ pub struct Config {
     pub epoch: Epoch,
     /// Writes the tape down; it must be of the same epoch.
     pub recording: Option<Recording>,
+    /// Whether sessions may watch the topic `stats`, which tells of other sessions.
+    pub ops: bool,
 }
 
 /// A running server.
@@ -71,6 +75,7 @@ pub struct Server {
     tape: std::thread::JoinHandle<()>,
     stop: watch::Sender<bool>,
     accepting: tokio::task::JoinHandle<()>,
+    telling: tokio::task::JoinHandle<()>,
 }
 
 /// What the routes share.
@@ -119,7 +124,7 @@ impl Server {
         }
         let mut shards = Vec::new();
         for number in 0..config.shards.get() {
-            let (shard, reader) = Shard::start(number, epoch)?;
+            let (shard, reader) = Shard::start(number, epoch, config.ops)?;
             shards.push(shard);
             readers.push(Box::new(reader));
         }
@@ -142,8 +147,9 @@ impl Server {
             leaving: AtomicBool::new(false),
         });
         let (stop, stopped) = watch::channel(false);
+        let telling = tokio::spawn(stats::tell(Arc::clone(&app), stopped.clone()));
         let accepting = tokio::spawn(accept(listener, routes(Arc::clone(&app)), stopped));
-        Ok(Self { app, address, recording: config.recording, tape, stop, accepting })
+        Ok(Self { app, address, recording: config.recording, tape, stop, accepting, telling })
     }
 
     #[must_use]
@@ -154,12 +160,13 @@ impl Server {
     /// Stops accepting, says goodbye to every client, and waits for all to be gone, a few seconds at the most. What became of the
     /// recording, where there is one.
     pub async fn shutdown(self) -> Option<Result<Written, Failure>> {
-        let Self { app, recording, tape, stop, accepting, .. } = self;
+        let Self { app, recording, tape, stop, accepting, telling, .. } = self;
         app.leaving.store(true, Ordering::Relaxed);
         for shard in &app.shards {
             shard.leave(CloseCode::RESTART, "server is shutting down", RETRY_AFTER);
         }
         let _ = stop.send(true);
+        let _ = telling.await;
         let _ = accepting.await;
         app.publisher.lock().unwrap_or_else(PoisonError::into_inner).take();
         let joined = tokio::task::spawn_blocking(move || {

@@ -22,10 +22,17 @@ impl<F: FnMut(&Arc<Batch>) + Send> Reader for F {
 /// Events from outside: told the arrival time, they define and append, as a feed does.
 pub type Publication = Box<dyn FnOnce(Timestamp, &mut Instruments, &mut Vec<Event>) + Send>;
 
+/// What comes to the tape from outside.
+enum Incoming {
+    Publication(Publication, Reply),
+    /// Of the server itself.
+    Note(Event),
+}
+
 /// A handle to publish on a running tape. Cheap to clone; the tape ends when all of them are gone.
 #[derive(Clone)]
 pub struct Publisher {
-    publications: mpsc::SyncSender<(Publication, Reply)>,
+    incoming: mpsc::SyncSender<Incoming>,
     progress: Arc<Progress>,
 }
 
@@ -63,7 +70,13 @@ impl Publisher {
     ///
     /// Waits while many others do. Returns whether the tape is still there.
     pub fn publish(&self, publication: Publication, reply: impl FnOnce(Position) + Send + 'static) -> bool {
-        self.publications.send((publication, Box::new(reply))).is_ok()
+        self.incoming.send(Incoming::Publication(publication, Box::new(reply))).is_ok()
+    }
+
+    /// Puts an event on the tape that is not from the market: it counts as no publication, and no publisher is live by it. Does not wait:
+    /// where many publications do, it is dropped.
+    pub fn note(&self, event: Event) {
+        let _ = self.incoming.try_send(Incoming::Note(event));
     }
 
     /// How the tape does.
@@ -79,9 +92,9 @@ impl Writer {
     /// # Errors
     /// The operating system's, where it has no thread to give.
     pub fn start(self) -> std::io::Result<(Publisher, std::thread::JoinHandle<()>)> {
-        let (publish, publications) = mpsc::sync_channel(WAITING_PUBLICATIONS);
-        let run = Run::new(self, publications);
-        let publisher = Publisher { publications: publish, progress: Arc::clone(&run.progress) };
+        let (publish, incoming) = mpsc::sync_channel(WAITING_PUBLICATIONS);
+        let run = Run::new(self, incoming);
+        let publisher = Publisher { incoming: publish, progress: Arc::clone(&run.progress) };
         let thread = std::thread::Builder::new().name("tape".to_owned()).spawn(|| run.run())?;
         Ok((publisher, thread))
     }
@@ -91,7 +104,7 @@ impl Writer {
 struct Run {
     feed: Option<Box<dyn Feed>>,
     readers: Vec<Box<dyn Reader>>,
-    publications: mpsc::Receiver<(Publication, Reply)>,
+    incoming: mpsc::Receiver<Incoming>,
     instruments: Instruments,
     /// The feed is read ahead and so counts in instruments of its own until its events are due: what is published in between may
     /// define others, or make scales finer.
@@ -112,7 +125,7 @@ struct Run {
 }
 
 impl Run {
-    fn new(writer: Writer, publications: mpsc::Receiver<(Publication, Reply)>) -> Self {
+    fn new(writer: Writer, incoming: mpsc::Receiver<Incoming>) -> Self {
         let Writer { feed, speed, readers } = writer;
         let kind = feed.as_ref().map_or(FeedKind::Publisher, |feed| feed.kind());
         let speed = if feed.is_some() { speed } else { Speed::Times(1.0) };
@@ -123,7 +136,7 @@ impl Run {
         Self {
             feed,
             readers,
-            publications,
+            incoming,
             instruments: Instruments::default(),
             feed_instruments: Instruments::default(),
             translator: Translator::default(),
@@ -250,8 +263,12 @@ impl Run {
     fn publications_until(&mut self, wake: Instant) -> bool {
         loop {
             let wait = wake.saturating_duration_since(Instant::now());
-            match self.publications.recv_timeout(wait) {
-                Ok((publication, reply)) => self.publish(publication, reply),
+            match self.incoming.recv_timeout(wait) {
+                Ok(Incoming::Publication(publication, reply)) => self.publish(publication, reply),
+                Ok(Incoming::Note(event)) => {
+                    let time = self.clock();
+                    self.append_counting(0, time, vec![event]);
+                }
                 Err(mpsc::RecvTimeoutError::Timeout) => return true,
                 Err(mpsc::RecvTimeoutError::Disconnected) => return false,
             }
@@ -312,9 +329,14 @@ impl Run {
     }
 
     fn append(&mut self, time: Timestamp, events: Vec<Event>) {
+        self.append_counting(events.len(), time, events);
+    }
+
+    /// Appends a batch of which so many events count as events on the tape.
+    fn append_counting(&mut self, counted: usize, time: Timestamp, events: Vec<Event>) {
         self.position = self.position.next();
         self.time = time;
-        self.progress.appended(self.position, events.len());
+        self.progress.appended(self.position, counted);
         let batch = Arc::new(Batch { position: self.position, time, events });
         for reader in &mut self.readers {
             reader.read(&batch);

@@ -13,4 +13,5 @@ mod rest;
 mod resume;
 mod shutdown;
 mod slow_clients;
+mod stats;
 mod subscriptions;

@@ -48,6 +48,7 @@ impl TestServer {
             speed: Speed::Times(1.0),
             epoch: Epoch::random(),
             recording: None,
+            ops: true,
         };
         change(&mut config);
         let server = Server::start(config).await.expect("a server on a free port");
@@ -446,7 +447,9 @@ impl Seen {
             }
             let topic = entry["topic"].as_str().unwrap();
             assert!(
-                topic == "status" || self.instruments.contains_key(topic.split_once(':').unwrap().1),
+                topic == "status"
+                    || topic == "stats"
+                    || self.instruments.contains_key(topic.split_once(':').unwrap().1),
                 "{topic} before its definition"
             );
             *self.told.entry(topic.to_owned()).or_default() += 1;

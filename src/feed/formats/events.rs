@@ -22,6 +22,14 @@ enum Notation {
     Csv(Vec<String>),
 }
 
+/// What a line held.
+enum Read {
+    /// Something that happened at a moment.
+    Event(Timestamp),
+    Definition,
+    End,
+}
+
 /// How a JSON object of this form begins.
 const JSON_START: &str = "{\"type\":\"";
 /// How the header of a CSV file of this form begins.
@@ -45,15 +53,11 @@ impl Events {
         Self { file, lines, notation, clock: Clock::default(), time: None }
     }
 
-    /// Reads the next line into `out`; the moment of its event where it states one. `Ok(None)` at the end.
-    fn read(
-        &mut self,
-        instruments: &mut Instruments,
-        out: &mut Vec<Event>,
-    ) -> Result<Option<Option<Timestamp>>, String> {
+    /// Reads the next line into `out`.
+    fn read(&mut self, instruments: &mut Instruments, out: &mut Vec<Event>) -> Result<Read, String> {
         let line = match self.lines.next() {
             Ok(Some(line)) => line,
-            Ok(None) => return Ok(None),
+            Ok(None) => return Ok(Read::End),
             Err(error) => return Err(error.to_string()),
         };
         let published = match &self.notation {
@@ -67,7 +71,7 @@ impl Events {
         }
         let arrival = time.or(self.time).unwrap_or_default();
         published.apply(arrival, instruments, out).map_err(|error| error.to_string())?;
-        Ok(Some(time))
+        Ok(time.map_or(Read::Definition, Read::Event))
     }
 }
 
@@ -81,18 +85,18 @@ impl Feed for Events {
         instruments: &mut Instruments,
         out: &mut Vec<Event>,
     ) -> Result<Option<Timestamp>, FeedError> {
+        let before = out.len();
         loop {
-            let before = out.len();
             match self.read(instruments, out) {
-                Ok(Some(Some(time))) => {
+                Ok(Read::Event(time)) => {
                     let time = self.clock.at(time);
                     self.time = Some(time);
                     return Ok(Some(time));
                 }
                 // A definition is of the moment of what comes behind it.
-                Ok(Some(None)) => {}
-                Ok(None) if out.len() > before => return Ok(Some(self.time.unwrap_or_default())),
-                Ok(None) => return Ok(None),
+                Ok(Read::Definition) => {}
+                Ok(Read::End) if out.len() > before => return Ok(Some(self.time.unwrap_or_default())),
+                Ok(Read::End) => return Ok(None),
                 Err(reason) => {
                     return Err(FeedError {
                         place: format!("{} line {}", self.file, self.lines.number()),

@@ -176,7 +176,7 @@ pub(super) fn open_checkpoint(
 
     let unreadable =
         |_| RecordingError::Unexpected { what: "checkpoint", expected: "one where the index says" };
-    let mut head = [0; FRAME_HEAD as usize];
+    let mut head = [0; 8];
     file.seek(SeekFrom::Start(checkpoint.offset)).map_err(RecordingError::Io)?;
     file.read_exact(&mut head).map_err(unreadable)?;
     let (magic, len) = frame_head(head);

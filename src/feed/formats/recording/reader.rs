@@ -48,7 +48,7 @@ impl<R: Read> RecordingReader<R> {
     /// [`RecordingError`] where this is no recording, or of a later version.
     pub fn new(unpacked: R) -> Result<Self> {
         let mut input = Input::new(unpacked);
-        let header = input.value(|cursor| header(cursor))?;
+        let header = input.value(header)?;
         let header = header.ok_or(RecordingError::Truncated)?;
         Ok(Self::behind(header, input))
     }

@@ -88,8 +88,11 @@ impl<W: Write> RecordingWriter<W> {
         put_array(&mut self.batch, 3);
         put_uint(&mut self.batch, position);
         put_int(&mut self.batch, time.nanos());
-        put_array(&mut self.batch, events.len());
-        for event in events {
+        // A recording is of the market; what the server told of itself is not for a later one to tell.
+        let market = || events.iter().filter(|event| !matches!(event, Event::Stats(_)));
+        let count = market().count();
+        put_array(&mut self.batch, count);
+        for event in market() {
             put_event(&mut self.batch, event, &mut self.anchors, time);
         }
         self.write_batch()?;
@@ -99,7 +102,7 @@ impl<W: Write> RecordingWriter<W> {
             totals.first = time;
         }
         totals.batches += 1;
-        totals.events += events.len() as u64;
+        totals.events += count as u64;
         (totals.last, totals.last_position) = (time, position);
         Ok(())
     }
@@ -304,6 +307,8 @@ fn put_event(to: &mut ByteBuf, event: &Event, anchors: &mut FxHashMap<Instrument
                 Speed::Times(factor) => put_float(to, factor),
             }
         }
+        // It was left out before.
+        Event::Stats(_) => {}
         Event::Snapshot(id, snapshot) => put_snapshot(to, *id, snapshot, anchor(id), time),
     }
 }
