@@ -28,6 +28,7 @@ enum Command {
     Inspect(cli::inspect::Args),
     Convert(cli::convert::Args),
     Bench(cli::bench::Args),
+    Scenario(cli::scenario::Args),
     /// The other side of `bench`'s floor
     #[command(hide = true)]
     Floor,
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
             Command::Inspect(args) => cli::inspect::run(args).await,
             Command::Convert(args) => cli::convert::run(args).await,
             Command::Bench(args) => cli::bench::run(args).await,
+            Command::Scenario(args) => cli::scenario::run(&args),
             Command::Floor => tokio::task::spawn_blocking(cli::bench::floor).await?,
         }
     });

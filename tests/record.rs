@@ -71,8 +71,11 @@ fn tickcast(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tickcast")).args(args).output().expect("the binary starts")
 }
 
-/// Positions, times and events of a recording, and what ended it.
-fn read(path: &Path) -> (Vec<(u64, Timestamp, Vec<Event>)>, Option<String>) {
+/// Position, time and events.
+type Batch = (u64, Timestamp, Vec<Event>);
+
+/// What a recording holds, and what ended it early.
+fn read(path: &Path) -> (Vec<Batch>, Option<String>) {
     let file = std::fs::File::open(path).expect("there is a recording");
     let mut reader = RecordingReader::new(zstd::Decoder::new(file).unwrap()).expect("it has a header");
     let mut batches = Vec::new();

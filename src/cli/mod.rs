@@ -5,6 +5,7 @@ pub mod convert;
 pub mod inspect;
 pub mod publish;
 pub mod record;
+pub mod scenario;
 pub mod serve;
 pub mod watch;
 

@@ -1,4 +1,6 @@
+use super::scenario;
 use crate::feed::formats::{ColumnMapping, OpenOptions, open};
+use crate::feed::sim::scenario::Scenario;
 use crate::feed::sim::{SimConfig, Simulator, default_universe};
 use crate::feed::{Feed, Looped, Merged, Preloaded};
 use crate::market::{Speed, Symbol, Timestamp};
@@ -26,6 +28,7 @@ const FAULTS_TOLD: usize = 20;
 #[command(after_help = "Examples:
   tickcast                                           550 simulated symbols, 5,000 ticks/s
   tickcast serve --symbols 100 --rate 200000         a busier market
+  tickcast serve --scenario flash-crash --seed 7     a market that crashes and recovers
   tickcast serve --feed day.tape --speed 10 --loop   a recording, ten times as fast, for ever
   tickcast serve --feed none                         only what is published to it
   tickcast serve --record 'day-{date}-{time}.tape'   writes down everything, a file a day")]
@@ -39,11 +42,15 @@ pub struct Args {
     #[arg(long, env = "TICKCAST_FEED", default_value = "sim", value_name = "sim|none|PATH", num_args = 1..)]
     pub feed: Vec<PathBuf>,
 
-    /// How fast a recording is replayed: a factor, 1 being real time, or `max`
+    /// What happens to the simulated market: a ready scenario (`tickcast scenario` lists them) or a file of your own
+    #[arg(long, value_name = "NAME|FILE")]
+    pub scenario: Option<String>,
+
+    /// How fast a recording or a scenario is played: a factor, 1 being real time, or `max`
     #[arg(long, default_value = "1", value_name = "FACTOR|max")]
     pub speed: Speed,
 
-    /// Replay recordings again from the start when they end
+    /// Play recordings or the scenario again from the start when they end
     #[arg(long = "loop")]
     pub looped: bool,
 
@@ -59,17 +66,17 @@ pub struct Args {
     #[arg(long)]
     pub symbol: Option<Symbol>,
 
-    /// Simulated symbols, up to 100,000; the first 550 are listed in the universe, more are made up
-    #[arg(long, default_value_t = 550, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub symbols: u32,
+    /// Simulated symbols, up to 100,000; the first 550 are listed in the universe, more are made up [default: 550]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub symbols: Option<u32>,
 
-    /// Simulated ticks (quotes and trades) a second, over all symbols, up to 1,000,000
-    #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub rate: u32,
+    /// Simulated ticks (quotes and trades) a second, over all symbols, up to 1,000,000 [default: 5000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate: Option<u32>,
 
-    /// Picks the simulated market: the same seed gives the same events
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    /// Picks the simulated market: the same seed gives the same events [default: 1]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
 
     /// Record the tape: everything, in its order and with its positions. `{date}` in the path gives each UTC day a file, `{time}` is when it
     /// begins
@@ -110,7 +117,6 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     raise_descriptor_limit();
     end_with_any_of_its_threads();
     let (feed, about) = feed(&args)?;
-    let speed = if is_word(&args.feed, "sim") { Speed::Times(1.0) } else { args.speed };
     let epoch = Epoch::random();
     let recording = match args.record {
         Some(path) => {
@@ -128,7 +134,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         max_connections: args.max_connections,
         allowed_origins: args.allow_origin,
         feed,
-        speed,
+        speed: args.speed,
         epoch,
         recording,
         ops: args.ops.unwrap_or(args.listen.ip().is_loopback()),
@@ -164,6 +170,9 @@ fn is_word(feed: &[PathBuf], word: &str) -> bool {
 
 /// The feed that was asked for, and what to say of it.
 fn feed(args: &Args) -> Result<(Option<Box<dyn Feed>>, String)> {
+    if let Some(name) = &args.scenario {
+        return scripted(name, args);
+    }
     if is_word(&args.feed, "none") {
         return Ok((None, "what is published to it, nothing else".to_owned()));
     }
@@ -171,16 +180,15 @@ fn feed(args: &Args) -> Result<(Option<Box<dyn Feed>>, String)> {
         if args.looped || args.preload || args.speed != Speed::Times(1.0) {
             bail!("--loop, --preload and --speed are for recordings: give one with --feed PATH");
         }
+        let usual = SimConfig::starting(Timestamp::now());
         let config = SimConfig {
-            symbols: args.symbols as usize,
-            rate: NonZeroU32::new(args.rate).context("--rate must be above 0")?,
-            seed: args.seed,
-            start: Timestamp::now(),
+            symbols: args.symbols.map_or(usual.symbols, |symbols| symbols as usize),
+            rate: args.rate.and_then(NonZeroU32::new).unwrap_or(usual.rate),
+            seed: args.seed.unwrap_or(usual.seed),
+            ..usual
         };
-        let about = format!(
-            "a simulated market: {} symbols, {} ticks/s, seed {}",
-            args.symbols, args.rate, args.seed
-        );
+        let SimConfig { symbols, rate, seed, .. } = config;
+        let about = format!("a simulated market: {symbols} symbols, {rate} ticks/s, seed {seed}");
         return Ok((Some(Box::new(Simulator::new(&default_universe(), config))), about));
     }
     let options = OpenOptions { columns: args.columns.clone(), symbol: args.symbol.clone() };
@@ -201,6 +209,31 @@ fn feed(args: &Args) -> Result<(Option<Box<dyn Feed>>, String)> {
         return Ok((Some(played(play, args.looped)?), about));
     }
     Ok((Some(played(open_all, args.looped)?), about))
+}
+
+/// A simulated market under a script.
+fn scripted(name: &str, args: &Args) -> Result<(Option<Box<dyn Feed>>, String)> {
+    if !is_word(&args.feed, "sim") || args.preload {
+        bail!("--scenario is of the simulated market: without --feed and --preload");
+    }
+    let mut scenario = scenario::read(name)?;
+    scenario.symbols = args.symbols.map_or(scenario.symbols, |symbols| symbols as usize);
+    scenario.rate = args.rate.and_then(NonZeroU32::new).unwrap_or(scenario.rate);
+    scenario.seed = args.seed.unwrap_or(scenario.seed);
+    let Scenario { symbols, rate, seed, end, .. } = scenario;
+    let mut about = format!(
+        "the scenario {name}: {symbols} symbols, {rate} ticks/s, seed {seed}, at speed {}",
+        args.speed
+    );
+    match end {
+        Some(end) if args.looped => write!(about, ", {end} long, again and again")?,
+        Some(end) => write!(about, ", {end} long")?,
+        None if args.looped => bail!("--loop: {name} never ends"),
+        None => {}
+    }
+    let (name, now) = (name.to_owned(), Timestamp::now());
+    let play = move || scenario.clone().play(now).map_err(|error| scenario::error(&name, &error));
+    Ok((Some(played(play, args.looped)?), about))
 }
 
 /// What `open` opens, once or again and again.
@@ -233,6 +266,7 @@ fn tell(address: SocketAddr, about: &str) {
         "tickcast {version}: {about}
 
   dashboard  http://{address}/
+  operators  http://{address}/ops
   subscribe  tickcast watch ws://{address} quote:AAPL trades:AAPL
              websocat 'ws://{address}/v1/ws?format=json&topics=quote:*'
   publish    echo '{{\"type\":\"trade\",\"symbol\":\"MINE\",\"price\":\"1.25\",\"size\":10}}' |

@@ -159,8 +159,9 @@ pub(super) async fn bars(
 
 /// Any other path.
 pub(super) fn not_found(uri: &axum::http::Uri) -> Problem {
-    const PATHS: [&str; 11] = [
+    const PATHS: [&str; 12] = [
         "/",
+        "/ops",
         "/v1/ws",
         "/v1/publish",
         "/v1/instruments",

@@ -160,8 +160,14 @@ impl Run {
             self.progress.begun(&self.schedule);
             self.time = first;
         }
-        let open = Status { state: TradingState::Open, ts_event: self.time };
-        self.append(self.time, vec![Event::Status(None, open), Event::Feed(self.status)]);
+        let states =
+            |(_, events): &(_, Vec<Event>)| events.iter().any(|e| matches!(e, Event::Status(None, _)));
+        let mut events = vec![Event::Feed(self.status)];
+        if !self.next.as_ref().is_some_and(states) {
+            // A feed that says nothing of the market's state is of one that is open.
+            events.push(Event::Status(None, Status { state: TradingState::Open, ts_event: self.time }));
+        }
+        self.append(self.time, events);
         loop {
             let wake = match self.let_out_due() {
                 Some(due) => due.max(self.last_batch + MIN_WAIT),
@@ -193,7 +199,15 @@ impl Run {
                     self.progress.reanchored(&self.schedule);
                 }
             }
-            for event in events.drain(..) {
+            for mut event in events.drain(..) {
+                if let Event::Feed(told) = &mut event {
+                    // A feed knows whether it lives; what it is, how fast it is played and when it ends, its tape knows better.
+                    if matches!(told.state, FeedState::Live | FeedState::Stale) {
+                        self.status.state = told.state;
+                    }
+                    *told = self.status;
+                    self.progress.changed(self.status);
+                }
                 if let Err(error) = self.translator.translate(event, &mut self.instruments, &mut batch) {
                     tell_fault(&self.progress, &error);
                 }

@@ -11,6 +11,7 @@ mod pacing;
 mod publish;
 mod rest;
 mod resume;
+mod scenario;
 mod shutdown;
 mod slow_clients;
 mod stats;
