@@ -220,3 +220,55 @@ fn a_file_that_cannot_be_written_at_all_is_told_at_the_start() {
     check("no/such/folder.tape", "cannot record: no/such/folder.tape: No such file");
     check(env!("CARGO_BIN_EXE_tickcast"), "there is such a file already (--force overwrites it)");
 }
+
+/// What recording costs the server: the processor time of the whole process, the recorder's thread included, for each event that a tape
+/// hands over. The feed was made before.
+#[test]
+#[ignore = "a measurement: run it with --release, alone"]
+fn recording_costs_less_than_a_microsecond_a_tick() {
+    use tickcast::feed::Feed;
+    use tickcast::feed::sim::{SimConfig, Simulator, default_universe};
+    use tickcast::market::Instruments;
+    use tickcast::record::{Output, Recording};
+    use tickcast::tape::{Batch, Epoch, Position, Reader};
+
+    let start = Timestamp::from_nanos(1_704_067_200_000_000_000);
+    let config = SimConfig { symbols: 550, rate: std::num::NonZeroU32::new(20_000).unwrap(), seed: 1, start };
+    let mut market = Simulator::new(&default_universe(), config);
+    let (mut instruments, mut batches, mut position) = (Instruments::default(), Vec::new(), Position::START);
+    let mut events = Vec::new();
+    let mut batch_of = start;
+    let mut ticks = 0;
+    // As the tape of a live market makes them: whatever comes within half a millisecond is one batch.
+    while ticks < 2_000_000 {
+        let time = market.next(&mut instruments, &mut events).unwrap().unwrap();
+        if time.nanos_since(batch_of) >= 500_000 {
+            ticks += events.len();
+            position = position.next();
+            batches.push(std::sync::Arc::new(Batch { position, time, events: std::mem::take(&mut events) }));
+            batch_of = time;
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let output = Output::new(folder.path().join("x.tape"), false);
+    let mut recording = Recording::start(output, Epoch::new(1), "", start).unwrap();
+    let mut reader = recording.reader();
+    let spent = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap())
+    };
+    let before = spent();
+    for batch in &batches {
+        reader.read(batch);
+    }
+    drop(reader);
+    let written = recording.finish().unwrap();
+    let each = (spent() - before) / u32::try_from(ticks).unwrap();
+    println!(
+        "{ticks} ticks in {} batches: {each:?} of processor time a tick, {} bytes in all",
+        batches.len(),
+        written.bytes
+    );
+    assert_eq!(written.events, ticks as u64);
+    assert!(each < Duration::from_micros(1), "{each:?}");
+}

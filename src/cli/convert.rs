@@ -1,8 +1,9 @@
+use super::reading::Reading;
 use super::{bytes, grouped};
+use crate::feed::formats::open;
 use crate::feed::formats::recording::RecordingHeader;
-use crate::feed::formats::{ColumnMapping, OpenOptions, open};
-use crate::feed::{Feed, Merged};
-use crate::market::{Event, Instruments, Symbol, Timestamp};
+use crate::feed::{Feed, Merged, Strict};
+use crate::market::{Event, Instruments, Timestamp};
 use crate::record::{CsvExport, Export, JsonExport, Rows, TapeExport};
 use crate::tape::Epoch;
 use anyhow::{Context, Result};
@@ -42,13 +43,8 @@ pub struct Args {
     #[arg(short, long)]
     pub force: bool,
 
-    /// Which column of a CSV file is what, where its header does not tell: time=DT,bid=BID,...
-    #[arg(long, value_name = "FIELD=COLUMN,...", value_parser = ColumnMapping::parse)]
-    pub columns: Option<ColumnMapping>,
-
-    /// The symbol of a CSV file that has no column for it (default: the file's name)
-    #[arg(long)]
-    pub symbol: Option<Symbol>,
+    #[command(flatten)]
+    pub reading: Reading,
 
     /// Say nothing but what goes wrong
     #[arg(short, long)]
@@ -89,9 +85,12 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         eprintln!("tickcast: {} would be written to while it is read", same.display());
         return Ok(ExitCode::from(2));
     }
-    let options = OpenOptions { columns: args.columns.clone(), symbol: args.symbol.clone() };
+    let options = args.reading.options();
     let mut feeds = inputs.iter().map(|input| open(input, &options)).collect::<Result<Vec<_>, _>>()?;
     let mut feed = if feeds.len() == 1 { feeds.remove(0) } else { Box::new(Merged::new(feeds)) };
+    if args.reading.strict {
+        feed = Box::new(Strict::new(feed));
+    }
 
     let cannot_write = || format!("cannot write {}", output.display());
     let to: Box<dyn Write> = if to_stdout {

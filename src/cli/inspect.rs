@@ -1,7 +1,9 @@
+use super::reading::Reading;
 use super::{bytes, grouped};
+use crate::feed::Strict;
 use crate::feed::formats::recording::{RecordingHeader, RecordingIndex, RecordingReader, Totals};
-use crate::feed::formats::{ColumnMapping, OpenOptions, form_name, open};
-use crate::market::{Symbol, Timestamp};
+use crate::feed::formats::{OpenOptions, form_name, open};
+use crate::market::Timestamp;
 use crate::record::{Summary, SymbolSummary};
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -31,13 +33,8 @@ pub struct Args {
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub top: usize,
 
-    /// Which column of a CSV file is what, where its header does not tell: time=DT,bid=BID,...
-    #[arg(long, value_name = "FIELD=COLUMN,...", value_parser = ColumnMapping::parse)]
-    pub columns: Option<ColumnMapping>,
-
-    /// The symbol of a CSV file that has no column for it (default: the file's name)
-    #[arg(long)]
-    pub symbol: Option<Symbol>,
+    #[command(flatten)]
+    pub reading: Reading,
 }
 
 /// One file, looked into.
@@ -65,10 +62,10 @@ const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇',
 /// Where the output cannot be written.
 #[expect(clippy::unused_async, reason = "as all subcommands")]
 pub async fn run(args: Args) -> Result<ExitCode> {
-    let options = OpenOptions { columns: args.columns.clone(), symbol: args.symbol.clone() };
+    let options = args.reading.options();
     let (mut out, mut code) = (io::stdout().lock(), ExitCode::SUCCESS);
     for (index, path) in args.files.iter().enumerate() {
-        let inspection = match Inspection::of(path, &options) {
+        let inspection = match Inspection::of(path, &options, args.reading.strict) {
             Ok(inspection) => inspection,
             Err(error) => {
                 eprintln!("tickcast: {error}");
@@ -92,8 +89,11 @@ pub async fn run(args: Args) -> Result<ExitCode> {
 }
 
 impl<'a> Inspection<'a> {
-    fn of(path: &'a Path, options: &OpenOptions) -> Result<Self> {
+    fn of(path: &'a Path, options: &OpenOptions, strict: bool) -> Result<Self> {
         let mut feed = open(path, options)?;
+        if strict {
+            feed = Box::new(Strict::new(feed));
+        }
         let form = form_name(path);
         let summary = Summary::of(&mut *feed);
         let bytes = std::fs::metadata(path)?.len();
@@ -168,6 +168,9 @@ impl<'a> Inspection<'a> {
             .filter(|(count, _)| *count > 0)
             .map(|(count, name)| counted(count, name))
             .collect();
+        if summary.left_out > 0 {
+            line("left out", counted(summary.left_out, "record that holds no quote or trade"));
+        }
         if !oddities.is_empty() {
             line("oddities", oddities.join(", "));
         }
@@ -229,6 +232,7 @@ impl<'a> Inspection<'a> {
             "crossed_quotes": summary.crossed,
             "one_sided_quotes": summary.one_sided,
             "out_of_order": summary.backwards,
+            "left_out": summary.left_out,
             "faults": summary.faults,
             "first_faults": summary.first_faults,
             "tape": tape.as_ref().map(|Tape { header, checkpoints, totals }| json!({

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod convert;
 pub mod inspect;
 pub mod publish;
+pub mod reading;
 pub mod record;
 pub mod scenario;
 pub mod serve;

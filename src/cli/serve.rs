@@ -1,9 +1,10 @@
+use super::reading::Reading;
 use super::scenario;
-use crate::feed::formats::{ColumnMapping, OpenOptions, open};
+use crate::feed::formats::{OpenError, open};
 use crate::feed::sim::scenario::Scenario;
 use crate::feed::sim::{SimConfig, Simulator, default_universe};
-use crate::feed::{Feed, Looped, Merged, Preloaded};
-use crate::market::{Speed, Symbol, Timestamp};
+use crate::feed::{Feed, FeedError, Looped, Merged, Preloaded, Strict};
+use crate::market::{Instruments, Speed, Timestamp};
 use crate::record::{Output, Recording};
 use crate::server::{Config, Server};
 use crate::tape::Epoch;
@@ -19,6 +20,10 @@ use std::sync::Arc;
 
 /// Records of a preloaded feed that could not be read are told one by one up to this many, then only counted.
 const FAULTS_TOLD: usize = 20;
+/// Batches of a strict feed that are read before it is served.
+const PROBED: usize = 10_000;
+/// Exit code where a recording cannot be read and `--strict` was asked for.
+const DATA_FAULT: u8 = 5;
 
 /// Serve a market: simulated, replayed from recordings, or only what is published.
 #[derive(clap::Args, Debug)]
@@ -37,8 +42,8 @@ pub struct Args {
     #[arg(long, env = "TICKCAST_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
-    /// What feeds the market: `sim`, `none` (only what is published), or recordings: .tape, CSV, DBN, exchange captures, also
-    /// gzip'ed or zstd'ed. Several are merged by time
+    /// What feeds the market: `sim`, `none` (only what is published), or recordings: .tape, CSV (with a header, or as LEAN, HISTDATA and
+    /// TrueFX write it), Databento DBN, captures of exchange sessions; also packed by gzip, zstd or zip. Several are merged by time
     #[arg(long, env = "TICKCAST_FEED", default_value = "sim", value_name = "sim|none|PATH", num_args = 1..)]
     pub feed: Vec<PathBuf>,
 
@@ -58,13 +63,8 @@ pub struct Args {
     #[arg(long)]
     pub preload: bool,
 
-    /// Which column of a CSV file is what, where its header does not tell: time=DT,bid=BID,...
-    #[arg(long, value_name = "FIELD=COLUMN,...", value_parser = parse_columns)]
-    pub columns: Option<ColumnMapping>,
-
-    /// The symbol of a CSV file that has no column for it (default: the file's name)
-    #[arg(long)]
-    pub symbol: Option<Symbol>,
+    #[command(flatten)]
+    pub reading: Reading,
 
     /// Simulated symbols, up to 100,000; the first 550 are listed in the universe, more are made up [default: 550]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -116,7 +116,13 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<ExitCode> {
     raise_descriptor_limit();
     end_with_any_of_its_threads();
-    let (feed, about) = feed(&args)?;
+    let (feed, about) = match feed(&args) {
+        Err(error) if error.is::<FeedError>() => {
+            eprintln!("tickcast: {error}");
+            return Ok(ExitCode::from(DATA_FAULT));
+        }
+        other => other?,
+    };
     let epoch = Epoch::random();
     let recording = match args.record {
         Some(path) => {
@@ -160,10 +166,6 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn parse_columns(text: &str) -> Result<ColumnMapping, String> {
-    ColumnMapping::parse(text).map_err(|error| error.to_string())
-}
-
 fn is_word(feed: &[PathBuf], word: &str) -> bool {
     matches!(feed, [only] if only == Path::new(word))
 }
@@ -191,22 +193,26 @@ fn feed(args: &Args) -> Result<(Option<Box<dyn Feed>>, String)> {
         let about = format!("a simulated market: {symbols} symbols, {rate} ticks/s, seed {seed}");
         return Ok((Some(Box::new(Simulator::new(&default_universe(), config))), about));
     }
-    let options = OpenOptions { columns: args.columns.clone(), symbol: args.symbol.clone() };
+    let (options, strict) = (args.reading.options(), args.reading.strict);
     let paths = args.feed.clone();
     let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-    let open_all = move || -> Result<Box<dyn Feed>, crate::feed::formats::OpenError> {
+    let open_all = move || -> Result<Box<dyn Feed>, OpenError> {
         let mut feeds = paths.iter().map(|path| open(path, &options)).collect::<Result<Vec<_>, _>>()?;
-        if feeds.len() == 1 { Ok(feeds.remove(0)) } else { Ok(Box::new(Merged::new(feeds))) }
+        let feed = if feeds.len() == 1 { feeds.remove(0) } else { Box::new(Merged::new(feeds)) };
+        Ok(if strict { Box::new(Strict::new(feed)) } else { feed })
     };
     let mut about = format!("a replay of {} at speed {}", names.join(" and "), args.speed);
     if args.looped {
         about.push_str(", again and again");
     }
     if args.preload {
-        let held = Arc::new(preload(&mut *open_all()?));
+        let held = Arc::new(preload(&mut *open_all()?, strict)?);
         write!(about, ", from memory: {} events, {} MiB", held.events(), held.bytes().div_ceil(1 << 20))?;
         let play = move || -> Result<Box<dyn Feed>, Infallible> { Ok(Box::new(held.play())) };
         return Ok((Some(played(play, args.looped)?), about));
+    }
+    if strict {
+        probe(&mut *open_all()?)?;
     }
     Ok((Some(played(open_all, args.looped)?), about))
 }
@@ -244,18 +250,32 @@ fn played<Error: Display + 'static>(
     if looped { Ok(Box::new(Looped::new(open)?)) } else { open() }
 }
 
-fn preload(feed: &mut dyn Feed) -> Preloaded {
-    let mut faults = 0_usize;
+fn preload(feed: &mut dyn Feed, strict: bool) -> Result<Preloaded, FeedError> {
+    let (mut faults, mut first) = (0_usize, None);
     let held = Preloaded::read(feed, |error| {
         faults += 1;
-        if faults <= FAULTS_TOLD {
+        if strict {
+            first.get_or_insert(error);
+        } else if faults <= FAULTS_TOLD {
             tracing::warn!("{error}");
         }
     });
     if faults > FAULTS_TOLD {
         tracing::warn!("{faults} records could not be read");
     }
-    held
+    first.map_or(Ok(held), Err)
+}
+
+/// Reads the beginning of a strict feed, so that one whose first records cannot be read is not served at all.
+fn probe(feed: &mut dyn Feed) -> Result<(), FeedError> {
+    let (mut instruments, mut events) = (Instruments::default(), Vec::new());
+    for _ in 0..PROBED {
+        if feed.next(&mut instruments, &mut events)?.is_none() {
+            break;
+        }
+        events.clear();
+    }
+    Ok(())
 }
 
 fn tell(address: SocketAddr, about: &str) {

@@ -8,12 +8,14 @@ pub mod publish;
 #[cfg(test)]
 mod script;
 pub mod sim; // a market of invented prices that never closes
+mod strict;
 mod text;
 mod translate;
 
 pub use looped::Looped;
 pub use merge::Merged;
 pub use preload::{Playback, Preloaded};
+pub use strict::Strict;
 pub use translate::{TranslateError, Translator};
 
 use crate::market::{Event, FeedKind, Instruments, Timestamp};
@@ -43,6 +45,11 @@ pub trait Feed: Send {
         instruments: &mut Instruments,
         out: &mut Vec<Event>,
     ) -> Result<Option<Timestamp>, FeedError>;
+
+    /// Records so far that are well formed, but nothing a tape holds: other streams of a session, trades that were cancelled later.
+    fn left_out(&self) -> u64 {
+        0
+    }
 }
 
 /// A record that could not be read: where, and why.

@@ -22,6 +22,8 @@ pub struct Summary {
     pub one_sided: u64,
     /// Quotes and trades that arrived earlier than one before them.
     pub backwards: u64,
+    /// Records of which nothing is meant to be read.
+    pub left_out: u64,
     pub faults: u64,
     /// The first of them, as many as [`FAULTS_KEPT`].
     pub first_faults: Vec<String>,
@@ -89,6 +91,7 @@ impl Summary {
             }
             events.clear();
         }
+        summary.left_out = feed.left_out();
         summary.symbols = instruments
             .iter()
             .map(|x| {
