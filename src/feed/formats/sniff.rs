@@ -1,7 +1,7 @@
 //! What the first bytes of a file, and its name where they do not tell, say of its form.
 
 use super::columns::ColumnMapping;
-use super::{events, exchange};
+use super::{events, exchange, itch};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
@@ -9,6 +9,7 @@ pub(super) enum Form {
     Dbn,
     Exchange,
     Events,
+    Itch,
     /// With a header line, unless it is one of these.
     Csv(Option<Headless>),
 }
@@ -30,6 +31,7 @@ impl Form {
             Self::Recording => ".tape",
             Self::Dbn => "Databento DBN",
             Self::Exchange => "exchange capture",
+            Self::Itch => "NASDAQ ITCH",
             Self::Events => "events as published",
             Self::Csv(None) => "CSV",
             Self::Csv(Some(Headless::HistData)) => "CSV of HISTDATA",
@@ -58,6 +60,7 @@ fn by_content(head: &[u8], name: &str) -> Option<Form> {
         // A map of up to 15 entries whose first key is `format`.
         [0x80..=0x8f, 0xa6, rest @ ..] if rest.starts_with(b"format") => return Some(Form::Recording),
         [b'D', b'B', b'N', ..] => return Some(Form::Dbn),
+        _ if itch::is_itch(head) => return Some(Form::Itch),
         _ => {}
     }
     let line = first_line(head)?;
