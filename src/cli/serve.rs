@@ -5,7 +5,9 @@ use crate::feed::sim::scenario::Scenario;
 use crate::feed::sim::{SimConfig, Simulator, default_universe};
 use crate::feed::{Feed, FeedError, Looped, Merged, Preloaded, Strict};
 use crate::market::{Instruments, Speed, Timestamp};
+use crate::record::{Output, Recording};
 use crate::server::{Config, Server};
+use crate::tape::Epoch;
 use anyhow::{Context, Result, bail};
 use std::convert::Infallible;
 use std::fmt::{Display, Write as _};
@@ -33,7 +35,8 @@ const DATA_FAULT: u8 = 5;
   tickcast serve --symbols 100 --rate 200000         a busier market
   tickcast serve --scenario flash-crash --seed 7     a market that crashes and recovers
   tickcast serve --feed day.tape --speed 10 --loop   a recording, ten times as fast, for ever
-  tickcast serve --feed none                         only what is published to it")]
+  tickcast serve --feed none                         only what is published to it
+  tickcast serve --record 'day-{date}-{time}.tape'   writes down everything, a file a day")]
 pub struct Args {
     /// Address to listen on
     #[arg(long, env = "TICKCAST_LISTEN", default_value = "127.0.0.1:8080")]
@@ -75,6 +78,15 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 
+    /// Record the tape: everything, in its order and with its positions. `{date}` in the path gives each UTC day a file, `{time}` is when it
+    /// begins
+    #[arg(long, env = "TICKCAST_RECORD", value_name = "PATH")]
+    pub record: Option<PathBuf>,
+
+    /// Let --record overwrite a file
+    #[arg(long, requires = "record")]
+    pub force: bool,
+
     /// Fan-out threads (default: one per core)
     #[arg(long)]
     pub shards: Option<NonZeroUsize>,
@@ -115,6 +127,15 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         }
         other => other?,
     };
+    let epoch = Epoch::random();
+    let recording = match args.record {
+        Some(path) => {
+            let output = Output::new(path, args.force);
+            let recording = Recording::start(output, epoch, &about, Timestamp::now());
+            Some(recording.context("cannot record")?)
+        }
+        None => None,
+    };
     let config = Config {
         listen: args.listen,
         shards: args
@@ -124,6 +145,8 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         allowed_origins: args.allow_origin,
         feed,
         speed: args.speed,
+        epoch,
+        recording,
         ops: args.ops.unwrap_or(args.listen.ip().is_loopback()),
         allow_faults: args.allow_faults,
     };
@@ -137,7 +160,12 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     }
     eprintln!("saying goodbye (again to stop at once)");
     tokio::select! {
-        () = server.shutdown() => {}
+        recorded = server.shutdown() => match recorded {
+            Some(Ok(written)) => eprintln!("recorded {} events, {} bytes", written.events, written.bytes),
+            // It was told when it happened.
+            Some(Err(_)) => return Ok(ExitCode::FAILURE),
+            None => {}
+        },
         _ = stopped() => {}
     }
     Ok(ExitCode::SUCCESS)
@@ -306,7 +334,7 @@ async fn stdin_ended() {
 }
 
 /// Waits for Ctrl-C or a termination signal.
-async fn stopped() -> Result<()> {
+pub(super) async fn stopped() -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminated = signal(SignalKind::terminate()).context("cannot wait for signals")?;
     tokio::select! {

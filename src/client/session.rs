@@ -134,6 +134,10 @@ pub enum Event {
     },
     /// The server's tape is another one: all that was known is dropped, and comes anew.
     Replaced,
+    /// The first image of each of these topics is in whole: what comes of them from now on has happened since.
+    Settled {
+        topics: Vec<Topic>,
+    },
     /// What one update changed; gaps are told among the changes. Updates that change nothing are not told.
     Update {
         position: Position,
@@ -349,12 +353,14 @@ impl Session {
         };
         self.backoff.succeeded();
         let changes = self.image.apply(&update);
-        if update.whole {
-            self.image.settle(self.subscriptions.settle());
-        }
+        let settled = if update.whole { self.subscriptions.settle() } else { Vec::new() };
+        self.image.settle(settled.iter().cloned());
         if !changes.is_empty() {
             let (position, time) = (update.position, update.time);
             out.push(Output::Event(Event::Update { position, time, changes }));
+        }
+        if !settled.is_empty() {
+            out.push(Output::Event(Event::Settled { topics: settled }));
         }
     }
 

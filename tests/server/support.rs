@@ -10,6 +10,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 use tickcast::market::Speed;
 use tickcast::server::{Config, Server};
+use tickcast::tape::Epoch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
@@ -45,6 +46,8 @@ impl TestServer {
             allowed_origins: Vec::new(),
             feed: None,
             speed: Speed::Times(1.0),
+            epoch: Epoch::random(),
+            recording: None,
             ops: true,
             allow_faults: false,
         };
