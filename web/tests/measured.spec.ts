@@ -108,6 +108,12 @@ test("10,000 symbols at 50,000 ticks a second leave the page smooth, small and q
   const elements = await page.locator("*").count();
 
   const long = still.longTasks.filter(({ at, ms }) => at > loaded && ms > 50);
+  // A page is not told what its shared worker loads: its name stands in one of the scripts.
+  const read = async (path: string) =>
+    (await page.request.get(new URL(path, desk.server.url).href)).text();
+  const sources = await Promise.all([...scripts.keys()].map(read));
+  const worker = /\/assets\/worker-[\w-]+\.js/.exec(sources.join("\n"))![0];
+  scripts.set(worker, gzipSync(await read(worker)).length);
   const initial = [...scripts].filter(([path]) => !path.includes("/plot-"));
   const kilobytes = (all: [string, number][]) =>
     all.reduce((sum, [, size]) => sum + size, 0) / KILOBYTE;
