@@ -39,7 +39,7 @@ pub struct Args {
     pub listen: SocketAddr,
 
     /// What feeds the market: `sim`, `none` (only what is published), or recordings: .tape, CSV (with a header, or as LEAN, HISTDATA and
-    /// TrueFX write it), Databento DBN, captures of exchange sessions; also packed by gzip, zstd or zip. Several are merged by time
+    /// TrueFX write it), Databento DBN, NASDAQ ITCH 5.0, captures of exchange sessions; also packed by gzip, zstd or zip. Several are merged by time
     #[arg(long, env = "TICKCAST_FEED", default_value = "sim", value_name = "sim|none|PATH", num_args = 1..)]
     pub feed: Vec<PathBuf>,
 
@@ -169,8 +169,7 @@ fn feed(args: &Args) -> Result<(Option<Box<dyn Feed>>, String)> {
     let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
     let open_all = move || -> Result<Box<dyn Feed>, OpenError> {
         let mut feeds = paths.iter().map(|path| open(path, &options)).collect::<Result<Vec<_>, _>>()?;
-        let feed = if feeds.len() == 1 { feeds.remove(0) } else { Box::new(Merged::new(feeds)) };
-        Ok(if strict { Box::new(Strict::new(feed)) } else { feed })
+        if feeds.len() == 1 { Ok(feeds.remove(0)) } else { Ok(Box::new(Merged::new(feeds))) }
     };
     let mut about = format!("a replay of {} at speed {}", names.join(" and "), args.speed);
     if args.looped {
@@ -182,10 +181,12 @@ fn feed(args: &Args) -> Result<(Option<Box<dyn Feed>>, String)> {
         let play = move || -> Result<Box<dyn Feed>, Infallible> { Ok(Box::new(held.play())) };
         return Ok((Some(played(play, args.looped)?), about));
     }
-    if strict {
-        probe(&mut *open_all()?)?;
+    if !strict {
+        return Ok((Some(played(open_all, args.looped)?), about));
     }
-    Ok((Some(played(open_all, args.looped)?), about))
+    probe(&mut *open_all()?)?;
+    // Around the loop, which would begin anew where a record ends.
+    Ok((Some(Box::new(Strict::new(played(open_all, args.looped)?))), about))
 }
 
 /// A simulated market under a script.

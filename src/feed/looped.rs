@@ -10,6 +10,8 @@ pub struct Looped<Open> {
     kind: FeedKind,
     shift: i64,
     round: Round,
+    /// In the rounds before.
+    left_out: u64,
 }
 
 /// What a round has shown so far, in the recording's own time.
@@ -40,7 +42,7 @@ where
     /// What `open` gives the first time. Later failures come out of [`Feed::next`], and end the feed.
     pub fn new(mut open: Open) -> Result<Self, Error> {
         let feed = open()?;
-        Ok(Self { open, kind: feed.kind(), feed: Some(feed), shift: 0, round: Round::default() })
+        Ok(Self { open, kind: feed.kind(), feed: Some(feed), shift: 0, round: Round::default(), left_out: 0 })
     }
 }
 
@@ -67,6 +69,7 @@ where
                 out[start..].iter_mut().for_each(|event| shift(event, self.shift));
                 return Ok(Some(time.plus_nanos(self.shift)));
             }
+            self.left_out += feed.left_out();
             self.feed = None;
             // A recording without any batch would be opened for ever.
             if self.round.batches > 0 {
@@ -80,6 +83,10 @@ where
             }
         }
         Ok(None)
+    }
+
+    fn left_out(&self) -> u64 {
+        self.left_out + self.feed.as_ref().map_or(0, |feed| feed.left_out())
     }
 }
 
