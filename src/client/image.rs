@@ -34,6 +34,8 @@ pub struct Book {
 /// One thing that an update changed. Images are whole, as they stand now.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
+    /// The tape goes on at another moment, as after a seek in a replay: all that was known is void, and what follows is the market there.
+    Reset,
     /// New or changed reference data.
     Definition(Arc<Instrument>),
     Quote {
@@ -84,6 +86,12 @@ impl Image {
 
     fn entry(&mut self, entry: &Entry, changes: &mut Vec<Change>) {
         match entry {
+            Entry::Reset => {
+                // Rings are counted anew, from 0: so what was settled is settled still.
+                let settled = std::mem::take(&mut self.settled);
+                *self = Self { settled, ..Self::default() };
+                changes.push(Change::Reset);
+            }
             Entry::Definition(definition) => {
                 self.define(definition);
                 changes.push(Change::Definition(Arc::clone(definition)));
@@ -263,11 +271,11 @@ impl Book {
 }
 
 impl Change {
-    /// The topic it belongs to; a definition belongs to none.
+    /// The topic it belongs to; a definition and a reset belong to none.
     #[must_use]
     pub fn topic(&self) -> Option<String> {
         let (kind, instrument) = match self {
-            Self::Definition(_) => return None,
+            Self::Reset | Self::Definition(_) => return None,
             Self::Quote { instrument, .. } => (Kind::Quote, Some(instrument)),
             Self::Trade { instrument, .. } => (Kind::Trades, Some(instrument)),
             Self::Bar { instrument, kind, .. }
@@ -280,16 +288,17 @@ impl Change {
     }
 
     /// As one object that stands alone: topic, the update's time and position, and whole images in the fields of the
-    /// protocol's JSON form. `None` for a definition.
+    /// protocol's JSON form. A reset has no topic. `None` for a definition.
     #[must_use]
     pub fn to_json(&self, time: Timestamp, position: Position) -> Option<Value> {
-        let mut line = Map::from_iter([
-            ("topic".to_owned(), self.topic()?.into()),
-            ("time".to_owned(), json::moment(time)),
-            ("position".to_owned(), position.get().into()),
-        ]);
+        let mut line = match self {
+            Self::Reset => Map::from_iter([("reset".to_owned(), true.into())]),
+            _ => Map::from_iter([("topic".to_owned(), self.topic()?.into())]),
+        };
+        line.insert("time".to_owned(), json::moment(time));
+        line.insert("position".to_owned(), position.get().into());
         match self {
-            Self::Definition(_) => return None,
+            Self::Reset | Self::Definition(_) => {}
             Self::Quote { instrument, quote, .. } => line.extend(json::quote_fields(instrument, quote)),
             Self::Trade { instrument, number, trade } => {
                 extend(&mut line, json::trade(instrument, *number, trade));

@@ -1,13 +1,18 @@
 //! The ordered log: every event gets its place here, and a place is all that a reader needs to go on.
 
+mod control;
+mod playhead;
 mod progress;
 mod schedule;
 mod writer;
 
+pub use control::{Attachment, Control, Detached, Playing, Step};
+pub use playhead::{OnFault, Playhead};
 pub use progress::{Progress, Timeline};
-pub use writer::{Publication, Publisher, Reader, Writer};
+pub use writer::{Publication, Publisher, Reader, Writer, opening};
 
-use crate::market::{Event, Timestamp};
+use crate::market::{Event, Snapshot, Timestamp};
+use std::sync::Arc;
 
 /// A place on the tape: the number of batches before and including it. 0 is the beginning, before any batch.
 /// Only grows; comparable only within one [`Epoch`].
@@ -22,8 +27,11 @@ pub struct Epoch(u64);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
     pub position: Position,
-    /// The tape's clock: wall time for a live feed, recorded time for a replay. Never runs back within an epoch.
+    /// The tape's clock: wall time for a live feed, recorded time for a replay. Runs back only where `reset` is there.
     pub time: Timestamp,
+    /// The tape goes on at another moment of what it plays: all that was known is void, the numbers of instruments included, and the
+    /// market stands as this says. Comes before `events`.
+    pub reset: Option<Arc<Snapshot>>,
     /// May be empty: then only time has passed.
     pub events: Vec<Event>,
 }

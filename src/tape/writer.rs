@@ -1,8 +1,10 @@
+use super::control::{Attachment, Control, Detached, Playing, Step};
+use super::playhead::Playhead;
 use super::schedule::Schedule;
 use super::{Batch, Position, Progress};
-use crate::feed::{Feed, Translator};
+use crate::feed::Feed;
 use crate::market::{
-    Event, FeedKind, FeedState, FeedStatus, Instruments, Speed, Status, Timestamp, TradingState,
+    Event, FeedKind, FeedState, FeedStatus, Instruments, Snapshot, Speed, Status, Timestamp, TradingState,
 };
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -22,15 +24,22 @@ impl<F: FnMut(&Arc<Batch>) + Send> Reader for F {
 /// Events from outside: told the arrival time, they define and append, as a feed does.
 pub type Publication = Box<dyn FnOnce(Timestamp, &mut Instruments, &mut Vec<Event>) + Send>;
 
-/// A handle to publish on a running tape. Cheap to clone; the tape ends when all of them are gone.
+/// A handle to a running tape: to publish on it, and to control what it plays. Cheap to clone; the tape ends when all of them are gone.
 #[derive(Clone)]
 pub struct Publisher {
-    publications: mpsc::SyncSender<(Publication, Reply)>,
+    requests: mpsc::SyncSender<Request>,
     progress: Arc<Progress>,
 }
 
-/// Called with the position of the publication's batch.
-type Reply = Box<dyn FnOnce(Position) + Send>;
+/// What a tape is asked for, with who is to be told of the outcome.
+enum Request {
+    Publish(Publication, Reply<Position>),
+    Control(Control, Reply<Playing>),
+    Detach(Reply<Detached>),
+    Attach(Attachment, Reply<Playing>),
+}
+
+type Reply<T> = Box<dyn FnOnce(T) + Send>;
 
 /// What the tape's thread is made of.
 pub struct Writer {
@@ -40,8 +49,8 @@ pub struct Writer {
     pub readers: Vec<Box<dyn Reader>>,
 }
 
-/// Publications that may wait for the tape; more make the publisher wait.
-const WAITING_PUBLICATIONS: usize = 64;
+/// Requests that may wait for the tape; more make those wait who ask.
+const WAITING_REQUESTS: usize = 64;
 /// Events of one batch. A feed that is behind, or runs as fast as it can, is cut into batches of this size.
 const BATCH_EVENTS: usize = 1024;
 /// Ticks closer together than this leave together: waking up for each would cost more than they do.
@@ -63,13 +72,33 @@ impl Publisher {
     ///
     /// Waits while many others do. Returns whether the tape is still there.
     pub fn publish(&self, publication: Publication, reply: impl FnOnce(Position) + Send + 'static) -> bool {
-        self.publications.send((publication, Box::new(reply))).is_ok()
+        self.request(Request::Publish(publication, Box::new(reply)))
+    }
+
+    /// Controls what is played; `reply` is told how things stand then. As [`Self::publish`].
+    pub fn control(&self, control: Control, reply: impl FnOnce(Playing) + Send + 'static) -> bool {
+        self.request(Request::Control(control, Box::new(reply)))
+    }
+
+    /// Takes the feed off the tape, which then stands still, but for what is published, until one is put [on](Self::attach) again.
+    /// As [`Self::publish`].
+    pub fn detach(&self, reply: impl FnOnce(Detached) + Send + 'static) -> bool {
+        self.request(Request::Detach(Box::new(reply)))
+    }
+
+    /// Puts a feed on the tape. It plays unless the tape is paused. As [`Self::publish`].
+    pub fn attach(&self, attachment: Attachment, reply: impl FnOnce(Playing) + Send + 'static) -> bool {
+        self.request(Request::Attach(attachment, Box::new(reply)))
     }
 
     /// How the tape does.
     #[must_use]
     pub fn progress(&self) -> &Arc<Progress> {
         &self.progress
+    }
+
+    fn request(&self, request: Request) -> bool {
+        self.requests.send(request).is_ok()
     }
 }
 
@@ -79,40 +108,45 @@ impl Writer {
     /// # Errors
     /// The operating system's, where it has no thread to give.
     pub fn start(self) -> std::io::Result<(Publisher, std::thread::JoinHandle<()>)> {
-        let (publish, publications) = mpsc::sync_channel(WAITING_PUBLICATIONS);
-        let run = Run::new(self, publications);
-        let publisher = Publisher { publications: publish, progress: Arc::clone(&run.progress) };
+        let (request, requests) = mpsc::sync_channel(WAITING_REQUESTS);
+        let run = Run::new(self, requests);
+        let publisher = Publisher { requests: request, progress: Arc::clone(&run.progress) };
         let thread = std::thread::Builder::new().name("tape".to_owned()).spawn(|| run.run())?;
         Ok((publisher, thread))
     }
 }
 
-/// The tape's thread: pulls the feed, lets each moment out when it is due, and takes publications in between.
+/// What a market is at the beginning of what is played, before anything has happened.
+#[must_use]
+pub fn opening(time: Timestamp) -> Status {
+    Status { state: TradingState::Open, ts_event: time }
+}
+
+/// The tape's thread: pulls the feed, lets each moment out when it is due, and does what it is asked for in between.
 struct Run {
     feed: Option<Box<dyn Feed>>,
+    playhead: Option<Playhead>,
     readers: Vec<Box<dyn Reader>>,
-    publications: mpsc::Receiver<(Publication, Reply)>,
+    requests: mpsc::Receiver<Request>,
     instruments: Instruments,
-    /// The feed is read ahead and so counts in instruments of its own until its events are due: what is published in between may
-    /// define others, or make scales finer.
-    feed_instruments: Instruments,
-    translator: Translator,
     position: Position,
     /// The clock of the last batch.
     time: Timestamp,
     schedule: Schedule,
+    /// Where the feed's clock stands still, because it is paused or the feed was taken off.
+    stopped: Option<Timestamp>,
     status: FeedStatus,
     progress: Arc<Progress>,
-    /// The feed's next moment, pulled and not yet due.
-    next: Option<(Timestamp, Vec<Event>)>,
     last_batch: Instant,
     last_publication: Instant,
+    /// Whether anything was published since the tape began or began anew.
+    published: bool,
     /// When it was last told that the feed is behind.
     told_behind: Option<Instant>,
 }
 
 impl Run {
-    fn new(writer: Writer, publications: mpsc::Receiver<(Publication, Reply)>) -> Self {
+    fn new(writer: Writer, requests: mpsc::Receiver<Request>) -> Self {
         let Writer { feed, speed, readers } = writer;
         let kind = feed.as_ref().map_or(FeedKind::Publisher, |feed| feed.kind());
         let speed = if feed.is_some() { speed } else { Speed::Times(1.0) };
@@ -122,39 +156,42 @@ impl Run {
         let schedule = Schedule::from_now(Timestamp::now(), speed);
         Self {
             feed,
+            playhead: None,
             readers,
-            publications,
+            requests,
             instruments: Instruments::default(),
-            feed_instruments: Instruments::default(),
-            translator: Translator::default(),
             position: Position::START,
             time: schedule.feed,
             progress: Arc::new(Progress::new(status, &schedule)),
             schedule,
+            stopped: None,
             status,
-            next: None,
             last_batch: now,
             last_publication: now,
+            published: false,
             told_behind: None,
         }
     }
 
     fn run(mut self) {
-        self.pull();
-        if let Some((first, _)) = self.next {
-            // The feed's timeline begins now, whatever its clock says.
-            self.schedule = Schedule::from_now(first, self.schedule.speed);
-            self.progress.begun(&self.schedule);
-            self.time = first;
+        if let Some(feed) = self.feed.take() {
+            let playhead = Playhead::new(feed, &mut |fault| tell_fault(&self.progress, fault));
+            if let Some(first) = playhead.next_at() {
+                // The feed's timeline begins now, whatever its clock says.
+                self.schedule = Schedule::from_now(first, self.schedule.speed);
+                self.progress.begun(&self.schedule);
+                self.time = first;
+            }
+            self.playhead = Some(playhead);
         }
-        let open = Status { state: TradingState::Open, ts_event: self.time };
-        self.append(self.time, vec![Event::Status(None, open), Event::Feed(self.status)]);
+        let open = Event::Status(None, opening(self.time));
+        self.append(self.time, vec![open, Event::Feed(self.status)]);
         loop {
             let wake = match self.let_out_due() {
                 Some(due) => due.max(self.last_batch + MIN_WAIT),
                 None => self.last_batch + CLOCK_EVERY,
             };
-            if !self.publications_until(wake.min(self.last_batch + CLOCK_EVERY)) {
+            if !self.requests_until(wake.min(self.last_batch + CLOCK_EVERY)) {
                 return;
             }
             self.tell_time();
@@ -165,8 +202,10 @@ impl Run {
     fn let_out_due(&mut self) -> Option<Instant> {
         let mut batch = Vec::new();
         let mut time = self.time;
-        while let Some((at, events)) = &mut self.next {
-            let (at, due, now) = (*at, self.schedule.due(*at), Instant::now());
+        while self.stopped.is_none()
+            && let Some(at) = self.playhead.as_ref().and_then(Playhead::next_at)
+        {
+            let (due, now) = (self.schedule.due(at), Instant::now());
             if due > now {
                 self.append_unless_empty(time, &mut batch);
                 self.progress.next_due(Some(due));
@@ -176,55 +215,38 @@ impl Run {
             if behind > NOTABLY_BEHIND && self.schedule.speed != Speed::Max {
                 tell_behind(&mut self.told_behind, now, behind);
                 if behind > MAX_BEHIND {
-                    self.schedule = Schedule::from_now(at, self.schedule.speed);
-                    self.progress.reanchored(&self.schedule);
+                    self.follow(Schedule::from_now(at, self.schedule.speed));
                 }
             }
-            for event in events.drain(..) {
-                if let Err(error) = self.translator.translate(event, &mut self.instruments, &mut batch) {
-                    tell_fault(&self.progress, &error);
-                }
-            }
+            self.take(&mut batch);
             time = time.max(at);
-            self.pull();
             if batch.len() >= BATCH_EVENTS {
                 self.append_unless_empty(time, &mut batch);
                 self.tell_due();
-                // A feed without a pace never waits, and publishers must still get in between.
-                if !self.publications_until(Instant::now()) {
-                    (self.next, self.feed) = (None, None);
+                // A feed without a pace never waits, and requests must still get in between.
+                if !self.requests_until(Instant::now()) {
+                    self.playhead = None;
                 }
+                time = self.time;
             }
         }
         self.append_unless_empty(time, &mut batch);
-        self.feed_ended();
+        if self.stopped.is_none() {
+            self.end_if_over();
+        }
         None
     }
 
-    /// Pulls the feed's next moment into `next`, telling of records that cannot be read.
-    fn pull(&mut self) {
-        let Some(feed) = &mut self.feed else { return };
-        let mut events = match self.next.take() {
-            Some((_, mut events)) => {
-                events.clear();
-                events
-            }
-            None => Vec::new(),
-        };
-        loop {
-            match feed.next(&mut self.feed_instruments, &mut events) {
-                Ok(Some(at)) => {
-                    self.next = Some((at, events));
-                    return;
-                }
-                Ok(None) => return,
-                Err(error) => tell_fault(&self.progress, &error),
-            }
+    /// Takes the feed's next moment in.
+    fn take(&mut self, batch: &mut Vec<Event>) {
+        if let Some(playhead) = &mut self.playhead {
+            playhead.take(&mut self.instruments, batch, &mut |fault| tell_fault(&self.progress, fault));
         }
     }
 
-    fn feed_ended(&mut self) {
-        if self.feed.take().is_none() {
+    /// Gives a feed up that has nothing more to tell.
+    fn end_if_over(&mut self) {
+        if self.playhead.take_if(|playhead| playhead.next_at().is_none()).is_none() {
             return;
         }
         let faults = self.progress.faults();
@@ -234,24 +256,39 @@ impl Run {
             tracing::info!("the feed has ended");
         }
         // From here on the clock is the wall's pace from where the record ended.
-        self.schedule = Schedule::from_now(self.time, Speed::Times(1.0));
-        self.progress.reanchored(&self.schedule);
+        let now = self.clock();
+        self.stopped = None;
+        self.follow(Schedule::from_now(now, Speed::Times(1.0)));
         self.progress.next_due(None);
         self.set_state(FeedState::Ended);
     }
 
     /// Tells since when the feed's next moment is overdue, where it has a pace.
     fn tell_due(&self) {
-        let next = self.next.as_ref().filter(|_| self.schedule.speed != Speed::Max);
-        self.progress.next_due(next.map(|(at, _)| self.schedule.due(*at)));
+        let next = self.playhead.as_ref().filter(|_| self.schedule.speed != Speed::Max);
+        self.progress.next_due(next.and_then(Playhead::next_at).map(|at| self.schedule.due(at)));
     }
 
-    /// Takes publications until `wake`; returns whether anyone is left who could publish.
-    fn publications_until(&mut self, wake: Instant) -> bool {
+    /// Does what is asked for until `wake`, or until it changes when the feed is due; returns whether anyone is left who could ask.
+    fn requests_until(&mut self, wake: Instant) -> bool {
         loop {
             let wait = wake.saturating_duration_since(Instant::now());
-            match self.publications.recv_timeout(wait) {
-                Ok((publication, reply)) => self.publish(publication, reply),
+            match self.requests.recv_timeout(wait) {
+                Ok(Request::Publish(publication, reply)) => self.publish(publication, reply),
+                Ok(Request::Control(control, reply)) => {
+                    self.control(control);
+                    reply(self.playing());
+                    return true;
+                }
+                Ok(Request::Detach(reply)) => {
+                    reply(self.detach());
+                    return true;
+                }
+                Ok(Request::Attach(attachment, reply)) => {
+                    self.attach(attachment);
+                    reply(self.playing());
+                    return true;
+                }
                 Err(mpsc::RecvTimeoutError::Timeout) => return true,
                 Err(mpsc::RecvTimeoutError::Disconnected) => return false,
             }
@@ -261,8 +298,9 @@ impl Run {
         }
     }
 
-    fn publish(&mut self, publication: Publication, reply: Reply) {
+    fn publish(&mut self, publication: Publication, reply: Reply<Position>) {
         self.last_publication = Instant::now();
+        self.published = true;
         self.progress.published();
         if self.status.kind == FeedKind::Publisher && self.status.state == FeedState::Stale {
             self.set_state(FeedState::Live);
@@ -274,6 +312,112 @@ impl Run {
             self.append(arrival, events);
         }
         reply(self.position);
+    }
+
+    fn control(&mut self, control: Control) {
+        // Where there is no feed, or none any more, nothing can stand still.
+        let plays = self.playhead.is_some();
+        match control {
+            Control::Play if self.status.state == FeedState::Paused => {
+                let now = self.clock();
+                self.stopped = None;
+                self.follow(Schedule::from_now(now, self.status.speed));
+                self.set_state(FeedState::Live);
+            }
+            Control::Pause if plays && self.status.state == FeedState::Live => self.pause(),
+            Control::Speed(speed) if self.status.kind != FeedKind::Publisher => {
+                if self.status.state != FeedState::Ended {
+                    let now = self.clock();
+                    self.follow(Schedule::from_now(now, speed));
+                }
+                self.status.speed = speed;
+                self.set_state(self.status.state);
+            }
+            Control::Step(step) if plays => {
+                if self.status.state == FeedState::Live {
+                    self.pause();
+                }
+                self.step(step);
+            }
+            _ => {}
+        }
+    }
+
+    fn pause(&mut self) {
+        self.stopped = Some(self.clock());
+        self.progress.next_due(None);
+        self.set_state(FeedState::Paused);
+    }
+
+    fn step(&mut self, step: Step) {
+        let mut batch = Vec::new();
+        match (step, &mut self.playhead) {
+            (Step::Event, Some(playhead)) => {
+                let Some(at) = playhead.next_at() else { return self.end_if_over() };
+                let on_fault = &mut |fault: &dyn std::fmt::Display| tell_fault(&self.progress, fault);
+                playhead.take_one(&mut self.instruments, &mut batch, on_fault);
+                let now = self.clock().max(at);
+                self.stopped = Some(now);
+                self.append_unless_empty(now, &mut batch);
+            }
+            (Step::Interval(by), _) => {
+                let until = self.clock().plus_nanos(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX));
+                while let Some(at) = self.playhead.as_ref().and_then(Playhead::next_at).filter(|&at| at <= until) {
+                    self.take(&mut batch);
+                    if batch.len() >= BATCH_EVENTS {
+                        self.append_unless_empty(at.max(self.time), &mut batch);
+                    }
+                }
+                self.stopped = Some(until);
+                // Also where nothing happened: time has passed, and bars may have closed.
+                self.append(until, batch);
+            }
+            (Step::Event, None) => {}
+        }
+        self.end_if_over();
+    }
+
+    fn detach(&mut self) -> Detached {
+        let now = self.clock();
+        self.stopped = Some(now);
+        self.progress.next_due(None);
+        Detached {
+            playhead: self.playhead.take(),
+            instruments: self.instruments.clone(),
+            position: self.position,
+            now,
+            is_pure: !self.published,
+        }
+    }
+
+    fn attach(&mut self, attachment: Attachment) {
+        let Attachment { playhead, instruments, snapshot, now } = attachment;
+        self.playhead = playhead;
+        if self.status.state == FeedState::Ended && self.playhead.is_some() {
+            self.status.state = FeedState::Live;
+        }
+        if snapshot.is_some() {
+            self.instruments = instruments;
+            self.published = false;
+            self.time = now;
+        }
+        let ended = self.status.state == FeedState::Ended;
+        let speed = if ended { Speed::Times(1.0) } else { self.status.speed };
+        self.stopped = (self.status.state == FeedState::Paused).then_some(now);
+        self.follow(Schedule::from_now(now, speed));
+        self.progress.changed(self.status);
+        if snapshot.is_some() {
+            self.append_reset(now, vec![Event::Feed(self.status)], snapshot);
+        }
+    }
+
+    fn playing(&self) -> Playing {
+        Playing { status: self.status, now: self.clock() }
+    }
+
+    fn follow(&mut self, schedule: Schedule) {
+        self.schedule = schedule;
+        self.progress.reanchored(&self.schedule);
     }
 
     /// Tells the time where nothing else did, and a publisher's silence.
@@ -290,12 +434,14 @@ impl Run {
         }
     }
 
-    /// The tape's clock, which never runs back.
+    /// The tape's clock, which runs back only where the tape begins anew.
     fn clock(&self) -> Timestamp {
-        let clock = self.schedule.clock(Instant::now());
-        // Events that are pulled and not yet due must not be overtaken.
-        let limit = self.next.as_ref().map_or(clock, |&(at, _)| clock.min(at));
-        limit.max(self.time)
+        let clock = self.stopped.unwrap_or_else(|| {
+            let clock = self.schedule.clock(Instant::now());
+            // Events that are pulled and not yet due must not be overtaken.
+            self.playhead.as_ref().and_then(Playhead::next_at).map_or(clock, |at| clock.min(at))
+        });
+        clock.max(self.time)
     }
 
     fn set_state(&mut self, state: FeedState) {
@@ -312,10 +458,14 @@ impl Run {
     }
 
     fn append(&mut self, time: Timestamp, events: Vec<Event>) {
+        self.append_reset(time, events, None);
+    }
+
+    fn append_reset(&mut self, time: Timestamp, events: Vec<Event>, reset: Option<Arc<Snapshot>>) {
         self.position = self.position.next();
         self.time = time;
         self.progress.appended(self.position, events.len());
-        let batch = Arc::new(Batch { position: self.position, time, events });
+        let batch = Arc::new(Batch { position: self.position, time, reset, events });
         for reader in &mut self.readers {
             reader.read(&batch);
         }
@@ -330,7 +480,7 @@ fn tell_behind(told: &mut Option<Instant>, now: Instant, behind: Duration) {
     }
 }
 
-fn tell_fault(progress: &Progress, error: &impl std::fmt::Display) {
+fn tell_fault(progress: &Progress, error: &dyn std::fmt::Display) {
     progress.failed();
     match progress.faults() {
         1..=FAULTS_TOLD => tracing::warn!("{error}"),

@@ -152,6 +152,13 @@ impl<S: Socket> Fanout<S> {
         self.frames.clear();
         let mut known = self.replica.books().len();
         self.replica.apply(batch, &mut self.touched);
+        if batch.reset.is_some() {
+            // What the views were to tell is void, and told anew.
+            self.encoder.forget();
+            self.views.reset(&self.replica);
+            self.touched.clear();
+            return;
+        }
         for event in &batch.events {
             // A new instrument is often defined twice in its first batch: by name, then with the scales its numbers need.
             if let Event::Instrument(instrument) = event
