@@ -94,7 +94,8 @@ fn shift(event: &mut Event, nanos: i64) {
             trade.ts_recv = trade.ts_recv.plus_nanos(nanos);
         }
         Event::Status(_, status) => status.ts_event = status.ts_event.plus_nanos(nanos),
-        Event::Instrument(_) | Event::Feed(_) => {}
+        // What a snapshot holds is as old as it is.
+        Event::Instrument(_) | Event::Feed(_) | Event::Snapshot(..) => {}
     }
 }
 

@@ -1,7 +1,8 @@
 use crate::market::{
-    Event, Instrument, InstrumentId, Instruments, NumberError, Price, Quote, Size, Symbol, Trade,
+    Event, Instrument, InstrumentId, Instruments, NumberError, Price, Quote, Size, Snapshot, Symbol, Trade,
 };
 use rustc_hash::FxHashMap;
+use std::sync::Arc;
 
 /// Carries events from one numbering of instruments into another: a recording's, or that of a feed which was read
 /// ahead, into the tape's.
@@ -27,6 +28,8 @@ pub enum TranslateError {
     Undefined(u32),
     #[error("{symbol}: {error}")]
     Number { symbol: Symbol, error: NumberError },
+    #[error("{0}: its snapshot is finer than the tape can hold")]
+    TooFine(Symbol),
 }
 
 impl Translator {
@@ -55,6 +58,10 @@ impl Translator {
             }
             Event::Status(Some(id), status) => {
                 Event::Status(Some(self.units(id, instruments)?.known.id), status)
+            }
+            Event::Snapshot(id, snapshot) => {
+                let units = self.units(id, instruments)?;
+                Event::Snapshot(units.known.id, units.snapshot(snapshot)?)
             }
             other @ (Event::Status(None, _) | Event::Feed(_)) => other,
         };
@@ -132,6 +139,19 @@ impl Units<'_> {
         Ok(Trade { price: self.price(trade.price)?, size: self.size(trade.size)?, ..trade })
     }
 
+    /// What a snapshot holds has been on a tape, so a finer scale is all that can be needed.
+    fn snapshot(&self, snapshot: Arc<Snapshot>) -> Result<Arc<Snapshot>, TranslateError> {
+        if self.same() {
+            return Ok(snapshot);
+        }
+        let finer = |tape: u8, known: u8| {
+            tape.checked_sub(known).ok_or(TranslateError::TooFine(self.tape.symbol.clone()))
+        };
+        let price = finer(self.tape.price_scale, self.known.price_scale)?;
+        let size = finer(self.tape.size_scale, self.known.size_scale)?;
+        Ok(Arc::new(snapshot.refined(price, size)))
+    }
+
     fn same(&self) -> bool {
         self.known.price_scale == self.tape.price_scale && self.known.size_scale == self.tape.size_scale
     }
@@ -156,7 +176,6 @@ impl Units<'_> {
 mod tests {
     use super::*;
     use crate::market::{Conditions, MAX_PRICE_UNITS, Side, Timestamp};
-    use std::sync::Arc;
 
     fn definition(number: u32, symbol: &str, price_scale: u8) -> Instrument {
         let id = InstrumentId(number);

@@ -92,12 +92,7 @@ impl QuoteImage {
     }
 
     pub fn refine(&mut self, price: u8, size: u8) {
-        if let Some(quote) = &mut self.quote {
-            quote.bid = quote.bid.refined(price);
-            quote.bid_size = quote.bid_size.refined(size);
-            quote.ask = quote.ask.refined(price);
-            quote.ask_size = quote.ask_size.refined(size);
-        }
+        self.quote = self.quote.map(|quote| quote.refined(price, size));
     }
 }
 
@@ -132,6 +127,12 @@ impl BarImage {
     /// When each field last changed.
     pub(super) fn stamps(&self) -> [Position; 9] {
         self.stamps.0
+    }
+
+    /// Takes the place of the bar so far.
+    pub fn restore(&mut self, bar: Bar, is_open: bool, at: Position) {
+        self.begin(bar, at);
+        self.closed = !is_open;
     }
 
     /// Takes a trade of `time` in; returns the bar that it closed, if it did.

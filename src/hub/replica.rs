@@ -2,7 +2,8 @@ use super::image::{BarImage, QuoteImage, refinement};
 use super::ring::Ring;
 use super::topic::{Kind, TopicKey};
 use crate::market::{
-    Bar, Event, FeedStatus, Instrument, InstrumentId, Interval, Status, Symbol, Timestamp, Trade,
+    Bar, BarsSnapshot, Event, FeedStatus, Instrument, InstrumentId, Interval, Snapshot, Status, Symbol,
+    Timestamp, Trade,
 };
 use crate::tape::{Batch, Epoch, Position};
 use rustc_hash::FxHashMap;
@@ -113,6 +114,17 @@ impl Replica {
         self.books.iter()
     }
 
+    /// What brings an empty replica to where this one is, if it is told at [`Self::time`]: definitions, states, and a snapshot of each
+    /// instrument. Two replicas that say the same here differ only in positions.
+    pub fn checkpoint(&self) -> impl Iterator<Item = Event> {
+        let definitions = self.books.iter().map(|book| Event::Instrument(Arc::clone(&book.definition)));
+        let status = self.market.status.map(|(status, _)| Event::Status(None, status));
+        let feed = self.market.feed.map(|(feed, _)| Event::Feed(feed));
+        let snapshots =
+            self.books.iter().map(|book| Event::Snapshot(book.definition.id, Arc::new(book.snapshot())));
+        definitions.chain(status).chain(feed).chain(snapshots)
+    }
+
     /// Folds a batch in and appends the topics it touched to `touched`, some perhaps twice.
     pub fn apply(&mut self, batch: &Batch, touched: &mut Vec<TopicKey>) {
         self.position = batch.position;
@@ -166,7 +178,24 @@ impl Replica {
                 self.market.feed = Some((feed, at));
                 touched.push(TopicKey::MARKET_STATUS);
             }
+            Event::Snapshot(instrument, snapshot) => self.restore(*instrument, snapshot, touched),
         }
+    }
+
+    fn restore(&mut self, instrument: InstrumentId, snapshot: &Snapshot, touched: &mut Vec<TopicKey>) {
+        let at = self.position;
+        let Some(book) = self.books.get_mut(instrument.index()) else { return };
+        let is_open = |book: &Book| [&book.bars_1s, &book.bars_1m].map(|bars| bars.latest.open().is_some());
+        let before = is_open(book);
+        book.restore(snapshot, at);
+        for ((now, before), open) in is_open(book).into_iter().zip(before).zip(&mut self.open_bars) {
+            if now && !before {
+                open.push(instrument);
+            }
+        }
+        // Whoever took the snapshot has looked at open bars at this time: one that a late trade has opened since is still to stay open.
+        self.looked_at = self.looked_at.max(looked_at(self.time));
+        touched.extend(Kind::ALL.map(|kind| TopicKey::of(instrument, kind)));
     }
 
     fn define(&mut self, definition: &Arc<Instrument>, touched: &mut Vec<TopicKey>) {
@@ -193,8 +222,7 @@ impl Replica {
 
     /// Closes the bars whose end the clock has passed, at most once for each second of the clock.
     fn close_bars(&mut self, touched: &mut Vec<TopicKey>) {
-        let clock = self.time.plus_nanos(-CLOSE_GRACE_NANOS);
-        let second = Interval::Second.start_of(clock).nanos();
+        let (clock, second) = (self.time.plus_nanos(-CLOSE_GRACE_NANOS), looked_at(self.time));
         if second <= self.looked_at {
             return;
         }
@@ -223,7 +251,45 @@ impl Replica {
     }
 }
 
+/// The second of the clock at which open bars have been looked at by `time`.
+fn looked_at(time: Timestamp) -> i64 {
+    Interval::Second.start_of(time.plus_nanos(-CLOSE_GRACE_NANOS)).nanos()
+}
+
 impl Book {
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            quote: self.quote.get().copied(),
+            status: self.status.map(|(status, _)| status),
+            trades: self.trades.tail(),
+            bars_1s: self.bars_1s.snapshot(),
+            bars_1m: self.bars_1m.snapshot(),
+            day: self.day.get().copied(),
+            previous_close: self.day.previous_close(),
+        }
+    }
+
+    /// Takes over what the snapshot holds; of what it does not, nothing changes.
+    fn restore(&mut self, snapshot: &Snapshot, at: Position) {
+        if let Some(quote) = &snapshot.quote {
+            self.quote.apply(quote, at);
+        }
+        if let Some(status) = snapshot.status {
+            self.status = Some((status, at));
+        }
+        if !snapshot.trades.is_empty() {
+            self.trades = Ring::restored(TRADES_KEPT, &snapshot.trades, at);
+        }
+        self.bars_1s.restore(&snapshot.bars_1s, at);
+        self.bars_1m.restore(&snapshot.bars_1m, at);
+        if let Some(day) = snapshot.day {
+            self.day.restore(day, true, at);
+        }
+        if !snapshot.previous_close.is_none() {
+            self.day.set_previous_close(snapshot.previous_close, at);
+        }
+    }
     fn new(definition: Arc<Instrument>, at: Position) -> Self {
         let bars = |interval| Bars { latest: BarImage::empty(interval), closed: Ring::new(BARS_KEPT) };
         Self {
@@ -257,12 +323,30 @@ impl Book {
         self.quote.refine(price, size);
         self.day.refine(price, size, at);
         self.trades.update_all(|trade| {
-            trade.price = trade.price.refined(price);
-            trade.size = trade.size.refined(size);
+            *trade = trade.refined(price, size);
         });
         for bars in [&mut self.bars_1s, &mut self.bars_1m] {
             bars.latest.refine(price, size, at);
             bars.closed.update_all(|bar| *bar = bar.refined(price, size));
+        }
+    }
+}
+
+impl Bars {
+    fn snapshot(&self) -> BarsSnapshot {
+        BarsSnapshot {
+            latest: self.latest.get().copied(),
+            is_open: self.latest.open().is_some(),
+            closed: self.closed.tail(),
+        }
+    }
+
+    fn restore(&mut self, snapshot: &BarsSnapshot, at: Position) {
+        if let Some(latest) = snapshot.latest {
+            self.latest.restore(latest, snapshot.is_open, at);
+        }
+        if !snapshot.closed.is_empty() {
+            self.closed = Ring::restored(BARS_KEPT, &snapshot.closed, at);
         }
     }
 }

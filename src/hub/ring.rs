@@ -1,3 +1,4 @@
+use crate::market::Tail;
 use crate::tape::Position;
 use std::collections::VecDeque;
 
@@ -29,6 +30,27 @@ impl<T> Ring<T> {
     #[must_use]
     pub const fn new(capacity: usize) -> Self {
         Self { entries: VecDeque::new(), capacity, first: 0, evicted_at: Position::START }
+    }
+
+    /// A ring that goes on behind a tail; its entries are as new as `at`.
+    #[must_use]
+    pub fn restored(capacity: usize, tail: &Tail<T>, at: Position) -> Self
+    where
+        T: Clone,
+    {
+        let skip = tail.entries.len().saturating_sub(capacity);
+        let entries: VecDeque<_> = tail.entries[skip..].iter().map(|entry| (at, entry.clone())).collect();
+        let first = tail.first + skip as u64;
+        Self { entries, capacity, first, evicted_at: if first == 0 { Position::START } else { at } }
+    }
+
+    /// What it holds, without positions.
+    #[must_use]
+    pub fn tail(&self) -> Tail<T>
+    where
+        T: Clone,
+    {
+        Tail { first: self.first, entries: self.entries.iter().map(|(_, entry)| entry.clone()).collect() }
     }
 
     pub fn push(&mut self, at: Position, entry: T) {

@@ -61,6 +61,24 @@ impl Bar {
         bar
     }
 
+    /// A bar with open, high, low and close as given, and what [`Self::turnover`] gave.
+    #[must_use]
+    pub const fn from_parts(
+        start: Timestamp,
+        [open, high, low, close]: [Price; 4],
+        volume: Size,
+        trades: u64,
+        turnover: i128,
+    ) -> Self {
+        Self { start, open, high, low, close, volume, trades, turnover }
+    }
+
+    /// Sum of price × size, in price units × size units.
+    #[must_use]
+    pub const fn turnover(&self) -> i128 {
+        self.turnover
+    }
+
     pub fn add(&mut self, trade: &Trade) {
         self.high = self.high.max(trade.price);
         self.low = self.low.min(trade.price);

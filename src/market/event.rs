@@ -1,4 +1,4 @@
-use super::{Instrument, InstrumentId, Price, Size, Timestamp};
+use super::{Instrument, InstrumentId, Price, Size, Snapshot, Timestamp};
 use std::{fmt, str::FromStr, sync::Arc};
 
 /// One thing that happened, as it stands on the tape.
@@ -12,6 +12,8 @@ pub enum Event {
     Status(Option<InstrumentId>, Status),
     /// What feeds this tape and how it does.
     Feed(FeedStatus),
+    /// All that is known of an instrument, in place of the events that led to it: where a reader begins in the middle of a recording.
+    Snapshot(InstrumentId, Arc<Snapshot>),
 }
 
 /// The best bid and offer. Both sides are stated; an empty side has [`Price::NONE`] and size 0.
@@ -111,6 +113,28 @@ pub struct UnknownName {
     pub what: &'static str,
     pub text: String,
     pub expected: String,
+}
+
+impl Quote {
+    /// The same quote with prices `price` and sizes `size` digits finer.
+    #[must_use]
+    pub fn refined(&self, price: u8, size: u8) -> Self {
+        Self {
+            bid: self.bid.refined(price),
+            bid_size: self.bid_size.refined(size),
+            ask: self.ask.refined(price),
+            ask_size: self.ask_size.refined(size),
+            ..*self
+        }
+    }
+}
+
+impl Trade {
+    /// The same trade with prices `price` and sizes `size` digits finer.
+    #[must_use]
+    pub fn refined(&self, price: u8, size: u8) -> Self {
+        Self { price: self.price.refined(price), size: self.size.refined(size), ..*self }
+    }
 }
 
 impl Conditions {

