@@ -90,7 +90,7 @@ impl Summary {
                 self.event.add(trade.ts_event);
                 self.recv.add(trade.ts_recv);
             }
-            Event::Instrument(_) | Event::Status(..) | Event::Feed(_) | Event::Snapshot(..) => {}
+            Event::Instrument(_) | Event::Status(..) | Event::Feed(_) | Event::Snapshot(..) | Event::Reset => {}
         }
     }
 

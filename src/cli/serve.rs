@@ -1,11 +1,10 @@
-use crate::feed::formats::{ColumnMapping, OpenOptions, open};
-use crate::feed::sim::{SimConfig, Simulator, default_universe};
-use crate::feed::{Feed, Looped, Merged, Preloaded};
+use crate::feed::formats::{ColumnMapping, OpenOptions};
+use crate::feed::sim::{SimConfig, default_universe};
+use crate::feed::{Preloaded, Recordings, Simulation, Source};
 use crate::market::{Speed, Symbol, Timestamp};
-use crate::server::{Config, Server};
+use crate::server::{Config, ControlRule, Server};
 use anyhow::{Context, Result, bail};
-use std::convert::Infallible;
-use std::fmt::{Display, Write as _};
+use std::fmt::Write as _;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -24,6 +23,7 @@ const FAULTS_TOLD: usize = 20;
   tickcast                                           550 simulated symbols, 5,000 ticks/s
   tickcast serve --symbols 100 --rate 200000         a busier market
   tickcast serve --feed day.tape --speed 10 --loop   a recording, ten times as fast, for ever
+  tickcast serve --feed day.tape --start 2024-08-08T14:30:00Z --only AAPL,MSFT   from the opening bell, two symbols
   tickcast serve --feed none                         only what is published to it")]
 pub struct Args {
     /// Address to listen on
@@ -42,6 +42,23 @@ pub struct Args {
     /// Replay recordings again from the start when they end
     #[arg(long = "loop")]
     pub looped: bool,
+
+    /// Play recordings from this time (RFC 3339, such as 2024-08-08T14:30:00Z); the market is what it was by then
+    #[arg(long, value_name = "TIME")]
+    pub start: Option<Timestamp>,
+
+    /// Play recordings up to this time
+    #[arg(long, value_name = "TIME")]
+    pub end: Option<Timestamp>,
+
+    /// Play only these symbols of recordings
+    #[arg(long, value_name = "SYMBOL,...", value_delimiter = ',')]
+    pub only: Vec<Symbol>,
+
+    /// Who may pause, seek, step and change the speed of what is played: nobody, everybody where only this machine reaches the
+    /// server, or everybody who does
+    #[arg(long, default_value = "local", value_name = "off|local|all")]
+    pub control: ControlRule,
 
     /// Read recordings into memory before serving them, so that neither the disk nor decoding limits their speed
     #[arg(long)]
@@ -91,7 +108,7 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<ExitCode> {
     raise_descriptor_limit();
     end_with_any_of_its_threads();
-    let (feed, about) = feed(&args)?;
+    let (source, about) = source(&args)?;
     let speed = if is_word(&args.feed, "sim") { Speed::Times(1.0) } else { args.speed };
     let config = Config {
         listen: args.listen,
@@ -100,8 +117,10 @@ pub async fn run(args: Args) -> Result<ExitCode> {
             .unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)),
         max_connections: args.max_connections,
         allowed_origins: args.allow_origin,
-        feed,
+        source,
         speed,
+        start: args.start,
+        control: args.control,
     };
     let server = Server::start(config)
         .await
@@ -127,14 +146,17 @@ fn is_word(feed: &[PathBuf], word: &str) -> bool {
     matches!(feed, [only] if only == Path::new(word))
 }
 
-/// The feed that was asked for, and what to say of it.
-fn feed(args: &Args) -> Result<(Option<Box<dyn Feed>>, String)> {
+/// What was asked to be played, and what to say of it.
+fn source(args: &Args) -> Result<(Option<Arc<dyn Source>>, String)> {
     if is_word(&args.feed, "none") {
         return Ok((None, "what is published to it, nothing else".to_owned()));
     }
     if is_word(&args.feed, "sim") {
-        if args.looped || args.preload || args.speed != Speed::Times(1.0) {
-            bail!("--loop, --preload and --speed are for recordings: give one with --feed PATH");
+        let is_narrowed = args.start.is_some() || args.end.is_some() || !args.only.is_empty();
+        if args.looped || args.preload || is_narrowed || args.speed != Speed::Times(1.0) {
+            bail!(
+                "--loop, --preload, --start, --end, --only and --speed are for recordings: give one with --feed PATH"
+            );
         }
         let config = SimConfig {
             symbols: args.symbols as usize,
@@ -146,48 +168,56 @@ fn feed(args: &Args) -> Result<(Option<Box<dyn Feed>>, String)> {
             "a simulated market: {} symbols, {} ticks/s, seed {}",
             args.symbols, args.rate, args.seed
         );
-        return Ok((Some(Box::new(Simulator::new(&default_universe(), config))), about));
+        return Ok((Some(Arc::new(Simulation { universe: default_universe(), config })), about));
+    }
+    recordings(args)
+}
+
+fn recordings(args: &Args) -> Result<(Option<Arc<dyn Source>>, String)> {
+    if let (Some(start), Some(end)) = (args.start, args.end)
+        && end < start
+    {
+        bail!("--end {end} is before --start {start}");
     }
     let options = OpenOptions { columns: args.columns.clone(), symbol: args.symbol.clone() };
-    let paths = args.feed.clone();
-    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-    let open_all = move || -> Result<Box<dyn Feed>, crate::feed::formats::OpenError> {
-        let mut feeds = paths.iter().map(|path| open(path, &options)).collect::<Result<Vec<_>, _>>()?;
-        if feeds.len() == 1 { Ok(feeds.remove(0)) } else { Ok(Box::new(Merged::new(feeds))) }
-    };
+    let mut recordings = Recordings::new(args.feed.clone(), options);
+    (recordings.start, recordings.end) = (args.start, args.end);
+    recordings.only.clone_from(&args.only);
+    recordings.looped = args.looped;
+    let names: Vec<String> = args.feed.iter().map(|path| path.display().to_string()).collect();
     let mut about = format!("a replay of {} at speed {}", names.join(" and "), args.speed);
+    let bounds = [("from", args.start), ("to", args.end)];
+    for (word, at) in bounds.into_iter().filter_map(|(word, at)| Some((word, at?))) {
+        write!(about, " {word} {at}")?;
+    }
+    if !args.only.is_empty() {
+        let symbols: Vec<&str> = args.only.iter().map(Symbol::as_str).collect();
+        write!(about, ", only {}", symbols.join(", "))?;
+    }
     if args.looped {
         about.push_str(", again and again");
     }
     if args.preload {
-        let held = Arc::new(preload(&mut *open_all()?));
+        let held = preload(&mut recordings)?;
         write!(about, ", from memory: {} events, {} MiB", held.events(), held.bytes().div_ceil(1 << 20))?;
-        let play = move || -> Result<Box<dyn Feed>, Infallible> { Ok(Box::new(held.play())) };
-        return Ok((Some(played(play, args.looped)?), about));
     }
-    Ok((Some(played(open_all, args.looped)?), about))
+    // A file that cannot be opened is told before anything is served.
+    recordings.open()?;
+    Ok((Some(Arc::new(recordings)), about))
 }
 
-/// What `open` opens, once or again and again.
-fn played<Error: Display + 'static>(
-    mut open: impl FnMut() -> Result<Box<dyn Feed>, Error> + Send + 'static,
-    looped: bool,
-) -> Result<Box<dyn Feed>, Error> {
-    if looped { Ok(Box::new(Looped::new(open)?)) } else { open() }
-}
-
-fn preload(feed: &mut dyn Feed) -> Preloaded {
+fn preload(recordings: &mut Recordings) -> Result<Arc<Preloaded>> {
     let mut faults = 0_usize;
-    let held = Preloaded::read(feed, |error| {
+    let held = recordings.preload(|error| {
         faults += 1;
         if faults <= FAULTS_TOLD {
             tracing::warn!("{error}");
         }
-    });
+    })?;
     if faults > FAULTS_TOLD {
         tracing::warn!("{faults} records could not be read");
     }
-    held
+    Ok(held)
 }
 
 fn tell(address: SocketAddr, about: &str) {

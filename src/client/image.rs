@@ -16,6 +16,8 @@ pub struct Image {
     feed: Option<FeedStatus>,
     /// Topics whose first snapshot is in: an uncounted ring of theirs was empty then, so it begins at 0.
     settled: Vec<Topic>,
+    /// A reset was told, and the flush that told of it has not ended: rings begin where the server says.
+    is_beginning: bool,
 }
 
 /// What a client knows of one instrument.
@@ -81,15 +83,15 @@ impl Image {
         for entry in &update.entries {
             self.entry(entry, &mut changes);
         }
+        self.is_beginning &= !update.whole;
         changes
     }
 
     fn entry(&mut self, entry: &Entry, changes: &mut Vec<Change>) {
         match entry {
             Entry::Reset => {
-                // Rings are counted anew, from 0: so what was settled is settled still.
                 let settled = std::mem::take(&mut self.settled);
-                *self = Self { settled, ..Self::default() };
+                *self = Self { settled, is_beginning: true, ..Self::default() };
                 changes.push(Change::Reset);
             }
             Entry::Definition(definition) => {
@@ -148,7 +150,8 @@ impl Image {
         changes: &mut Vec<Change>,
     ) -> impl Iterator<Item = (u64, &'a T)> + use<'a, T> {
         let expected = *self.book_mut(instrument).expected_mut(kind);
-        let settled = || self.settled.iter().any(|topic| topic.kind == kind && topic.covers(instrument));
+        let covers = |topic: &Topic| topic.kind == kind && topic.covers(instrument);
+        let settled = || !self.is_beginning && self.settled.iter().any(covers);
         // A ring that is met for the first time begins where the server says, and nothing of it was lost.
         let from = expected.unwrap_or_else(|| if settled() { 0 } else { run.number });
         *self.book_mut(instrument).expected_mut(kind) = Some(from.max(run.number + run.entries.len() as u64));

@@ -28,6 +28,8 @@ pub struct Replica {
     epoch: Epoch,
     position: Position,
     time: Timestamp,
+    /// Where the tape last began anew.
+    reset_at: Position,
     books: Vec<Book>,
     by_symbol: FxHashMap<Symbol, InstrumentId>,
     market: Market,
@@ -70,6 +72,7 @@ impl Replica {
             epoch,
             position: Position::START,
             time: Timestamp::default(),
+            reset_at: Position::START,
             books: Vec::new(),
             by_symbol: FxHashMap::default(),
             market: Market::default(),
@@ -91,6 +94,12 @@ impl Replica {
     #[must_use]
     pub fn time(&self) -> Timestamp {
         self.time
+    }
+
+    /// Where the tape last began anew: whoever stands before it knows nothing that still holds.
+    #[must_use]
+    pub fn reset_at(&self) -> Position {
+        self.reset_at
     }
 
     #[must_use]
@@ -179,6 +188,10 @@ impl Replica {
                 touched.push(TopicKey::MARKET_STATUS);
             }
             Event::Snapshot(instrument, snapshot) => self.restore(*instrument, snapshot, touched),
+            Event::Reset => {
+                *self = Self { position: at, time: self.time, reset_at: at, ..Self::new(self.epoch) };
+                touched.push(TopicKey::MARKET_STATUS);
+            }
         }
     }
 

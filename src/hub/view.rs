@@ -281,7 +281,7 @@ impl Views {
         into.append(&mut self.dirty);
     }
 
-    /// The tape began anew: what topics come down to is another thing now, and everybody is to hear of it.
+    /// The tape began anew: what topics come down to is another thing now, and everybody is to hear of it. Undoes what was not settled.
     pub fn reset(&mut self, replica: &Replica) {
         self.watchers = Watchers::default();
         self.touched = Touched::default();

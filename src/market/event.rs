@@ -14,6 +14,9 @@ pub enum Event {
     Feed(FeedStatus),
     /// All that is known of an instrument, in place of the events that led to it: where a reader begins in the middle of a recording.
     Snapshot(InstrumentId, Arc<Snapshot>),
+    /// The tape goes on at another moment of what it plays: all that was known before is void, the numbers of instruments included.
+    /// Stands first in its batch, whose other events say how the market stands there.
+    Reset,
 }
 
 /// The best bid and offer. Both sides are stated; an empty side has [`Price::NONE`] and size 0.

@@ -1,7 +1,6 @@
 use super::playhead::Playhead;
 use super::Position;
-use crate::market::{FeedStatus, Instruments, Snapshot, Speed, Timestamp};
-use std::sync::Arc;
+use crate::market::{Event, FeedStatus, Instruments, Speed, Timestamp};
 use std::time::Duration;
 
 /// What may be asked of a tape that plays a feed.
@@ -30,6 +29,8 @@ pub struct Playing {
     pub status: FeedStatus,
     /// The tape's clock.
     pub now: Timestamp,
+    /// How much later than recorded that is, in ns: more with each round of what is played again and again.
+    pub shift: i64,
 }
 
 /// The feed taken off a tape, which stands still meanwhile: for whoever winds it to another moment and puts it on again.
@@ -50,7 +51,7 @@ pub struct Attachment {
     /// `None`: it has ended.
     pub playhead: Option<Playhead>,
     pub instruments: Instruments,
-    /// The market as of `now`, with which the tape begins anew; `None`: it goes on as it was.
-    pub snapshot: Option<Arc<Snapshot>>,
+    /// The events that make the market as of `now` out of nothing, with which the tape begins anew; `None`: it goes on as it was.
+    pub checkpoint: Option<Vec<Event>>,
     pub now: Timestamp,
 }

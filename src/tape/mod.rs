@@ -11,8 +11,7 @@ pub use playhead::{OnFault, Playhead};
 pub use progress::{Progress, Timeline};
 pub use writer::{Publication, Publisher, Reader, Writer, opening};
 
-use crate::market::{Event, Snapshot, Timestamp};
-use std::sync::Arc;
+use crate::market::{Event, Timestamp};
 
 /// A place on the tape: the number of batches before and including it. 0 is the beginning, before any batch.
 /// Only grows; comparable only within one [`Epoch`].
@@ -27,11 +26,8 @@ pub struct Epoch(u64);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
     pub position: Position,
-    /// The tape's clock: wall time for a live feed, recorded time for a replay. Runs back only where `reset` is there.
+    /// The tape's clock: wall time for a live feed, recorded time for a replay. Runs back only with [`Event::Reset`].
     pub time: Timestamp,
-    /// The tape goes on at another moment of what it plays: all that was known is void, the numbers of instruments included, and the
-    /// market stands as this says. Comes before `events`.
-    pub reset: Option<Arc<Snapshot>>,
     /// May be empty: then only time has passed.
     pub events: Vec<Event>,
 }

@@ -35,6 +35,12 @@ impl Playhead {
         self.feed.kind()
     }
 
+    /// How much later its moments are than they were recorded, in ns.
+    #[must_use]
+    pub fn shift(&self) -> i64 {
+        self.feed.shift()
+    }
+
     /// The moment that is next; `None` where the feed has ended.
     #[must_use]
     pub fn next_at(&self) -> Option<Timestamp> {

@@ -4,7 +4,7 @@ use super::schedule::Schedule;
 use super::{Batch, Position, Progress};
 use crate::feed::Feed;
 use crate::market::{
-    Event, FeedKind, FeedState, FeedStatus, Instruments, Snapshot, Speed, Status, Timestamp, TradingState,
+    Event, FeedKind, FeedState, FeedStatus, Instruments, Speed, Status, Timestamp, TradingState,
 };
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -45,6 +45,8 @@ type Reply<T> = Box<dyn FnOnce(T) + Send>;
 pub struct Writer {
     /// `None`: only publishers feed this tape.
     pub feed: Option<Box<dyn Feed>>,
+    /// The feed is not played, but stands for another one that will be [attached](Publisher::attach).
+    pub held: bool,
     pub speed: Speed,
     pub readers: Vec<Box<dyn Reader>>,
 }
@@ -124,6 +126,7 @@ pub fn opening(time: Timestamp) -> Status {
 
 /// The tape's thread: pulls the feed, lets each moment out when it is due, and does what it is asked for in between.
 struct Run {
+    /// Until the thread begins.
     feed: Option<Box<dyn Feed>>,
     playhead: Option<Playhead>,
     readers: Vec<Box<dyn Reader>>,
@@ -147,7 +150,7 @@ struct Run {
 
 impl Run {
     fn new(writer: Writer, requests: mpsc::Receiver<Request>) -> Self {
-        let Writer { feed, speed, readers } = writer;
+        let Writer { feed, held, speed, readers } = writer;
         let kind = feed.as_ref().map_or(FeedKind::Publisher, |feed| feed.kind());
         let speed = if feed.is_some() { speed } else { Speed::Times(1.0) };
         let state = if feed.is_some() { FeedState::Live } else { FeedState::Stale };
@@ -155,7 +158,7 @@ impl Run {
         let now = Instant::now();
         let schedule = Schedule::from_now(Timestamp::now(), speed);
         Self {
-            feed,
+            feed: feed.filter(|_| !held),
             playhead: None,
             readers,
             requests,
@@ -164,7 +167,7 @@ impl Run {
             time: schedule.feed,
             progress: Arc::new(Progress::new(status, &schedule)),
             schedule,
-            stopped: None,
+            stopped: held.then_some(schedule.feed),
             status,
             last_batch: now,
             last_publication: now,
@@ -324,7 +327,7 @@ impl Run {
                 self.follow(Schedule::from_now(now, self.status.speed));
                 self.set_state(FeedState::Live);
             }
-            Control::Pause if plays && self.status.state == FeedState::Live => self.pause(),
+            Control::Pause if (plays || self.stopped.is_some()) && self.status.state == FeedState::Live => self.pause(),
             Control::Speed(speed) if self.status.kind != FeedKind::Publisher => {
                 if self.status.state != FeedState::Ended {
                     let now = self.clock();
@@ -391,12 +394,12 @@ impl Run {
     }
 
     fn attach(&mut self, attachment: Attachment) {
-        let Attachment { playhead, instruments, snapshot, now } = attachment;
+        let Attachment { playhead, instruments, checkpoint, now } = attachment;
         self.playhead = playhead;
         if self.status.state == FeedState::Ended && self.playhead.is_some() {
             self.status.state = FeedState::Live;
         }
-        if snapshot.is_some() {
+        if checkpoint.is_some() {
             self.instruments = instruments;
             self.published = false;
             self.time = now;
@@ -406,13 +409,17 @@ impl Run {
         self.stopped = (self.status.state == FeedState::Paused).then_some(now);
         self.follow(Schedule::from_now(now, speed));
         self.progress.changed(self.status);
-        if snapshot.is_some() {
-            self.append_reset(now, vec![Event::Feed(self.status)], snapshot);
+        if let Some(checkpoint) = checkpoint {
+            let mut events = vec![Event::Reset];
+            events.extend(checkpoint);
+            events.push(Event::Feed(self.status));
+            self.append(now, events);
         }
     }
 
     fn playing(&self) -> Playing {
-        Playing { status: self.status, now: self.clock() }
+        let shift = self.playhead.as_ref().map_or(0, Playhead::shift);
+        Playing { status: self.status, now: self.clock(), shift }
     }
 
     fn follow(&mut self, schedule: Schedule) {
@@ -458,14 +465,10 @@ impl Run {
     }
 
     fn append(&mut self, time: Timestamp, events: Vec<Event>) {
-        self.append_reset(time, events, None);
-    }
-
-    fn append_reset(&mut self, time: Timestamp, events: Vec<Event>, reset: Option<Arc<Snapshot>>) {
         self.position = self.position.next();
         self.time = time;
         self.progress.appended(self.position, events.len());
-        let batch = Arc::new(Batch { position: self.position, time, reset, events });
+        let batch = Arc::new(Batch { position: self.position, time, events });
         for reader in &mut self.readers {
             reader.read(&batch);
         }

@@ -9,6 +9,7 @@ mod handshake;
 mod metrics;
 mod pacing;
 mod publish;
+mod replay;
 mod rest;
 mod resume;
 mod shutdown;

@@ -106,6 +106,7 @@ export type WireEntry =
       ts_event: Relative;
     }
   | { kind: "feed"; feed: number; state: number; speed: number | null }
+  | { kind: "reset" }
   | WireDefinition;
 
 // Lengths inside a frame are the sender's word. An update is at most 64 KiB, so no honest frame passes
@@ -149,6 +150,7 @@ function decodeEntry(read: Reader): WireEntry {
       state: read.count("state"),
       speed: read.numberOrNull("speed"),
     };
+  if (tag === 62 && number === null) return { kind: "reset" };
   if (number === null) throw read.wrong("instrument", "a number", null);
   if (tag >= 1 && tag <= 31 && tag !== 16) return decodeQuote(read, number, tag);
   switch (tag) {

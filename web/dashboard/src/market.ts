@@ -63,7 +63,7 @@ export class Market {
       this.define(change.instrument);
       return;
     }
-    if (change.kind === "feed" || !change.instrument) return;
+    if (change.kind === "feed" || change.kind === "reset" || !change.instrument) return;
     const row = this.byNumber.get(change.instrument.number);
     if (!row) return;
     switch (change.kind) {

@@ -143,7 +143,7 @@ impl<W: Write> RecordingWriter<W> {
                 put_int(to, difference(status.ts_event, time));
             }
             // What a checkpoint is made of: the recording itself has the events.
-            Event::Snapshot(..) => {}
+            Event::Snapshot(..) | Event::Reset => {}
             Event::Feed(feed) => {
                 put_array(to, 4);
                 put_uint(to, kind::FEED.into());
