@@ -90,7 +90,12 @@ impl Summary {
                 self.event.add(trade.ts_event);
                 self.recv.add(trade.ts_recv);
             }
-            Event::Instrument(_) | Event::Status(..) | Event::Feed(_) | Event::Snapshot(..) | Event::Reset => {}
+            Event::Instrument(_)
+            | Event::Status(..)
+            | Event::Feed(_)
+            | Event::Snapshot(..)
+            | Event::Stats(_)
+            | Event::Reset => {}
         }
     }
 

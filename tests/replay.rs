@@ -120,7 +120,8 @@ impl Source for Recorded {
             return self.open();
         };
         // Of one moment all events stand on the same side of a checkpoint.
-        let same = |next: usize| next > 0 && self.records.get(next).is_some_and(|r| r.0 == self.records[next - 1].0);
+        let same =
+            |next: usize| next > 0 && self.records.get(next).is_some_and(|r| r.0 == self.records[next - 1].0);
         if next == 0 || same(next) {
             return self.open();
         }
@@ -156,7 +157,8 @@ impl Feed for Play {
         let Some(&(at, Record { symbol, ref what, .. })) = records.get(self.next) else { return Ok(None) };
         self.next += 1;
         let id = instruments.intern(&Symbol::new(SYMBOLS[symbol]).unwrap(), out);
-        let price = |price: u16, fine: bool| Decimal::new(i64::from(price) * 10 + i64::from(fine), 3).normalize();
+        let price =
+            |price: u16, fine: bool| Decimal::new(i64::from(price) * 10 + i64::from(fine), 3).normalize();
         let event = match *what {
             What::Quote(bid, fine) => {
                 let values =
@@ -287,10 +289,10 @@ impl World {
 
     fn apply(&mut self, op: &Op) {
         match *op {
-            Op::Play => drop(self.control(Control::Play)),
-            Op::Pause => drop(self.control(Control::Pause)),
-            Op::Speed(factor) => drop(self.control(Control::Speed(Speed::Times(factor)))),
-            Op::Max => drop(self.control(Control::Speed(Speed::Max))),
+            Op::Play => _ = self.control(Control::Play),
+            Op::Pause => _ = self.control(Control::Pause),
+            Op::Speed(factor) => _ = self.control(Control::Speed(Speed::Times(factor))),
+            Op::Max => _ = self.control(Control::Speed(Speed::Max)),
             Op::Seek(thousandth) => self.seek(thousandth),
             Op::StepEvents(count) => {
                 for _ in 0..count {
@@ -310,39 +312,29 @@ impl World {
     }
 
     fn control(&self, control: Control) -> Playing {
-        let (tell, told) = mpsc::channel();
-        assert!(self.tape.control(control, move |playing| drop(tell.send(playing))));
-        told.recv_timeout(PATIENCE).expect("the tape answers")
+        answer(|tell| self.tape.control(control, tell))
     }
 
     fn seek(&self, thousandth: u16) {
         let first = self.recorded.records[0].0;
         let span = self.recorded.end().nanos_since(first);
         let to = first.plus_nanos(span / 1000 * i64::from(thousandth));
-        let (tell, told) = mpsc::channel();
-        assert!(self.tape.detach(move |detached| drop(tell.send(detached))));
-        let detached = told.recv_timeout(PATIENCE).expect("the tape answers");
+        let detached = answer(|tell| self.tape.detach(tell));
         let known = Arc::clone(&self.replica);
         let events = move || known.lock().unwrap().checkpoint().collect();
         let (attachment, outcome) = wind(detached, &self.recorded, events, Target::Moment(to), PATIENCE);
         outcome.expect("it can be opened");
-        let (tell, told) = mpsc::channel();
-        assert!(self.tape.attach(attachment, move |playing| drop(tell.send(playing))));
-        assert!(told.recv_timeout(PATIENCE).expect("the tape answers").now >= to);
+        assert!(answer(|tell| self.tape.attach(attachment, tell)).now >= to);
     }
-}
 
-impl World {
     fn publish(&self, price: u16) {
-        let (tell, told) = mpsc::channel();
         let publication = Box::new(move |at, instruments: &mut Instruments, out: &mut Vec<Event>| {
             let id = instruments.intern(&Symbol::new("MINE").unwrap(), out);
             let kind = (Side::None, Conditions::default());
             let trade = instruments.trade(id, (price.into(), 1.into()), kind, (at, at), out).unwrap();
             out.push(Event::Trade(id, trade));
         });
-        assert!(self.tape.publish(publication, move |position| drop(tell.send(position))));
-        told.recv_timeout(PATIENCE).expect("the tape answers");
+        answer(|tell| self.tape.publish(publication, tell));
     }
 
     /// What is on the tape goes out.
@@ -483,6 +475,14 @@ impl Client {
         books.sort();
         (books, format!("{:?}", image.market()))
     }
+}
+
+/// What the tape answers.
+fn answer<T: Send + 'static>(ask: impl FnOnce(Box<dyn FnOnce(T) + Send>) -> bool) -> T {
+    let (tell, told) = mpsc::channel();
+    let asked = ask(Box::new(move |answer| tell.send(answer).expect("somebody waits for it")));
+    assert!(asked, "the tape is there");
+    told.recv_timeout(PATIENCE).expect("the tape answers")
 }
 
 /// A client's text frame, masked.

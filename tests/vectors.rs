@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tickcast::hub::{Form, Kind, Owed, Ring, Run, Upto};
 use tickcast::market::{
-    Bar, Conditions, FeedKind, FeedState, FeedStatus, Instrument, InstrumentId, MAX_UNITS, Price, Quote,
-    Side, Size, Speed, Status, Symbol, Timestamp, Trade, TradingState,
+    Bar, Conditions, FeedKind, FeedState, FeedStats, FeedStatus, Instrument, InstrumentId, LatencyStats,
+    MAX_UNITS, Price, Quote, ServerStats, SessionStats, ShardStats, Side, Size, SlowSession, Speed, Status,
+    Symbol, TapeStats, Timestamp, TopicStats, TopicsStats, Trade, TradingState,
 };
 use tickcast::tape::Position;
 use tickcast::wire::{
@@ -288,6 +289,93 @@ fn states() -> Script {
     script
 }
 
+fn stats() -> Script {
+    let mut script = Script::new("stats", 1, NOW);
+    script.update("nothing to tell of", 1, 0, |sink| sink.stats(&ServerStats::default()));
+    let topic = |topic: &str, watchers, per_s| TopicStats { topic: topic.to_owned(), watchers, per_s };
+    let told = ServerStats {
+        time: NOW + 1_000_000,
+        period_ms: 1_000,
+        version: "0.1.0".to_owned(),
+        uptime_ms: 86_400_000,
+        memory_bytes: Some(47_001_600),
+        tape: TapeStats {
+            position: 1_234_567,
+            batches_per_s: 987.5,
+            events: 4_294_967_296,
+            events_per_s: 50_000.0,
+            publications: 3,
+            faults: 1,
+            instruments: 10_000,
+        },
+        feed: FeedStats {
+            kind: "replay".to_owned(),
+            state: "live".to_owned(),
+            speed: Some(4.0),
+            clock: NOW - 1,
+            behind_ms: 12,
+            reanchored: 2,
+        },
+        sessions: SessionStats {
+            open: 1_000,
+            max: 10_000,
+            blocked: 1,
+            opened: 1_005,
+            closed: 5,
+            closed_by_code: [("1000".to_owned(), 4), ("1006".to_owned(), 1)].into(),
+            refused: 7,
+        },
+        shards: vec![
+            ShardStats {
+                sessions: 500,
+                blocked: 1,
+                views: 3,
+                busy: 0.425,
+                turns_per_s: 990.1,
+                frames_built_per_s: 1_200.0,
+                sends_per_s: 495_000.3,
+                bytes_per_s: 12_345_678.9,
+                ticks_per_s: 25_000_000.0,
+                merged_per_s: 1_500.0,
+                behind: 0,
+                late: false,
+            },
+            ShardStats { late: true, behind: 300, ..ShardStats::default() },
+        ],
+        latency: LatencyStats {
+            bounds_us: vec![100, 1_000],
+            counts: vec![900, 99, 1],
+            p50_us: Some(56),
+            p90_us: Some(100),
+            p99_us: Some(918),
+            p999_us: Some(1_000),
+        },
+        topics: TopicsStats {
+            by_rate: vec![topic("quote:AAPL", 900, Some(120.5)), topic("trades:AAPL", 0, Some(30.0))],
+            by_watchers: vec![topic("quote:*", 899, None), topic("quote:AAPL", 1, Some(120.5))],
+            partial: true,
+        },
+        slow: vec![SlowSession {
+            session: 17,
+            shard: 1,
+            topics: 10_000,
+            lag: 2_500,
+            lag_ms: 2_480,
+            stalled_s: 2,
+            waiting: 120_000,
+            merged: Some(110_000),
+            backlog_bytes: 16_384,
+        }],
+    };
+    script.update("a busy server", 1, 1_000, |sink| sink.stats(&told));
+    script.update("between the states of the market", 1, 0, |sink| {
+        sink.status(None, &Status { state: TradingState::Open, ts_event: at(0) });
+        sink.stats(&ServerStats { time: NOW, ..ServerStats::default() });
+        sink.definition(&apple());
+    });
+    script
+}
+
 fn definitions() -> Script {
     let mut script = Script::new("definitions", 1, NOW);
     let unknown = Instrument { id: InstrumentId(1), ..Instrument::unknown(Symbol::new("A B").unwrap()) };
@@ -505,8 +593,8 @@ fn requests() -> Vec<(&'static str, Value)> {
     ]
 }
 
-fn scripts() -> [Script; 7] {
-    [quotes(), trades(), bars(), states(), definitions(), resets(), extremes()]
+fn scripts() -> [Script; 8] {
+    [quotes(), trades(), bars(), states(), stats(), definitions(), resets(), extremes()]
 }
 
 fn path(name: &str) -> PathBuf {
@@ -607,7 +695,7 @@ fn the_vectors_use_every_tag() {
 proptest! {
     #[test]
     fn no_mutation_of_an_update_makes_the_decoder_panic_or_hoard(
-        file in 0..7_usize,
+        file in 0..8_usize,
         edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         cut in any::<prop::sample::Index>(),
     ) {

@@ -11,7 +11,12 @@ const server = process.env["TICKCAST_URL"] ?? "http://127.0.0.1:8080";
 export default defineConfig({
   root: path("dashboard"),
   plugins: [svelte({ configFile: path("svelte.config.js") }), licences()],
-  resolve: { alias: { "tickcast-client": path("client/src/index.ts") } },
+  resolve: {
+    alias: {
+      "@tickcast/client": path("client/src/index.ts"),
+      "tickcast-client": path("client/src/index.ts"),
+    },
+  },
   build: {
     // build.rs names a directory of its own, so that nothing generated lands in the source tree.
     outDir: process.env["WEB_OUT_DIR"] ?? path("dist"),

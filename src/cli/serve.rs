@@ -92,6 +92,11 @@ pub struct Args {
     #[arg(long, default_value_t = 10_000)]
     pub max_connections: usize,
 
+    /// Let sessions watch the topic `stats` (the page /ops), which tells of other sessions: on by default where only this machine
+    /// reaches the server. Behind a proxy: --ops=false
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub ops: Option<bool>,
+
     /// End when standard input does: for whoever starts a server and must not leave it behind
     #[arg(long, hide = true)]
     pub while_stdin: bool,
@@ -121,6 +126,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         speed,
         start: args.start,
         control: args.control,
+        ops: args.ops.unwrap_or(args.listen.ip().is_loopback()),
     };
     let server = Server::start(config)
         .await

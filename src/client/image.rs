@@ -1,5 +1,5 @@
 use crate::hub::{Kind, Scope, Topic, refinement};
-use crate::market::{FeedStatus, Instrument, InstrumentId, Status, Symbol, Timestamp, Trade};
+use crate::market::{FeedStatus, Instrument, InstrumentId, ServerStats, Status, Symbol, Timestamp, Trade};
 use crate::tape::Position;
 use crate::wire::{BarFields, Entry, Numbered, QuoteFields, Update, checksum, json};
 use rustc_hash::FxHashMap;
@@ -14,6 +14,7 @@ pub struct Image {
     by_symbol: FxHashMap<Symbol, InstrumentId>,
     status: Option<Status>,
     feed: Option<FeedStatus>,
+    stats: Option<Arc<ServerStats>>,
     /// Topics whose first snapshot is in: an uncounted ring of theirs was empty then, so it begins at 0.
     settled: Vec<Topic>,
     /// A reset was told, and the flush that told of it has not ended: rings begin where the server says.
@@ -74,6 +75,8 @@ pub enum Change {
         status: Status,
     },
     Feed(FeedStatus),
+    /// What the server tells of itself.
+    Stats(Arc<ServerStats>),
 }
 
 impl Image {
@@ -138,6 +141,10 @@ impl Image {
                 self.feed = Some(*feed);
                 changes.push(Change::Feed(*feed));
             }
+            Entry::Stats(stats) => {
+                self.stats = Some(Arc::clone(stats));
+                changes.push(Change::Stats(Arc::clone(stats)));
+            }
         }
     }
 
@@ -197,8 +204,11 @@ impl Image {
                 }
             }
         }
-        if !topics.iter().any(|topic| topic.scope == Scope::Market) {
+        if !topics.contains(&Topic::STATUS) {
             (self.status, self.feed) = (None, None);
+        }
+        if !topics.contains(&Topic::STATS) {
+            self.stats = None;
         }
     }
 
@@ -217,6 +227,12 @@ impl Image {
         (self.status.as_ref(), self.feed.as_ref())
     }
 
+    /// What the server last told of itself.
+    #[must_use]
+    pub fn stats(&self) -> Option<&ServerStats> {
+        self.stats.as_deref()
+    }
+
     /// The hash that the server should give of the same image at the same position; `None` where there is no image.
     #[must_use]
     pub fn checksum(&self, topic: &Topic) -> Option<u32> {
@@ -229,7 +245,7 @@ impl Image {
             Kind::Bars1s => &book.bars_1s,
             Kind::Bars1m => &book.bars_1m,
             Kind::Day => &book.day,
-            Kind::Quote | Kind::Trades | Kind::Status => return None,
+            Kind::Quote | Kind::Trades | Kind::Status | Kind::Stats => return None,
         };
         bar.start?;
         let fields = if topic.kind == Kind::Day { 9 } else { 8 };
@@ -266,6 +282,7 @@ impl Book {
             Kind::Bars1m => self.bars_1m = BarFields::default(),
             Kind::Day => self.day = BarFields::default(),
             Kind::Status => self.status = None,
+            Kind::Stats => {}
         }
         if matches!(kind, Kind::Bars1s | Kind::Bars1m) {
             *self.expected_mut(kind) = None;
@@ -286,6 +303,7 @@ impl Change {
             | Self::Gap { instrument, kind, .. } => (*kind, Some(instrument)),
             Self::Status { instrument, .. } => (Kind::Status, instrument.as_ref()),
             Self::Feed(_) => (Kind::Status, None),
+            Self::Stats(_) => (Kind::Stats, None),
         };
         Some(json::topic(kind, instrument.map(|instrument| &**instrument)))
     }
@@ -319,6 +337,7 @@ impl Change {
             Self::Gap { missed, .. } => drop(line.insert("gap".to_owned(), (*missed).into())),
             Self::Status { status, .. } => line.extend(json::status_fields(status)),
             Self::Feed(feed) => drop(line.insert("feed".to_owned(), json::feed(feed))),
+            Self::Stats(stats) => drop(line.insert("stats".to_owned(), json::stats(stats))),
         }
         Some(Value::Object(line))
     }

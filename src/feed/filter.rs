@@ -39,7 +39,7 @@ impl Only {
             | Event::Trade(id, _)
             | Event::Status(Some(id), _)
             | Event::Snapshot(id, _) => of(id, &self.is_wanted),
-            Event::Status(None, _) | Event::Feed(_) | Event::Reset => true,
+            Event::Status(None, _) | Event::Feed(_) | Event::Stats(_) | Event::Reset => true,
         }
     }
 }

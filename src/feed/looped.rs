@@ -109,7 +109,7 @@ fn shift(event: &mut Event, nanos: i64) {
         }
         Event::Status(_, status) => status.ts_event = status.ts_event.plus_nanos(nanos),
         // What a snapshot holds is as old as it is.
-        Event::Instrument(_) | Event::Feed(_) | Event::Snapshot(..) | Event::Reset => {}
+        Event::Instrument(_) | Event::Feed(_) | Event::Snapshot(..) | Event::Stats(_) | Event::Reset => {}
     }
 }
 

@@ -1,5 +1,5 @@
-use super::sim::{SimConfig, Simulator};
 use super::Feed;
+use super::sim::{SimConfig, Simulator};
 use crate::market::{FeedKind, Timestamp, Universe};
 
 /// Something that can be played again and again, from its beginning or from a moment within.

@@ -10,6 +10,7 @@ pub struct Stamps<const N: usize>([Position; N]);
 pub struct QuoteImage {
     quote: Option<Quote>,
     stamps: Stamps<4>,
+    changes: u64,
 }
 
 /// The latest bar of one width and, for days, the close before it.
@@ -57,7 +58,7 @@ impl<const N: usize> Stamps<N> {
 }
 
 impl QuoteImage {
-    pub const EMPTY: Self = Self { quote: None, stamps: Stamps::NEVER };
+    pub const EMPTY: Self = Self { quote: None, stamps: Stamps::NEVER, changes: 0 };
 
     #[must_use]
     pub fn get(&self) -> Option<&Quote> {
@@ -68,6 +69,12 @@ impl QuoteImage {
     #[must_use]
     pub fn changed_since(&self, since: Position) -> u8 {
         u8::try_from(self.stamps.changed_since(since)).expect("four fields")
+    }
+
+    /// How often it has changed.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// When each field last changed.
@@ -88,6 +95,7 @@ impl QuoteImage {
         };
         self.quote = Some(*new);
         self.stamps.set(mask, at);
+        self.changes += u64::from(mask != 0);
         mask != 0
     }
 

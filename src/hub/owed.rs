@@ -1,7 +1,9 @@
-use super::replica::{Book, Replica};
+use super::replica::{Book, Market, Replica};
 use super::ring::Run;
 use super::topic::{Kind, TopicKey};
-use crate::market::{Bar, FeedStatus, Instrument, InstrumentId, Price, Quote, Status, Timestamp, Trade};
+use crate::market::{
+    Bar, FeedStatus, Instrument, InstrumentId, Price, Quote, ServerStats, Status, Timestamp, Trade,
+};
 use crate::tape::Position;
 use std::ops::Range;
 
@@ -26,6 +28,7 @@ pub trait Owed {
     fn closed_bars(&mut self, instrument: &Instrument, kind: Kind, numbered: bool, run: &Run<'_, Bar>);
     fn status(&mut self, instrument: Option<&Instrument>, status: &Status);
     fn feed(&mut self, feed: &FeedStatus);
+    fn stats(&mut self, stats: &ServerStats);
     /// No more fits: what is still owed will be told in the next update.
     fn is_full(&self) -> bool;
 
@@ -76,17 +79,7 @@ pub fn tell(
         }
         let since = since(topic);
         let Some(instrument) = topic.instrument else {
-            let market = replica.market();
-            if let Some((status, at)) = &market.status
-                && *at > since.position
-            {
-                sink.status(None, status);
-            }
-            if let Some((feed, at)) = &market.feed
-                && *at > since.position
-            {
-                sink.feed(feed);
-            }
+            tell_market(replica.market(), topic.kind, since.position, sink);
             continue;
         };
         // Images are told as they are now, so what is told for an earlier end is nothing for other readers.
@@ -101,6 +94,27 @@ pub fn tell(
         }
     }
     None
+}
+
+fn tell_market(market: &Market, kind: Kind, since: Position, sink: &mut impl Owed) {
+    if kind == Kind::Stats {
+        if let Some((stats, at)) = &market.stats
+            && *at > since
+        {
+            sink.stats(stats);
+        }
+        return;
+    }
+    if let Some((status, at)) = &market.status
+        && *at > since
+    {
+        sink.status(None, status);
+    }
+    if let Some((feed, at)) = &market.feed
+        && *at > since
+    {
+        sink.feed(feed);
+    }
 }
 
 fn tell_topic(
@@ -156,6 +170,8 @@ fn tell_topic(
                 sink.status(Some(definition), status);
             }
         }
+        // No instrument has any.
+        Kind::Stats => {}
     }
 }
 
@@ -174,6 +190,7 @@ fn alike(book: &Book, kind: Kind, since: Position) -> Range<Position> {
         }
         Kind::Day => alike.differs_at(book.day.stamps()),
         Kind::Status => alike.differs_at(book.status.map(|(_, at)| at)),
+        Kind::Stats => {}
     }
     alike.range
 }

@@ -2,8 +2,8 @@ use super::image::{BarImage, QuoteImage, refinement};
 use super::ring::Ring;
 use super::topic::{Kind, TopicKey};
 use crate::market::{
-    Bar, BarsSnapshot, Event, FeedStatus, Instrument, InstrumentId, Interval, Snapshot, Status, Symbol,
-    Timestamp, Trade,
+    Bar, BarsSnapshot, Event, FeedStatus, Instrument, InstrumentId, Interval, ServerStats, Snapshot, Status,
+    Symbol, Timestamp, Trade,
 };
 use crate::tape::{Batch, Epoch, Position};
 use rustc_hash::FxHashMap;
@@ -58,11 +58,12 @@ pub struct Bars {
     pub closed: Ring<Bar>,
 }
 
-/// All that is known of the market as a whole.
-#[derive(Clone, Copy, Debug, Default)]
+/// All that is known of the market as a whole, and of the server.
+#[derive(Clone, Debug, Default)]
 pub struct Market {
     pub status: Option<(Status, Position)>,
     pub feed: Option<(FeedStatus, Position)>,
+    pub stats: Option<(Arc<ServerStats>, Position)>,
 }
 
 impl Replica {
@@ -189,8 +190,15 @@ impl Replica {
             }
             Event::Snapshot(instrument, snapshot) => self.restore(*instrument, snapshot, touched),
             Event::Reset => {
+                // What the server tells of itself is not of the market, but whoever is told of a reset drops it, too.
+                let stats = self.market.stats.take().map(|(stats, _)| (stats, at));
                 *self = Self { position: at, time: self.time, reset_at: at, ..Self::new(self.epoch) };
+                self.market.stats = stats;
                 touched.push(TopicKey::MARKET_STATUS);
+            }
+            Event::Stats(stats) => {
+                self.market.stats = stats.as_ref().map(|stats| (Arc::clone(stats), at));
+                touched.push(TopicKey::SERVER_STATS);
             }
         }
     }

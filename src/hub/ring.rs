@@ -63,6 +63,12 @@ impl<T> Ring<T> {
         self.entries.push_back((at, entry));
     }
 
+    /// How many entries it has had, those that were evicted included.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
     /// Entries with `since < at <= upto`.
     #[must_use]
     pub fn owed(&self, since: Position, upto: Position) -> Run<'_, T> {

@@ -164,7 +164,8 @@ impl Session {
     }
 
     /// Changes of its topics that it was not told.
-    fn untold(&self, view: &View) -> u32 {
+    #[must_use]
+    pub fn untold(&self, view: &View) -> u32 {
         low(view.events).wrapping_sub(self.events_told)
     }
 

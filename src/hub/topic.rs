@@ -11,6 +11,8 @@ pub enum Kind {
     Bars1m,
     Day,
     Status,
+    /// Of the server itself; no instrument has it.
+    Stats,
 }
 
 /// What a client subscribes: one topic, or a set of them.
@@ -22,7 +24,7 @@ pub struct Topic {
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
-    /// `status`: the market as a whole.
+    /// `status`, `stats`: the market, the server as a whole.
     Market,
     Symbol(Symbol),
     /// `quote:*`
@@ -34,7 +36,7 @@ pub enum Scope {
 /// One topic of one instrument: what a [`Topic`] comes down to on a given tape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicKey {
-    /// `None`: the market as a whole, which sorts before every instrument.
+    /// `None`: the market or the server as a whole, which sort before every instrument.
     pub instrument: Option<InstrumentId>,
     pub kind: Kind,
 }
@@ -48,6 +50,7 @@ pub struct TopicError {
 }
 
 impl Kind {
+    /// All that instruments have.
     pub const ALL: [Self; 6] =
         [Self::Quote, Self::Trades, Self::Bars1s, Self::Bars1m, Self::Day, Self::Status];
 
@@ -60,6 +63,7 @@ impl Kind {
             Self::Bars1m => "bars.1m",
             Self::Day => "day",
             Self::Status => "status",
+            Self::Stats => "stats",
         }
     }
 
@@ -73,6 +77,7 @@ impl Kind {
         }
     }
 
+    /// Its place in [`Self::ALL`].
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize
@@ -80,6 +85,9 @@ impl Kind {
 }
 
 impl Topic {
+    pub const STATUS: Self = Self { kind: Kind::Status, scope: Scope::Market };
+    pub const STATS: Self = Self { kind: Kind::Stats, scope: Scope::Market };
+
     #[must_use]
     pub fn of(kind: Kind, symbol: &Symbol) -> Self {
         Self { kind, scope: Scope::Symbol(symbol.clone()) }
@@ -101,16 +109,23 @@ impl Topic {
     pub fn parse(text: &str) -> Result<Self, TopicError> {
         let Some((kind_name, scope)) = text.split_once(':') else {
             return match text {
-                "status" => Ok(Self { kind: Kind::Status, scope: Scope::Market }),
+                "status" => Ok(Self::STATUS),
+                "stats" => Ok(Self::STATS),
                 _ if Kind::ALL.iter().any(|k| k.name() == text) => {
                     Err(TopicError::new(text, Some(format!("{text}:*"))))
                 }
                 _ => {
-                    let nearest = strsim::jaro_winkler(text, "status") > 0.8;
-                    Err(TopicError::new(text, nearest.then(|| "status".to_owned())))
+                    let likeness = |name: &&str| strsim::jaro_winkler(text, name);
+                    let nearest =
+                        ["status", "stats"].into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+                    let nearest = nearest.filter(|name| likeness(name) > 0.8);
+                    Err(TopicError::new(text, nearest.map(str::to_owned)))
                 }
             };
         };
+        if kind_name == Kind::Stats.name() {
+            return Err(TopicError::new(text, Some("stats".to_owned())));
+        }
         let Some(kind) = Kind::ALL.into_iter().find(|k| k.name() == kind_name) else {
             let nearest = nearest(kind_name, Kind::ALL.into_iter().map(Kind::name));
             return Err(TopicError::new(text, nearest.map(|kind| format!("{kind}:{scope}"))));
@@ -133,9 +148,11 @@ impl TopicError {
         let text: String = text.chars().take(100).collect();
         let hint = match &nearest {
             Some(topic) => format!("did you mean {topic:?}?"),
-            None => format!("topics are KIND:SYMBOL, KIND:*, KIND:@SECTOR or status, KIND one of {}", {
-                Kind::ALL.map(Kind::name).join(", ")
-            }),
+            None => {
+                format!("topics are KIND:SYMBOL, KIND:*, KIND:@SECTOR, status or stats, KIND one of {}", {
+                    Kind::ALL.map(Kind::name).join(", ")
+                })
+            }
         };
         Self { message: format!("unknown topic {text:?}: {hint}"), nearest }
     }
@@ -174,6 +191,8 @@ impl fmt::Display for Topic {
 impl TopicKey {
     /// The topic `status`.
     pub const MARKET_STATUS: Self = Self { instrument: None, kind: Kind::Status };
+    /// The topic `stats`.
+    pub const SERVER_STATS: Self = Self { instrument: None, kind: Kind::Stats };
 
     #[must_use]
     pub const fn of(instrument: InstrumentId, kind: Kind) -> Self {
@@ -193,9 +212,16 @@ mod tests {
 
     #[test]
     fn topics_read_as_they_are_written() {
-        for text in
-            ["quote:AAPL", "trades:BRK.B", "bars.1s:*", "day:@technology", "status", "status:X", "quote:A:B"]
-        {
+        for text in [
+            "quote:AAPL",
+            "trades:BRK.B",
+            "bars.1s:*",
+            "day:@technology",
+            "status",
+            "status:X",
+            "stats",
+            "quote:A:B",
+        ] {
             check(text, &format!("ok {text}"));
         }
     }
@@ -207,9 +233,11 @@ mod tests {
         check("bars:X", "unknown topic \"bars:X\": did you mean \"bars.1s:X\"?");
         check("quote", "unknown topic \"quote\": did you mean \"quote:*\"?");
         check("staus", "unknown topic \"staus\": did you mean \"status\"?");
+        check("stat", "unknown topic \"stat\": did you mean \"stats\"?");
+        check("stats:X", "unknown topic \"stats:X\": did you mean \"stats\"?");
         check(
             "AAPL",
-            "unknown topic \"AAPL\": topics are KIND:SYMBOL, KIND:*, KIND:@SECTOR or status, \
+            "unknown topic \"AAPL\": topics are KIND:SYMBOL, KIND:*, KIND:@SECTOR, status or stats, \
              KIND one of quote, trades, bars.1s, bars.1m, day, status",
         );
         check("quote:", "malformed topic \"quote:\": symbol is empty");

@@ -83,6 +83,7 @@ pub struct Views {
 struct Watchers {
     topics: Vec<[Vec<(ViewId, u32)>; Kind::ALL.len()]>,
     market: Vec<(ViewId, u32)>,
+    stats: Vec<(ViewId, u32)>,
 }
 
 /// The topics touched that no view has heard of yet, and how often each.
@@ -93,6 +94,7 @@ struct Touched {
     topics: Vec<TopicKey>,
     events: Vec<[u32; Kind::ALL.len()]>,
     market_events: u32,
+    stats_events: u32,
 }
 
 impl ViewId {
@@ -207,6 +209,24 @@ impl Views {
 
     pub fn ids(&self) -> impl Iterator<Item = ViewId> {
         self.by_key.values().copied()
+    }
+
+    /// All views.
+    pub fn iter(&self) -> impl Iterator<Item = &View> {
+        self.slots.iter().flatten()
+    }
+
+    /// How many sessions watch a topic.
+    #[must_use]
+    pub fn watchers(&self, topic: TopicKey) -> usize {
+        let members = |&(id, _): &(ViewId, u32)| self.get(id).map_or(0, |view| view.members.len());
+        self.watchers.of(topic).iter().map(members).sum()
+    }
+
+    /// Whether anyone watches a topic.
+    #[must_use]
+    pub fn is_watched(&self, topic: TopicKey) -> bool {
+        !self.watchers.of(topic).is_empty()
     }
 
     /// The view of that key, made where there is none.
@@ -330,6 +350,7 @@ impl Views {
 impl Watchers {
     fn of(&self, topic: TopicKey) -> &[(ViewId, u32)] {
         match topic.instrument {
+            None if topic.kind == Kind::Stats => &self.stats,
             None => &self.market,
             Some(instrument) => {
                 self.topics.get(instrument.index()).map_or(&[], |kinds| &kinds[topic.kind.index()])
@@ -352,7 +373,9 @@ impl Watchers {
     }
 
     fn list(&mut self, topic: TopicKey) -> &mut Vec<(ViewId, u32)> {
-        let Some(instrument) = topic.instrument else { return &mut self.market };
+        let Some(instrument) = topic.instrument else {
+            return if topic.kind == Kind::Stats { &mut self.stats } else { &mut self.market };
+        };
         if instrument.index() >= self.topics.len() {
             self.topics.resize_with(instrument.index() + 1, Default::default);
         }
@@ -375,7 +398,9 @@ impl Touched {
     }
 
     fn events(&mut self, topic: TopicKey) -> &mut u32 {
-        let Some(instrument) = topic.instrument else { return &mut self.market_events };
+        let Some(instrument) = topic.instrument else {
+            return if topic.kind == Kind::Stats { &mut self.stats_events } else { &mut self.market_events };
+        };
         if instrument.index() >= self.events.len() {
             self.events.resize(instrument.index() + 1, Default::default());
         }
@@ -400,7 +425,7 @@ pub fn resolve(subscribed: &[Topic], replica: &Replica) -> Vec<TopicKey> {
         let key = |instrument: InstrumentId| TopicKey::of(instrument, topic.kind);
         let known = |symbol: &Symbol| replica.by_symbol(symbol.as_str()).map(|b| b.definition.id);
         match &topic.scope {
-            Scope::Market => topics.push(TopicKey::MARKET_STATUS),
+            Scope::Market => topics.push(TopicKey { instrument: None, kind: topic.kind }),
             Scope::Symbol(symbol) => topics.extend(known(symbol).map(key)),
             Scope::All | Scope::Sector(_) => topics.extend(
                 replica

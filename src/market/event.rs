@@ -1,4 +1,4 @@
-use super::{Instrument, InstrumentId, Price, Size, Snapshot, Timestamp};
+use super::{Instrument, InstrumentId, Price, ServerStats, Size, Snapshot, Timestamp};
 use std::{fmt, str::FromStr, sync::Arc};
 
 /// One thing that happened, as it stands on the tape.
@@ -17,6 +17,8 @@ pub enum Event {
     /// The tape goes on at another moment of what it plays: all that was known before is void, the numbers of instruments included.
     /// Stands first in its batch, whose other events say how the market stands there.
     Reset,
+    /// What the server at this tape tells of itself; `None` where it stops to, as nobody watches any more.
+    Stats(Option<Arc<ServerStats>>),
 }
 
 /// The best bid and offer. Both sides are stated; an empty side has [`Price::NONE`] and size 0.

@@ -9,6 +9,7 @@ mod instrument;
 mod instruments;
 mod number;
 mod snapshot; // what a checkpoint keeps of an instrument
+mod stats;
 mod symbol;
 mod time;
 mod universe;
@@ -22,6 +23,10 @@ pub use instrument::{Instrument, InstrumentId};
 pub use instruments::{Instruments, QuoteValues};
 pub use number::{MAX_PRICE_UNITS, MAX_SCALE, MAX_UNITS, NumberError, Price, Size, parse_decimal};
 pub use snapshot::{BarsSnapshot, Snapshot, Tail};
+pub use stats::{
+    FeedStats, LatencyStats, ServerStats, SessionStats, ShardStats, SlowSession, TapeStats, TopicStats,
+    TopicsStats,
+};
 pub use symbol::{Symbol, SymbolError};
 pub use time::{Timestamp, TimestampError};
 pub use universe::{Listing, Universe, UniverseError};

@@ -1,6 +1,7 @@
 use super::App;
 use super::api::query_of;
 use super::fanout::{Counters, Tally};
+use super::latency::{BOUNDS_US, Latency};
 use super::problem::Problem;
 use crate::market::{FeedState, Timestamp};
 use crate::tape::{Position, Progress};
@@ -8,13 +9,16 @@ use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet, text};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, NoLabelSet, text,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// `GET /metrics`: what an operator watches, in the text form of `OpenMetrics`.
 pub(super) async fn metrics(
@@ -40,6 +44,20 @@ pub(super) struct ShardStatus {
     pub position: Position,
     pub counters: Counters,
     pub tally: Tally,
+    pub turns: u64,
+    /// How long it did not wait for sockets or the tape.
+    pub busy: Duration,
+    /// From a batch on the tape to the end of the flush that sent it.
+    pub latency: Latency,
+    /// Whether any of its sessions watches the topic `stats`.
+    pub watches_stats: bool,
+}
+
+impl ShardStatus {
+    /// Changes told only in a newer value.
+    pub fn merged(&self) -> u64 {
+        self.counters.events.saturating_sub(self.counters.delivered)
+    }
 }
 
 /// The newest [`ShardStatus`], shared between its shard and whoever asks.
@@ -54,7 +72,7 @@ impl ShardMonitor {
         }
     }
 
-    fn status(&self) -> ShardStatus {
+    pub fn status(&self) -> ShardStatus {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -77,7 +95,7 @@ impl Refused {
         reason.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn counts(&self) -> [(&'static str, u64); 3] {
+    pub fn counts(&self) -> [(&'static str, u64); 3] {
         [("full", &self.full), ("origin", &self.origin), ("handshake", &self.handshake)]
             .map(|(reason, count)| (reason, count.load(Ordering::Relaxed)))
     }
@@ -109,6 +127,12 @@ impl Scrape {
     /// A value of each shard, by its number.
     fn by_shard(&self, value: impl Fn(&ShardStatus) -> u64) -> impl Iterator<Item = (String, u64)> {
         self.shards.iter().enumerate().map(move |(number, shard)| (number.to_string(), value(shard)))
+    }
+
+    fn latency(&self) -> Latency {
+        let mut latency = Latency::default();
+        self.shards.iter().for_each(|shard| latency.add(&shard.latency));
+        latency
     }
 
     /// The sum over all shards of what each counts by name.
@@ -147,11 +171,22 @@ impl Collector for Scrape {
         page.counters("tickcast_entries_sent", "Values and ring entries in them", "shard", delivered)?;
         let events = self.by_shard(|shard| shard.counters.events);
         page.counters("tickcast_events_delivered", "Changes that they stand for", "shard", events)?;
-        let merged = self.by_shard(|shard| shard.counters.events.saturating_sub(shard.counters.delivered));
+        let merged = self.by_shard(ShardStatus::merged);
         page.counters("tickcast_events_merged", "Changes told only in a newer value", "shard", merged)?;
         let position = self.tape.position().get();
         let behind = self.by_shard(|shard| position.saturating_sub(shard.position.get()));
         page.gauges("tickcast_shard_behind_batches", "Batches not folded yet", "shard", behind)?;
+
+        let turns = self.by_shard(|shard| shard.turns);
+        page.counters("tickcast_shard_turns", "Turns of its loop", "shard", turns)?;
+        let busy = self.shards.iter().enumerate();
+        let busy = busy.map(|(number, shard)| (number.to_string(), shard.busy.as_secs_f64()));
+        page.counters("tickcast_shard_busy_seconds", "Time in which it did not wait", "shard", busy)?;
+        page.latency(
+            "tickcast_send_latency_seconds",
+            "From a batch on the tape to its sends",
+            &self.latency(),
+        )?;
 
         let requests = self.sums(Tally::requests);
         page.counters("tickcast_requests", "Requests of sessions", "op", requests)?;
@@ -187,18 +222,27 @@ impl Page<'_> {
         metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
 
-    fn counters(
+    fn counters<Value: EncodeCounterValue>(
         &mut self,
         name: &str,
         help: &str,
         label: &str,
-        values: impl IntoIterator<Item = (String, u64)>,
+        values: impl IntoIterator<Item = (String, Value)>,
     ) -> fmt::Result {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (of, value) in values {
             metric.encode_family(&[(label, of)])?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
         }
         Ok(())
+    }
+
+    /// A histogram. The encoder adds its buckets up.
+    #[expect(clippy::cast_precision_loss, reason = "bounds are below 2^53")]
+    fn latency(&mut self, name: &str, help: &str, latency: &Latency) -> fmt::Result {
+        let bounds = BOUNDS_US.iter().map(|&bound| bound as f64 / 1e6).chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(latency.counts().iter().copied()).collect();
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        metric.encode_histogram::<NoLabelSet>(latency.sum().as_secs_f64(), latency.count(), &buckets, None)
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue + Copy) -> fmt::Result {
@@ -225,7 +269,7 @@ impl Page<'_> {
 }
 
 /// What Linux says of this process; `None` elsewhere.
-fn resident_bytes() -> Option<u64> {
+pub(super) fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))?;
     kib.parse::<u64>().ok().map(|kib| kib * 1024)

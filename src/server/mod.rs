@@ -6,6 +6,7 @@
 mod api;
 mod dashboard;
 pub mod fanout;
+mod latency;
 mod metrics;
 mod origin;
 mod problem;
@@ -14,6 +15,7 @@ mod replay;
 pub mod room;
 mod seats;
 mod shard;
+mod stats;
 mod upgrade;
 
 pub use replay::ControlRule;
@@ -64,6 +66,8 @@ pub struct Config {
     pub start: Option<Timestamp>,
     /// Who may control that.
     pub control: ControlRule,
+    /// Whether sessions may watch the topic `stats`, which tells of other sessions.
+    pub ops: bool,
 }
 
 /// A running server.
@@ -73,6 +77,7 @@ pub struct Server {
     tape: std::thread::JoinHandle<()>,
     stop: watch::Sender<bool>,
     accepting: tokio::task::JoinHandle<()>,
+    telling: tokio::task::JoinHandle<()>,
 }
 
 /// What the routes share.
@@ -112,7 +117,7 @@ impl Server {
         let mut readers: Vec<Box<dyn Reader>> = Vec::new();
         let mut shards = Vec::new();
         for number in 0..config.shards.get() {
-            let (shard, reader) = Shard::start(number, epoch)?;
+            let (shard, reader) = Shard::start(number, epoch, config.ops)?;
             shards.push(shard);
             readers.push(Box::new(reader));
         }
@@ -131,8 +136,9 @@ impl Server {
             leaving: AtomicBool::new(false),
         });
         let (stop, stopped) = watch::channel(false);
+        let telling = tokio::spawn(stats::tell(Arc::clone(&app), stopped.clone()));
         let accepting = tokio::spawn(accept(listener, routes(Arc::clone(&app)), stopped));
-        Ok(Self { app, address, tape, stop, accepting })
+        Ok(Self { app, address, tape, stop, accepting, telling })
     }
 
     #[must_use]
@@ -142,12 +148,13 @@ impl Server {
 
     /// Stops accepting, says goodbye to every client, and waits for all to be gone, a few seconds at the most.
     pub async fn shutdown(self) {
-        let Self { app, tape, stop, accepting, .. } = self;
+        let Self { app, tape, stop, accepting, telling, .. } = self;
         app.leaving.store(true, Ordering::Relaxed);
         for shard in &app.shards {
             shard.leave(CloseCode::RESTART, "server is shutting down", RETRY_AFTER);
         }
         let _ = stop.send(true);
+        let _ = telling.await;
         let _ = accepting.await;
         app.public.end();
         let joined = tokio::task::spawn_blocking(move || {

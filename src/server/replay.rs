@@ -1,6 +1,6 @@
 use super::api::query_of;
-use super::room::Refusal;
 use super::problem::Problem;
+use super::room::Refusal;
 use super::{App, origin};
 use crate::wire::{ErrorCode, ReplayAction, ReplayState};
 use axum::Json;

@@ -1,6 +1,8 @@
-use super::fanout::{Fanout, Opening, Socket};
+use super::fanout::{Fanout, Opening, Report, Socket};
+use super::latency::Latency;
 use super::metrics::{ShardMonitor, ShardStatus};
 use super::seats::Seat;
+use crate::hub::TopicKey;
 use crate::tape::{Batch, Epoch, Reader};
 use crate::wire::CloseCode;
 use mio::net::TcpStream;
@@ -14,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// Batches that may wait for a shard. It folds all that wait at once, so more would only hide that it cannot keep up.
 const WAITING_BATCHES: usize = 256;
@@ -43,28 +46,38 @@ pub(super) struct Shard {
 
 /// The tape's way to a shard.
 struct ShardReader {
-    batches: mpsc::SyncSender<Arc<Batch>>,
+    batches: mpsc::SyncSender<Pending>,
     waker: Arc<Waker>,
     /// Whether anyone is connected to the shard.
     watched: Arc<AtomicBool>,
 }
 
+/// A batch, and when it was put on the tape.
+type Pending = (Instant, Arc<Batch>);
+
 enum Command {
     Open { stream: std::net::TcpStream, seat: Seat, opening: Opening, early: Vec<u8> },
     Leave { code: CloseCode, reason: &'static str, retry_after: Duration },
+    Report { topics: Arc<[TopicKey]>, reply: oneshot::Sender<Report> },
 }
 
 /// The thread's own: polls its sockets, and moves bytes and batches between them and the core.
 struct Run {
     poll: Poll,
     fanout: Fanout<ShardSocket>,
-    batches: mpsc::Receiver<Arc<Batch>>,
+    batches: mpsc::Receiver<Pending>,
     commands: mpsc::Receiver<Command>,
     watched: Arc<AtomicBool>,
     monitor: ShardMonitor,
     /// Connections that took no more when they were last looked through.
     blocked: usize,
     start: Instant,
+    turns: u64,
+    /// How long it did not wait for its poll.
+    busy: Duration,
+    /// When the batches folded in this turn were put on the tape.
+    folded: Vec<Instant>,
+    latency: Latency,
     buffer: Vec<u8>,
     /// Connections of which more could be read than their turn allowed.
     unread: VecDeque<usize>,
@@ -80,22 +93,30 @@ struct ShardSocket {
 impl Shard {
     /// # Errors
     /// The operating system's, where it has no thread or poll to give.
-    pub fn start(number: usize, epoch: Epoch) -> io::Result<(Self, impl Reader + use<>)> {
+    pub fn start(number: usize, epoch: Epoch, ops: bool) -> io::Result<(Self, impl Reader + use<>)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (batches, batches_in) = mpsc::sync_channel(WAITING_BATCHES);
         let (commands, commands_in) = mpsc::channel();
         let watched = Arc::new(AtomicBool::new(false));
         let monitor = ShardMonitor::default();
+        let mut fanout = Fanout::new(epoch);
+        if !ops {
+            fanout.forbid_stats();
+        }
         let run = Run {
             poll,
-            fanout: Fanout::new(epoch),
+            fanout,
             batches: batches_in,
             commands: commands_in,
             watched: Arc::clone(&watched),
             monitor: monitor.clone(),
             blocked: 0,
             start: Instant::now(),
+            turns: 0,
+            busy: Duration::ZERO,
+            folded: Vec::with_capacity(WAITING_BATCHES),
+            latency: Latency::default(),
             buffer: vec![0; READ_BYTES],
             unread: VecDeque::new(),
             leaving: None,
@@ -113,6 +134,11 @@ impl Shard {
     /// Says goodbye to all and ends the thread when they are gone, at the latest after a few seconds.
     pub fn leave(&self, code: CloseCode, reason: &'static str, retry_after: Duration) {
         self.command(Command::Leave { code, reason, retry_after });
+    }
+
+    /// Asks for what the shard has to tell of its sessions. No answer comes from one that is gone.
+    pub fn report(&self, topics: Arc<[TopicKey]>, reply: oneshot::Sender<Report>) {
+        self.command(Command::Report { topics, reply });
     }
 
     pub fn monitor(&self) -> &ShardMonitor {
@@ -134,7 +160,7 @@ impl Shard {
 
 impl Reader for ShardReader {
     fn read(&mut self, batch: &Arc<Batch>) {
-        match self.batches.try_send(Arc::clone(batch)) {
+        match self.batches.try_send((Instant::now(), Arc::clone(batch))) {
             Ok(()) => {}
             Err(mpsc::TrySendError::Full(batch)) => {
                 let _ = self.waker.wake();
@@ -168,11 +194,16 @@ impl Run {
                 tracing::error!("a shard cannot poll its sockets: {error}");
                 return;
             }
-            self.fanout.tick(self.start.elapsed());
+            let woken = self.start.elapsed();
+            self.fanout.tick(woken);
             // Everything pending is folded before anything is sent: that is where conflation comes from. A bound, because a
             // feed without a pace never stops.
-            let pending = self.batches.try_iter().take(WAITING_BATCHES);
-            more = pending.map(|batch| self.fanout.apply(&batch)).count() == WAITING_BATCHES;
+            self.folded.clear();
+            for (put, batch) in self.batches.try_iter().take(WAITING_BATCHES) {
+                self.fanout.apply(&batch);
+                self.folded.push(put);
+            }
+            more = self.folded.len() == WAITING_BATCHES;
             for _ in 0..self.unread.len() {
                 if let Some(key) = self.unread.pop_front() {
                     self.read(key);
@@ -187,7 +218,7 @@ impl Run {
                     self.fanout.writable(key);
                 }
             }
-            self.fanout.flush();
+            self.flush();
             while let Ok(command) = self.commands.try_recv() {
                 self.obey(command);
             }
@@ -207,7 +238,25 @@ impl Run {
                 position: self.fanout.replica().position(),
                 counters: self.fanout.counters(),
                 tally: self.fanout.tally(),
+                turns: self.turns,
+                busy: self.busy,
+                latency: self.latency,
+                watches_stats: self.fanout.watches_stats(),
             });
+            self.turns += 1;
+            self.busy += self.start.elapsed().saturating_sub(woken);
+        }
+    }
+
+    /// Sends what is due, and counts how long the batches of this turn took to there, if anything of them was sent.
+    fn flush(&mut self) {
+        let sent = self.fanout.counters().sent;
+        self.fanout.flush();
+        if self.fanout.counters().sent > sent && !self.folded.is_empty() {
+            let now = Instant::now();
+            for &put in &self.folded {
+                self.latency.record(now.saturating_duration_since(put));
+            }
         }
     }
 
@@ -246,6 +295,8 @@ impl Run {
                     self.fanout.closed(key);
                 }
             }
+            // Whoever asked may have given up.
+            Command::Report { topics, reply } => drop(reply.send(self.fanout.report(&topics))),
             Command::Leave { code, reason, retry_after } => {
                 self.leaving = Some(Instant::now() + DRAIN);
                 self.fanout.say_goodbye_to_all(code, reason, retry_after);

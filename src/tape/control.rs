@@ -1,5 +1,5 @@
-use super::playhead::Playhead;
 use super::Position;
+use super::playhead::Playhead;
 use crate::market::{Event, FeedStatus, Instruments, Speed, Timestamp};
 use std::time::Duration;
 

@@ -37,6 +37,8 @@ enum Request {
     Control(Control, Reply<Playing>),
     Detach(Reply<Detached>),
     Attach(Attachment, Reply<Playing>),
+    /// Of the server itself.
+    Note(Event),
 }
 
 type Reply<T> = Box<dyn FnOnce(T) + Send>;
@@ -91,6 +93,12 @@ impl Publisher {
     /// Puts a feed on the tape. It plays unless the tape is paused. As [`Self::publish`].
     pub fn attach(&self, attachment: Attachment, reply: impl FnOnce(Playing) + Send + 'static) -> bool {
         self.request(Request::Attach(attachment, Box::new(reply)))
+    }
+
+    /// Puts an event on the tape that is not from the market: it counts as no publication, and no publisher is live by it. Does not wait:
+    /// where many requests do, it is dropped.
+    pub fn note(&self, event: Event) {
+        let _ = self.requests.try_send(Request::Note(event));
     }
 
     /// How the tape does.
@@ -292,6 +300,10 @@ impl Run {
                     reply(self.playing());
                     return true;
                 }
+                Ok(Request::Note(event)) => {
+                    let time = self.clock();
+                    self.append_counting(0, time, vec![event]);
+                }
                 Err(mpsc::RecvTimeoutError::Timeout) => return true,
                 Err(mpsc::RecvTimeoutError::Disconnected) => return false,
             }
@@ -327,7 +339,9 @@ impl Run {
                 self.follow(Schedule::from_now(now, self.status.speed));
                 self.set_state(FeedState::Live);
             }
-            Control::Pause if (plays || self.stopped.is_some()) && self.status.state == FeedState::Live => self.pause(),
+            Control::Pause if (plays || self.stopped.is_some()) && self.status.state == FeedState::Live => {
+                self.pause()
+            }
             Control::Speed(speed) if self.status.kind != FeedKind::Publisher => {
                 if self.status.state != FeedState::Ended {
                     let now = self.clock();
@@ -365,7 +379,9 @@ impl Run {
             }
             (Step::Interval(by), _) => {
                 let until = self.clock().plus_nanos(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX));
-                while let Some(at) = self.playhead.as_ref().and_then(Playhead::next_at).filter(|&at| at <= until) {
+                while let Some(at) =
+                    self.playhead.as_ref().and_then(Playhead::next_at).filter(|&at| at <= until)
+                {
                     self.take(&mut batch);
                     if batch.len() >= BATCH_EVENTS {
                         self.append_unless_empty(at.max(self.time), &mut batch);
@@ -413,7 +429,7 @@ impl Run {
             let mut events = vec![Event::Reset];
             events.extend(checkpoint);
             events.push(Event::Feed(self.status));
-            self.append(now, events);
+            self.append_counting(0, now, events);
         }
     }
 
@@ -465,9 +481,14 @@ impl Run {
     }
 
     fn append(&mut self, time: Timestamp, events: Vec<Event>) {
+        self.append_counting(events.len(), time, events);
+    }
+
+    /// Appends a batch of which so many events count as events on the tape.
+    fn append_counting(&mut self, counted: usize, time: Timestamp, events: Vec<Event>) {
         self.position = self.position.next();
         self.time = time;
-        self.progress.appended(self.position, events.len());
+        self.progress.appended(self.position, counted);
         let batch = Arc::new(Batch { position: self.position, time, events });
         for reader in &mut self.readers {
             reader.read(&batch);

@@ -4,7 +4,8 @@ use super::reader::{DecodeError, Reader, moment};
 use super::tag;
 use crate::hub::{Kind, TopicKey, bar_field};
 use crate::market::{
-    Conditions, FeedStatus, Instrument, InstrumentId, Price, Side, Status, Timestamp, Trade, TradingState,
+    Conditions, FeedStatus, Instrument, InstrumentId, Price, ServerStats, Side, Status, Timestamp, Trade,
+    TradingState,
 };
 use crate::tape::Position;
 use rustc_hash::FxHashMap;
@@ -50,6 +51,7 @@ pub enum Entry {
     /// Of one instrument or of the whole market.
     Status(Option<Arc<Instrument>>, Status),
     Feed(FeedStatus),
+    Stats(Arc<ServerStats>),
 }
 
 /// Consecutive entries of a ring.
@@ -124,6 +126,7 @@ impl UpdateDecoder {
                     self.numbers.clear();
                     Ok(Entry::Reset)
                 }
+                tag::STATS => Ok(Entry::Stats(Arc::new(reader.stats()?))),
                 _ => Err(unknown),
             };
         };
@@ -318,6 +321,7 @@ impl Entry {
                 json::entry(Kind::Status, instrument.as_deref(), json::status_fields(status))
             }
             Self::Feed(feed) => json::entry(Kind::Status, None, json::one("feed", json::feed(feed))),
+            Self::Stats(stats) => json::entry(Kind::Stats, None, json::one("stats", json::stats(stats))),
         })
     }
 }
@@ -369,6 +373,10 @@ mod tests {
         check_error(&[0x94, 0, 0, 0, 1], "update ends within element 4");
         check_error(&[0x96, 0, 0, 0xc0, 60, 9, 0], "element 4 is out of range for a trading state");
         check_error(&[0x95, 0, 0, 0, 63, 0x80], "element 4: bad definition: it has no symbol");
+        check_error(&[0x94, 0, 0, 0, 62], "element 3: unknown tag 62");
+        check_error(&[0x94, 0, 0, 0xc0, 62], "update ends within element 4");
+        let time_is_text = [&[0x95, 0, 0, 0xc0, 62, 0x81, 0xa4][..], b"time", &[0xa1, b'x']].concat();
+        assert!(decode(&time_is_text).unwrap_err().to_string().starts_with("element 4: bad stats: "));
     }
 
     #[test]
@@ -378,6 +386,9 @@ mod tests {
         check_error(&[0xdd, 0xff, 0xff, 0xff, 0xff, 0, 0], "update ends within element 2");
         let name = [0x95, 0, 0, 0, 63, 0x81, 0xdb, 0xff, 0xff, 0xff, 0xff];
         check_error(&name, "update ends within element 4");
+        let shards =
+            [&[0x95, 0, 0, 0xc0, 62, 0x81, 0xa6][..], b"shards", &[0xdd, 0xff, 0xff, 0xff, 0xff]].concat();
+        check_error(&shards, "update ends within element 4");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 use super::fields::{BarFields, QuoteFields};
 use crate::hub::{Kind, Owed, Run, Topic, Upto, bar_field};
-use crate::market::{Bar, FeedStatus, Instrument, Price, Quote, Size, Speed, Status, Timestamp, Trade};
+use crate::market::{
+    Bar, FeedStatus, Instrument, Price, Quote, ServerStats, Size, Speed, Status, Timestamp, Trade,
+};
 use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
 use std::io::Write;
@@ -114,6 +116,10 @@ pub(crate) fn feed(feed: &FeedStatus) -> Value {
         Speed::Max => Value::Null,
     };
     json!({ "kind": feed.kind.name(), "state": feed.state.name(), "speed": speed })
+}
+
+pub(crate) fn stats(stats: &ServerStats) -> Value {
+    serde_json::to_value(stats).expect("a map of numbers and texts")
 }
 
 /// The topic of that kind by name; without an instrument that of the whole market.
@@ -242,6 +248,11 @@ impl Owed for JsonUpdate {
 
     fn feed(&mut self, status: &FeedStatus) {
         self.push(&entry(Kind::Status, None, one("feed", feed(status))));
+        self.delivered += 1;
+    }
+
+    fn stats(&mut self, told: &ServerStats) {
+        self.push(&entry(Kind::Stats, None, one("stats", stats(told))));
         self.delivered += 1;
     }
 

@@ -68,6 +68,7 @@ pub enum ErrorCode {
     TooManyTopics,
     NotSubscribed,
     NotSupported,
+    NotAllowed,
     TooLarge,
     /// Others may, this session may not.
     Forbidden,

@@ -4,8 +4,8 @@ use super::tag;
 use super::told::{Told, Written};
 use crate::hub::{Kind, Owed, Run, TopicKey, Upto, bar_field};
 use crate::market::{
-    Bar, FeedKind, FeedState, FeedStatus, Instrument, MAX_UNITS, Price, Quote, Side, Size, Speed, Status,
-    Timestamp, Trade, TradingState,
+    Bar, FeedKind, FeedState, FeedStatus, Instrument, MAX_UNITS, Price, Quote, ServerStats, Side, Size,
+    Speed, Status, Timestamp, Trade, TradingState,
 };
 use crate::tape::Position;
 use rmp::encode;
@@ -352,6 +352,14 @@ impl Owed for MsgpackUpdate {
             }
             Speed::Max => self.nil(),
         }
+        self.delivered += 1;
+    }
+
+    fn stats(&mut self, stats: &ServerStats) {
+        self.nil();
+        self.uint(u64::from(tag::STATS));
+        rmp_serde::encode::write_named(&mut self.entries, stats).expect(VEC);
+        self.elements += 1;
         self.delivered += 1;
     }
 

@@ -1,8 +1,8 @@
 use super::fields::BarFields;
 use crate::hub::bar_field;
 use crate::market::{
-    FeedKind, FeedState, FeedStatus, Instrument, InstrumentId, MAX_SCALE, MAX_UNITS, Price, Size, Speed,
-    Symbol, Timestamp,
+    FeedKind, FeedState, FeedStatus, Instrument, InstrumentId, MAX_SCALE, MAX_UNITS, Price, ServerStats,
+    Size, Speed, Symbol, Timestamp,
 };
 use rmp::decode::{self, NumValueReadError};
 
@@ -28,6 +28,8 @@ pub enum DecodeError {
     Count { element: usize, count: u64, left: usize },
     #[error("element {element}: bad definition: {reason}")]
     Definition { element: usize, reason: String },
+    #[error("element {element}: bad stats: {reason}")]
+    Stats { element: usize, reason: String },
 }
 
 /// The elements of an update's array.
@@ -157,6 +159,17 @@ impl<'a> Reader<'a> {
         let state = self.choice(&states, "a feed's state")?;
         let speed = if self.nil()? { Speed::Max } else { Speed::Times(self.float()?) };
         Ok(FeedStatus { kind, state, speed })
+    }
+
+    /// A map: one element of the array, whatever it holds.
+    pub(super) fn stats(&mut self) -> Result<ServerStats, DecodeError> {
+        let element = self.step()?;
+        let from = self.rest;
+        // First to its end: so that what it announces is known to be there before memory is taken for it.
+        skip(&mut self.rest, element)?;
+        let bytes = &from[..from.len() - self.rest.len()];
+        rmp_serde::from_slice(bytes)
+            .map_err(|error| DecodeError::Stats { element, reason: error.to_string() })
     }
 
     /// Any number.

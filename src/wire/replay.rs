@@ -89,7 +89,8 @@ impl ReplayAction {
         if (ACTIONS.contains(&action) || action.is_empty())
             && let Some((field, ..)) = strange.iter().find(|(_, there, of)| *there && *of != action)
         {
-            let of = if action.is_empty() { "a request without action".to_owned() } else { format!("{action:?}") };
+            let of =
+                if action.is_empty() { "a request without action".to_owned() } else { format!("{action:?}") };
             return Err(format!("{of} has no field {field:?}"));
         }
         match action {
@@ -136,7 +137,9 @@ fn parse_speed(speed: Option<ReplaySpeed>) -> Result<Speed, String> {
     match speed {
         Some(ReplaySpeed::Times(factor)) if SPEEDS.contains(&factor) => Ok(Speed::Times(factor)),
         Some(ReplaySpeed::Word(word)) if word == "max" => Ok(Speed::Max),
-        Some(ReplaySpeed::Times(factor)) => Err(format!("speed {factor} is not from 0.1 to 1000, or \"max\"")),
+        Some(ReplaySpeed::Times(factor)) => {
+            Err(format!("speed {factor} is not from 0.1 to 1000, or \"max\""))
+        }
         Some(ReplaySpeed::Word(word)) => {
             Err(format!("speed {:?} is not a number from 0.1 to 1000, or \"max\"", shortened(&word)))
         }
@@ -163,7 +166,9 @@ fn parse_step(by: Option<&str>) -> Result<Step, String> {
         _ => None,
     };
     let millis = number.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
-    let interval = millis.map(Duration::from_millis).filter(|by| (1..=LONGEST_STEP.as_millis()).contains(&by.as_millis()));
+    let interval = millis
+        .map(Duration::from_millis)
+        .filter(|by| (1..=LONGEST_STEP.as_millis()).contains(&by.as_millis()));
     interval.map(Step::Interval).ok_or_else(|| {
         format!("by {:?} is not \"event\", or from \"1ms\" to \"10m\", such as \"1s\"", shortened(by))
     })
@@ -203,8 +208,14 @@ mod tests {
         check(r#"{"action":"paus"}"#, "unknown action \"paus\": did you mean \"pause\"?");
         check(r#"{"action":"play","speed":2}"#, "\"play\" has no field \"speed\"");
         check(r#"{"action":"speed","speed":0}"#, "speed 0 is not from 0.1 to 1000, or \"max\"");
-        check(r#"{"action":"speed","speed":"fast"}"#, "speed \"fast\" is not a number from 0.1 to 1000, or \"max\"");
-        check(r#"{"action":"seek"}"#, "\"seek\" needs a \"to\": an RFC 3339 time such as 2024-08-08T23:54:20Z");
+        check(
+            r#"{"action":"speed","speed":"fast"}"#,
+            "speed \"fast\" is not a number from 0.1 to 1000, or \"max\"",
+        );
+        check(
+            r#"{"action":"seek"}"#,
+            "\"seek\" needs a \"to\": an RFC 3339 time such as 2024-08-08T23:54:20Z",
+        );
         check(
             r#"{"action":"seek","to":"noon"}"#,
             "to: \"noon\" is no RFC 3339 time such as 2024-08-08T23:54:13.937085768Z",

@@ -1,7 +1,7 @@
 use super::frame::{Opcode, write_frame};
 use super::{json::JsonUpdate, msgpack::MsgpackUpdate};
 use crate::hub::{Form, Kind, Owed, Run, TopicKey, Upto};
-use crate::market::{Bar, FeedStatus, Instrument, Price, Quote, Status, Trade};
+use crate::market::{Bar, FeedStatus, Instrument, Price, Quote, ServerStats, Status, Trade};
 use crate::tape::Position;
 use std::ops::Range;
 
@@ -87,6 +87,7 @@ impl Owed for UpdateEncoder {
         closed_bars(instrument: &Instrument, kind: Kind, numbered: bool, run: &Run<'_, Bar>);
         status(instrument: Option<&Instrument>, status: &Status);
         feed(feed: &FeedStatus);
+        stats(stats: &ServerStats);
     }
 
     fn is_full(&self) -> bool {

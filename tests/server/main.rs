@@ -14,4 +14,5 @@ mod rest;
 mod resume;
 mod shutdown;
 mod slow_clients;
+mod stats;
 mod subscriptions;

@@ -191,3 +191,32 @@ async fn the_tape_and_its_feed_are_counted() {
     let age = now - started as i64;
     assert!((0..3600).contains(&age), "started at {started}, now is {now}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_long_a_batch_takes_to_be_sent_is_counted_in_buckets() {
+    let server = TestServer::start().await;
+    server.publish(&quote("A", "1", "2")).await;
+    let mut client = Client::connect(&server, "topics=quote:A").await;
+    client.answer("subscribed").await;
+    becomes(&server, "connections", 1).await;
+    let before = Scrape::of(&server).await.count("tickcast_send_latency_seconds_count");
+    let published = server.publish(&quote("A", "1", "3")).await;
+    client.reach(&published["position"]).await;
+    let counted = async {
+        loop {
+            let page = Scrape::of(&server).await;
+            if page.count("tickcast_send_latency_seconds_count") > before {
+                break page;
+            }
+        }
+    };
+    let page = soon("a batch that was sent", counted).await;
+    let count = page.count("tickcast_send_latency_seconds_count");
+    let bucket = |le: &str| page.count(&format!("tickcast_send_latency_seconds_bucket{{le=\"{le}\"}}"));
+    assert_eq!(bucket("+Inf"), count);
+    assert_eq!(bucket("10.0"), count, "this takes no ten seconds");
+    assert!(bucket("0.00001") <= bucket("0.001") && bucket("0.001") <= bucket("10.0"));
+    assert!(page.of_shard("shard_turns_total") > 0);
+    let busy: f64 = page.0["tickcast_shard_busy_seconds_total{shard=\"0\"}"].parse().expect("seconds");
+    assert!(busy > 0.0);
+}

@@ -47,6 +47,7 @@ impl TestServer {
             speed: Speed::Times(1.0),
             start: None,
             control: ControlRule::Local,
+            ops: true,
         };
         change(&mut config);
         let server = Server::start(config).await.expect("a server on a free port");
@@ -452,7 +453,9 @@ impl Seen {
             }
             let topic = entry["topic"].as_str().unwrap();
             assert!(
-                topic == "status" || self.instruments.contains_key(topic.split_once(':').unwrap().1),
+                topic == "status"
+                    || topic == "stats"
+                    || self.instruments.contains_key(topic.split_once(':').unwrap().1),
                 "{topic} before its definition"
             );
             *self.told.entry(topic.to_owned()).or_default() += 1;

@@ -3,10 +3,12 @@
 
 mod connection;
 mod delivery;
+mod report;
 mod requests;
 mod tally;
 
 pub use connection::Socket;
+pub use report::{MAX_SLOW, Report};
 pub use tally::Tally;
 
 use crate::hub::{Form, Replica, Session, TopicKey, Upto, ViewId, ViewOptions, Views};
@@ -63,6 +65,7 @@ pub struct Fanout<S> {
     tally: Tally,
     touched: Vec<TopicKey>,
     draining: bool,
+    stats_forbidden: bool,
 }
 
 /// What this core has done since it exists.
@@ -102,7 +105,13 @@ impl<S: Socket> Fanout<S> {
             tally: Tally::default(),
             touched: Vec::new(),
             draining: false,
+            stats_forbidden: false,
         }
+    }
+
+    /// Refuses the topic `stats` from here on, which tells of other sessions.
+    pub fn forbid_stats(&mut self) {
+        self.stats_forbidden = true;
     }
 
     #[must_use]

@@ -64,6 +64,13 @@ impl<S: Socket> Fanout<S> {
                     text,
                     Refusal { code: ErrorCode::UnknownTopic, message: error.message, nearest: error.nearest },
                 ),
+                Ok(Topic::STATS) if self.stats_forbidden => {
+                    let message = "\"stats\" tells of other sessions, and this server may be reached from elsewhere: its \
+                                   operator allows it with --ops"
+                        .to_owned();
+                    let code = ErrorCode::NotAllowed;
+                    TopicAnswer::refused(text, Refusal { code, message, nearest: None })
+                }
                 Ok(topic) if wanted.len() >= MAX_TOPICS && !wanted.contains(&topic) => {
                     let message = format!("a session may have {MAX_TOPICS} topics");
                     let code = ErrorCode::TooManyTopics;
@@ -301,7 +308,7 @@ fn checksum_of(replica: &Replica, subscribed: &[Topic], text: &str) -> Result<u3
         Kind::Bars1s => &book.bars_1s.latest,
         Kind::Bars1m => &book.bars_1m.latest,
         Kind::Day => &book.day,
-        Kind::Trades | Kind::Status => {
+        Kind::Trades | Kind::Status | Kind::Stats => {
             let message = format!("{text:?} has no checksum: it is not an image of numbers");
             return Err(refuse(ErrorCode::BadRequest, message, None));
         }

@@ -180,7 +180,8 @@ impl Room {
             let known = || folded.replica().checkpoint().collect();
             wind::wind(detached, &*source, known, target, SEEK_PATIENCE)
         });
-        let (attachment, outcome): (Attachment, Result<(), WindError>) = winding.await.map_err(|_| leaving())?;
+        let (attachment, outcome): (Attachment, Result<(), WindError>) =
+            winding.await.map_err(|_| leaving())?;
         let playing = self.ask(|publisher, tell| publisher.attach(attachment, tell)).await?;
         outcome.map_err(|error| Refusal { code: ErrorCode::Unavailable, message: error.to_string() })?;
         Ok(playing)

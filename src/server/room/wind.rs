@@ -108,8 +108,7 @@ impl Winding {
 
     /// From a feed as it stands, and what is known by then.
     fn onwards(playhead: Playhead, instruments: Instruments, now: Timestamp, known: Vec<Event>) -> Self {
-        let mut winding =
-            Self { playhead, instruments, replica: Replica::new(Epoch::new(0)), whole: true };
+        let mut winding = Self { playhead, instruments, replica: Replica::new(Epoch::new(0)), whole: true };
         winding.fold(now, known);
         winding
     }
@@ -118,11 +117,16 @@ impl Winding {
     fn go(&mut self, to: Timestamp, deadline: Instant) -> Result<(), Stopped> {
         let mut events = Vec::new();
         while let Some(at) = self.playhead.next_at().filter(|&at| at <= to) {
+            let before = events.len();
             self.playhead.take(&mut self.instruments, &mut events, &mut |_| ());
-            if events.len() < BATCH_EVENTS && self.playhead.next_at().is_some_and(|next| next <= to) {
+            // A snapshot holds for its own moment.
+            let is_snapshot = |event: &Event| matches!(event, Event::Snapshot(..));
+            let holds_snapshots = !self.whole && events[before..].iter().any(is_snapshot);
+            let is_last = self.playhead.next_at().is_none_or(|next| next > to);
+            if events.len() < BATCH_EVENTS && !is_last && !holds_snapshots {
                 continue;
             }
-            if !self.whole && events.iter().any(|event| self.overlaps(event)) {
+            if holds_snapshots && events.iter().any(|event| self.overlaps(event)) {
                 return Err(Stopped::Overlap);
             }
             events = self.fold(at, events);
@@ -149,7 +153,8 @@ impl Winding {
 
     /// What is to be put on the tape, which then stands at `at`, or where the feed begins or has ended before it.
     fn end(mut self, at: Timestamp) -> Attachment {
-        let now = if self.playhead.next_at().is_some() { at.max(self.replica.time()) } else { self.replica.time() };
+        let now =
+            if self.playhead.next_at().is_some() { at.max(self.replica.time()) } else { self.replica.time() };
         // Time has passed, also where nothing happened.
         self.fold(now, Vec::new());
         let is_market = |event: &Event| !matches!(event, Event::Feed(_));

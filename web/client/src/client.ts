@@ -1,5 +1,6 @@
 import { imageChecksum } from "./checksum.js";
 import { mayReconnect, reconnectDelay } from "./backoff.js";
+import { Conflation } from "./conflation.js";
 import { DecodeError, decodeFrame } from "./decode.js";
 import { Emitter } from "./emitter.js";
 import { Image } from "./image.js";
@@ -11,6 +12,7 @@ import {
   type Cursor,
   type Epoch,
   type Goodbye,
+  type Pong,
   type Request,
   type Stats,
   type Subscribed,
@@ -18,6 +20,7 @@ import {
   type Update,
   type Welcome,
 } from "./protocol.js";
+import type { ServerStats } from "./server-stats.js";
 import { Subscriptions } from "./subscriptions.js";
 
 /** How far what {@link TickcastClient.image} holds can be trusted to be the present. */
@@ -46,7 +49,10 @@ export interface ClientEvents {
   /** The state of the market, an instrument or the feed changed. */
   status: Extract<Change, { kind: "trading" | "feed" }>;
   subscribed: Subscribed;
+  /** How this session does, each second where {@link TickcastClient.requestStats} asked for it. */
   stats: Stats;
+  /** What the server tells of itself, where the topic `stats` is subscribed to. */
+  server: ServerStats;
   /** A request, one topic of it, or a frame was wrong; the client carries on by itself. */
   error: { readonly code: string; readonly message: string; readonly topic?: Topic };
   goodbye: Goodbye;
@@ -83,12 +89,25 @@ export interface ClientOptions {
   random?: () => number;
 }
 
+export interface UpdatesOptions {
+  /** Ends the loop. */
+  signal?: AbortSignal;
+  /** Entries of a ring that wait at most; by default 1,024. */
+  entries?: number;
+}
+
 /** How the copy of one topic compares with the server's image. */
 export interface Verification {
   readonly topic: Topic;
   /** Null where the server has no checksum for it: `reason` says why. */
   readonly matches: boolean | null;
   readonly reason?: string;
+}
+
+/** An answer to {@link TickcastClient.ping}; times of the client are its clock's, in ms. */
+export interface Ping extends Pong {
+  readonly sent_at: number;
+  readonly received_at: number;
 }
 
 /** Since the client was made. */
@@ -135,6 +154,8 @@ export class TickcastClient extends Emitter<ClientEvents> {
   /** Requests to subscribe that wait for their answer: until then a moved position does not cover them. */
   private readonly unanswered = new Set<number>();
   private readonly verifying = new Map<unknown, PromiseResolvers<Verification[]>>();
+  private readonly pinging = new Map<unknown, PromiseResolvers<Ping> & { sent_at: number }>();
+  private wantsStats = false;
   private lastRequest = 0;
   private attempt = 0;
   private welcomedAt = 0;
@@ -207,9 +228,76 @@ export class TickcastClient extends Emitter<ClientEvents> {
     else this.end(topics);
   }
 
-  /** Asks for a `stats` event once a second, in the running session. */
+  /** Updates a second at most, as asked for; null where there is no cap. */
+  get maxHz(): number | null {
+    return this.sessionOptions.maxHz ?? null;
+  }
+
+  /** Caps the updates of the whole session, or lifts the cap with null. Nothing is sent anew for that. */
+  setMaxHz(maxHz: number | null): void {
+    if (maxHz === this.maxHz) return;
+    this.sessionOptions = { ...this.sessionOptions, maxHz };
+    // A cap comes with a topic: one that the session has already begins nothing.
+    const topic = this.subscriptions.anyDelivered();
+    if (this.welcome && topic !== undefined) this.requestTopics([], [topic]);
+  }
+
+  /** Asks for a `stats` event once a second, in this session and those after it. */
   requestStats(enabled: boolean): void {
+    this.wantsStats = enabled;
     if (this.welcome) this.request({ op: "stats", enabled });
+  }
+
+  /**
+   * Asks the server for its time.
+   *
+   * @returns rejects where there is no session, or it ends
+   */
+  ping(): Promise<Ping> {
+    if (!this.welcome) return Promise.reject(new Error("there is no session to ping in"));
+    const sent_at = this.clock.now();
+    const id = this.request({ op: "ping" });
+    return new Promise((resolve, reject) => this.pinging.set(id, { resolve, reject, sent_at }));
+  }
+
+  /**
+   * The updates from now on, for `for await`. One who takes them slowly gets what has come together meanwhile as one update:
+   * the newest values, and every entry of rings, the oldest beyond `entries` counted as missed. Ends when the client is closed.
+   *
+   * @throws {Error} from the loop where the connection has ended for a reason that coming back does not mend
+   */
+  updates({ signal, entries }: UpdatesOptions = {}): AsyncIterableIterator<Update> {
+    const waiting = new Conflation(entries);
+    let closed: ConnectionState | null = null;
+    let wake = () => {};
+    const abort = () => wake();
+    signal?.addEventListener("abort", abort);
+    const stops = [
+      this.on("update", (update) => {
+        waiting.add(update);
+        wake();
+      }),
+      this.on("replaced", () => waiting.clear()),
+      this.on("state", (state) => {
+        closed = state.kind === "closed" ? state : null;
+        wake();
+      }),
+    ];
+    const stop = () => {
+      for (const stop of stops) stop();
+      signal?.removeEventListener("abort", abort);
+    };
+    return iterate(stop, async () => {
+      for (;;) {
+        if (signal?.aborted) return null;
+        const update = waiting.take();
+        if (update) return update;
+        const end = closed as Extract<ConnectionState, { kind: "closed" }> | null;
+        if (end?.code === 1000) return null;
+        if (end) throw new Error(`closed with ${end.code}: ${end.reason}`);
+        await new Promise<void>((resolve) => (wake = resolve));
+      }
+    });
   }
 
   /**
@@ -280,6 +368,7 @@ export class TickcastClient extends Emitter<ClientEvents> {
 
   private announce(change: Change): void {
     if (change.kind === "trading" || change.kind === "feed") this.emit("status", change);
+    if (change.kind === "stats") this.emit("server", change.stats);
     if ((change.kind !== "trades" && change.kind !== "closed_bars") || change.missed === 0) return;
     const kind = change.kind === "trades" ? "trades" : `bars.${change.interval}`;
     this.counters.missed += change.missed;
@@ -300,8 +389,10 @@ export class TickcastClient extends Emitter<ClientEvents> {
         break;
       case "error":
         this.answered(answer.id);
-        this.verifying.get(answer.id)?.reject(new Error(answer.message));
-        this.verifying.delete(answer.id);
+        for (const waiting of [this.verifying, this.pinging]) {
+          waiting.get(answer.id)?.reject(new Error(answer.message));
+          waiting.delete(answer.id);
+        }
         this.emit("error", answer);
         break;
       case "goodbye":
@@ -315,8 +406,13 @@ export class TickcastClient extends Emitter<ClientEvents> {
         this.verifying.get(answer.id)?.resolve(this.compare(answer));
         this.verifying.delete(answer.id);
         break;
-      case "pong":
+      case "pong": {
+        const { resolve, sent_at } = this.pinging.get(answer.id) ?? {};
+        this.pinging.delete(answer.id);
+        if (resolve && sent_at !== undefined)
+          resolve({ ...answer, sent_at, received_at: this.heardAt });
         break;
+      }
     }
     if (this.currentState.kind === "stale") this.enterLive();
   }
@@ -331,6 +427,7 @@ export class TickcastClient extends Emitter<ClientEvents> {
     this.image.begin(welcome);
     const { resumable, fresh } = this.subscriptions.split();
     this.requestTopics(resumable, fresh);
+    if (this.wantsStats) this.request({ op: "stats", enabled: true });
     if (this.unanswered.size === 0) this.enterLive();
     this.watch(STALE_HEARTBEATS);
   }
@@ -445,8 +542,10 @@ export class TickcastClient extends Emitter<ClientEvents> {
     this.welcome = null;
     this.goodbye = null;
     this.unanswered.clear();
-    for (const { reject } of this.verifying.values()) reject(new Error("the session ended"));
-    this.verifying.clear();
+    for (const waiting of [this.verifying, this.pinging]) {
+      for (const { reject } of waiting.values()) reject(new Error("the session ended"));
+      waiting.clear();
+    }
     this.subscriptions.sessionEnded();
     const socket = this.socket;
     this.socket = null;
@@ -466,7 +565,33 @@ export class TickcastClient extends Emitter<ClientEvents> {
   }
 }
 
-const systemClock: Clock = {
+/** @param next null ends it */
+function iterate<T>(stop: () => void, next: () => Promise<T | null>): AsyncIterableIterator<T> {
+  let done = false;
+  const end = (): IteratorResult<T> => {
+    done = true;
+    stop();
+    return { done: true, value: undefined };
+  };
+  return {
+    async next() {
+      if (done) return end();
+      try {
+        const value = await next();
+        return value === null ? end() : { done: false, value };
+      } catch (error) {
+        end();
+        throw error;
+      }
+    },
+    return: () => Promise.resolve(end()),
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+  };
+}
+
+export const systemClock: Clock = {
   now: () => performance.now(),
   after(ms, callback) {
     // A longer timer would fire at once.

@@ -1,5 +1,6 @@
 import { Decoder } from "@msgpack/msgpack";
 import type { Answer } from "./protocol.js";
+import { readServerStats, type ServerStats } from "./server-stats.js";
 
 /**
  * One binary frame to one message. Stateless: prices are still relative to their anchor and moments to
@@ -107,6 +108,7 @@ export type WireEntry =
     }
   | { kind: "feed"; feed: number; state: number; speed: number | null }
   | { kind: "reset" }
+  | { kind: "stats"; stats: ServerStats }
   | WireDefinition;
 
 // Lengths inside a frame are the sender's word. An update is at most 64 KiB, so no honest frame passes
@@ -150,7 +152,9 @@ function decodeEntry(read: Reader): WireEntry {
       state: read.count("state"),
       speed: read.numberOrNull("speed"),
     };
-  if (tag === 62 && number === null) return { kind: "reset" };
+  if (tag === 59 && number === null) return { kind: "reset" };
+  if (tag === 62 && number === null)
+    return { kind: "stats", stats: readServerStats(read.map("stats")) };
   if (number === null) throw read.wrong("instrument", "a number", null);
   if (tag >= 1 && tag <= 31 && tag !== 16) return decodeQuote(read, number, tag);
   switch (tag) {

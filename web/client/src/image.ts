@@ -27,6 +27,7 @@ import type {
   Units,
   Update,
 } from "./protocol.js";
+import type { ServerStats } from "./server-stats.js";
 
 /**
  * What a client keeps: its place on the tape, the definitions, and the image of every topic.
@@ -39,6 +40,8 @@ export class Image {
   position = 0 as Position;
   time = 0 as Micros;
   feed: Feed | null = null;
+  /** What the server last told of itself. */
+  stats: ServerStats | null = null;
 
   /** A reset was told, and the flush that told of it has not ended: rings begin where the server says. */
   private beginning = false;
@@ -59,6 +62,11 @@ export class Image {
 
   instrument(number: InstrumentNumber): Instrument | undefined {
     return this.instruments.get(number);
+  }
+
+  /** All instruments that were defined. */
+  all(): IterableIterator<Instrument> {
+    return this.instruments.values();
   }
 
   /** By symbol, in a scan of all instruments. */
@@ -110,6 +118,7 @@ export class Image {
       for (const number of kept.keys())
         if (!covered(kind, number === null ? null : this.known(number))) kept.delete(number);
     if (!covered("status", null)) this.feed = null;
+    if (!covered("stats", null)) this.stats = null;
   }
 
   /**
@@ -218,6 +227,9 @@ export class Image {
           speed: entry.speed,
         };
         return { kind: "feed", feed: this.feed };
+      case "stats":
+        this.stats = entry.stats;
+        return { kind: "stats", stats: entry.stats };
     }
   }
 

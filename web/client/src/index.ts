@@ -1,17 +1,23 @@
 export * from "./protocol.js";
 export {
   TickcastClient,
+  systemClock,
   type ClientEvents,
   type ClientOptions,
   type Clock,
   type ConnectionState,
   type Counters,
+  type Ping,
   type SubscribeOptions,
+  type UpdatesOptions,
   type Verification,
   type WebSocketLike,
 } from "./client.js";
+export { Conflation, ENTRIES_KEPT } from "./conflation.js";
 export { DecodeError } from "./decode.js";
+export { Emitter } from "./emitter.js";
 export { Image } from "./image.js";
+export type { ServerStats, ShardStats, SlowSession, TopicStats } from "./server-stats.js";
 export { updateToJson } from "./json.js";
 export {
   formatDecimal,
@@ -22,3 +28,4 @@ export {
   toNumber,
   vwap,
 } from "./number.js";
+export { followVisibility, type VisibilityOptions } from "./visibility.js";

@@ -69,6 +69,8 @@ function changeToJson(change: Change): object {
       };
     case "feed":
       return { topic: "status", feed: change.feed };
+    case "stats":
+      return { topic: "stats", stats: change.stats };
   }
 }
 

@@ -4,6 +4,8 @@
  * Integers of the wire stay below 2^53, so a JavaScript number holds each of them exactly.
  */
 
+import type { ServerStats } from "./server-stats.js";
+
 export const SUBPROTOCOL = "tickcast.v1.msgpack";
 
 declare const brand: unique symbol;
@@ -150,7 +152,9 @@ export type Change =
       readonly instrument: Instrument | null;
       readonly status: TradingStatus;
     }
-  | { readonly kind: "feed"; readonly feed: Feed };
+  | { readonly kind: "feed"; readonly feed: Feed }
+  /** What the server tells of itself. */
+  | { readonly kind: "stats"; readonly stats: ServerStats };
 
 export interface Update {
   readonly type: "update";

@@ -125,7 +125,8 @@ test("after a reset instruments and rings begin anew, and nothing counts as lost
   const whole = () => true;
   checkTrades(image, [33, 10, 1, ...trade], [10]);
   const msft = { ...AAPL, symbol: "MSFT" };
-  const apply = (...values: unknown[]) => image.apply(decodeFrame(encode(values)) as WireUpdate, whole);
+  const apply = (...values: unknown[]) =>
+    image.apply(decodeFrame(encode(values)) as WireUpdate, whole);
   expect(apply(null, -5, null, 62, 3, 63, msft, 3, 33, 4, 1, ...trade).changes).toMatchObject([
     { kind: "reset" },
     { kind: "instrument" },

@@ -26,7 +26,8 @@ export function formatVolume({ units, scale }: Decimal): string {
   const value = units / 10 ** scale;
   if (value >= 1e9) return `${formatNumber({ units: Math.round(value / 1e7), scale: 2 })}B`;
   if (value >= 1e7) return `${formatNumber({ units: Math.round(value / 1e4), scale: 2 })}M`;
-  const digits = Math.min(scale, 2);
+  // Shares of a hundred thousand coins are noise.
+  const digits = value >= 1e5 ? 0 : Math.min(scale, 2);
   return formatNumber({ units: Math.round(value * 10 ** digits), scale: digits });
 }
 
@@ -38,4 +39,27 @@ export function formatTime(micros: Micros): string {
 /** `n` things, in English. */
 export function count(n: number, singular: string): string {
   return `${formatNumber({ units: n, scale: 0 })} ${singular}${n === 1 ? "" : "s"}`;
+}
+
+/** How long ago, as short as can be: `8 s`, `5 m`, `2 h`. */
+export function formatAge(milliseconds: number): string {
+  const seconds = Math.floor(milliseconds / 1000);
+  if (seconds < 60) return `${seconds} s`;
+  return seconds < 3_600 ? `${Math.floor(seconds / 60)} m` : `${Math.floor(seconds / 3_600)} h`;
+}
+
+/** Bytes as people say them: `812 B`, `12.4 KiB`, `3.1 MiB`. */
+export function formatBytes(bytes: number): string {
+  const [units, name] =
+    bytes < 1024
+      ? [bytes, "B"]
+      : bytes < 1024 ** 2
+        ? [bytes / 1024, "KiB"]
+        : [bytes / 1024 ** 2, "MiB"];
+  return name === "B" ? `${Math.round(units)} B` : `${units.toFixed(1)} ${name}`;
+}
+
+/** A whole number with thousands apart. */
+export function formatWhole(n: number): string {
+  return formatNumber({ units: Math.round(n), scale: 0 });
 }

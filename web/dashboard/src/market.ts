@@ -4,11 +4,15 @@ import {
   type Change,
   type Decimal,
   type Instrument,
+  type Micros,
   type Quote,
   type TickcastClient,
   type TradingState,
   type Units,
 } from "tickcast-client";
+import { pace } from "./shell/silence.js";
+
+const LONGEST_INTERVAL_MS = 60_000;
 
 /** One instrument of the watchlist. `quote` and `day` are the client's images: always the newest values. */
 export interface Row {
@@ -20,6 +24,12 @@ export interface Row {
   tick: -1 | 0 | 1;
   /** The last price as a number, to tell the direction of the next one across scales. */
   lastSeen: number | null;
+  /** By the tape's clock, when it changed last; null before. */
+  time: Micros | null;
+  /** By the page's clock, when it changed last. */
+  heardAt: number | null;
+  /** How far apart its changes usually are, in ms; null before the third. */
+  pace: number | null;
 }
 
 /** All instruments that the server has, and which of them changed since the last frame. */
@@ -33,8 +43,9 @@ export class Market {
 
   /** @param changed is called for every update that concerns the watchlist */
   constructor(client: TickcastClient, changed: () => void) {
-    client.on("update", ({ changes }) => {
-      for (const change of changes) this.apply(change);
+    client.on("update", ({ changes, time }) => {
+      const now = performance.now();
+      for (const change of changes) this.apply(change, time, now);
       changed();
     });
     client.on("replaced", () => {
@@ -58,12 +69,18 @@ export class Market {
     return taken;
   }
 
-  private apply(change: Change): void {
+  private apply(change: Change, time: Micros, now: number): void {
     if (change.kind === "instrument") {
       this.define(change.instrument);
       return;
     }
-    if (change.kind === "feed" || change.kind === "reset" || !change.instrument) return;
+    if (
+      change.kind === "feed" ||
+      change.kind === "reset" ||
+      change.kind === "stats" ||
+      !change.instrument
+    )
+      return;
     const row = this.byNumber.get(change.instrument.number);
     if (!row) return;
     switch (change.kind) {
@@ -80,6 +97,13 @@ export class Market {
       default:
         return;
     }
+    row.time = time;
+    if (row.heardAt === null || row.heardAt < now) {
+      // What came long after belongs to another time: the row was out of sight, or the feed stood still.
+      const interval = row.heardAt === null ? null : now - row.heardAt;
+      if (interval !== null && interval < LONGEST_INTERVAL_MS) row.pace = pace(row.pace, interval);
+      row.heardAt = now;
+    }
     this.dirty.add(row);
   }
 
@@ -89,7 +113,17 @@ export class Market {
       known.instrument = instrument;
       this.dirty.add(known);
     } else {
-      const row: Row = { instrument, quote: {}, day: {}, trading: null, tick: 0, lastSeen: null };
+      const row: Row = {
+        instrument,
+        quote: {},
+        day: {},
+        trading: null,
+        tick: 0,
+        lastSeen: null,
+        time: null,
+        heardAt: null,
+        pace: null,
+      };
       this.byNumber.set(instrument.number, row);
       this.bySymbol.set(instrument.symbol, row);
       this.rows.push(row);

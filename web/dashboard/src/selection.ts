@@ -26,7 +26,8 @@ export interface ChartBar {
   volume: number;
 }
 
-export const TAPE_LINES = 50;
+/** Of time and sales, gaps included. */
+export const TAPE_LINES = 1_000;
 const CHART_BARS = 3_600;
 
 /** The chosen symbol: its trades and bars, and the topics that bring them. */

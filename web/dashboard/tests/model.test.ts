@@ -1,10 +1,9 @@
 import { expect, test } from "vitest";
 import { AAPL } from "../../client/tests/frames.js";
 import { liveWorld, welcome, type World } from "../../client/tests/fakes.js";
-import { arrange } from "../src/arrange.js";
-import { COLUMNS } from "../src/columns.js";
 import { Market } from "../src/market.js";
 import { Selection, TAPE_LINES } from "../src/selection.js";
+import { threeRows } from "./rows.js";
 
 const trade = [42, 0, 1, 100];
 
@@ -33,12 +32,12 @@ test("missed trades are shown where they happened", () => {
   expect(tape(it)).toEqual([51, "gap 37", 13, 12]);
 });
 
-test("the tape holds the newest fifty lines", () => {
+test("the tape holds the newest lines, and no more than it should", () => {
   const it = withSelection();
-  const many = Array.from({ length: 80 }, () => trade).flat();
-  it.socket().deliver([1, 0, 3, 32, 80, ...many]);
+  const many = Array.from({ length: TAPE_LINES + 30 }, () => trade).flat();
+  it.socket().deliver([1, 0, 3, 32, TAPE_LINES + 30, ...many]);
   expect(tape(it)).toHaveLength(TAPE_LINES);
-  expect(tape(it)[0]).toBe(91);
+  expect(tape(it)[0]).toBe(TAPE_LINES + 41);
 });
 
 test("another symbol begins with an empty tape and drops the topics of the one before", () => {
@@ -103,51 +102,6 @@ test("a new epoch clears the page", () => {
   it.socket().deliver(welcome(8));
   expect(market.rows).toEqual([]);
   expect(tape(it)).toEqual([]);
-});
-
-/** A market of AAPL at 189.42, MSFT at 400.00 and an A that never traded. */
-function threeRows(): { it: World; market: Market } {
-  const it = liveWorld();
-  const market = new Market(it.client, () => {});
-  const msft = { ...AAPL, symbol: "MSFT", name: "Microsoft", previous_close: 41_000 };
-  const a = { ...AAPL, symbol: "A", name: "Agilent", previous_close: null };
-  it.socket().deliver([1, 0, 3, 63, AAPL, 4, 63, msft, 5, 63, a]);
-  it.socket().deliver([1, 0, 3, 42, 16, 42, 4, 42, 16, 21_100]);
-  return { it, market };
-}
-
-test.each([
-  ["", "symbol", false, "A AAPL MSFT"],
-  ["", "percent", true, "AAPL MSFT A"],
-  ["", "percent", false, "MSFT AAPL A"],
-  ["", "last", true, "MSFT AAPL A"],
-  ["micro", "symbol", false, "MSFT"],
-  ["a", "symbol", false, "A AAPL"],
-  [" APPLE ", "symbol", false, "AAPL"],
-  ["zzz", "symbol", false, ""],
-] as const)("searching “%s” sorted by %s, descending %s", (query, sort, descending, expected) => {
-  const { market } = threeRows();
-  const rows = arrange(market.rows, { query, sort, descending });
-  expect(rows.map((row) => row.instrument.symbol).join(" ")).toBe(expected);
-});
-
-test("a row shows exact prices, the change since the previous close, and the tick", () => {
-  const { it, market } = threeRows();
-  const text = (key: string) =>
-    COLUMNS.find((column) => column.key === key)!.text(market.find("AAPL")!);
-  expect(["last", "change", "percent", "bid"].map(text)).toEqual([
-    "189.42",
-    "+0.52",
-    "+0.28%",
-    "–",
-  ]);
-  it.socket().deliver([1, 0, 3, 42, 16, -20, 3, 15, -21, 300, -19, 200]);
-  expect(["last", "change", "bid", "spread"].map(text)).toEqual([
-    "▼ 188.80",
-    "−0.10",
-    "188.79",
-    "0.02",
-  ]);
 });
 
 test("only rows that changed are painted again", () => {

@@ -125,6 +125,16 @@ proptest! {
     }
 }
 
+#[test]
+fn what_a_server_told_of_itself_is_not_recorded() {
+    let at = Timestamp::from_micros(5);
+    let status = || Event::Status(None, Status { state: TradingState::Open, ts_event: at });
+    let stats = || Event::Stats(Some(Arc::default()));
+    let file = write(&[(1, at, vec![stats(), status()]), (2, at, vec![stats()])]);
+    let recorded = vec![(1, at, vec![status()]), (2, at, vec![])];
+    assert_eq!(read(zstd::Decoder::new(&file[..]).unwrap()), (recorded, None));
+}
+
 /// Reads the header of an empty recording and then `bytes`.
 #[track_caller]
 fn check_refused(bytes: &[u8], expected: &str) {

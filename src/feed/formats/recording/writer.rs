@@ -66,8 +66,10 @@ impl<W: Write> RecordingWriter<W> {
         put_array(&mut self.batch, 3);
         put_uint(&mut self.batch, position);
         put_int(&mut self.batch, time.nanos());
-        put_array(&mut self.batch, events.len());
-        for event in events {
+        // A recording is of the market; what the server told of itself is not for a later one to tell.
+        let market = || events.iter().filter(|event| !matches!(event, Event::Stats(_)));
+        put_array(&mut self.batch, market().count());
+        for event in market() {
             self.put_event(event, time);
         }
         self.write_batch()
@@ -143,7 +145,7 @@ impl<W: Write> RecordingWriter<W> {
                 put_int(to, difference(status.ts_event, time));
             }
             // What a checkpoint is made of: the recording itself has the events.
-            Event::Snapshot(..) | Event::Reset => {}
+            Event::Snapshot(..) | Event::Stats(_) | Event::Reset => {}
             Event::Feed(feed) => {
                 put_array(to, 4);
                 put_uint(to, kind::FEED.into());

@@ -1,0 +1,37 @@
+import type { TickcastClient } from "./client.js";
+
+export interface VisibilityOptions {
+  /** Updates a second while the page is hidden. Default: 1. */
+  hiddenHz?: number;
+  /** Default: the page's document. */
+  page?: Pick<Document, "visibilityState" | "addEventListener" | "removeEventListener">;
+}
+
+/**
+ * Lets a session fall to a trickle while the page is hidden. Shown again, it gets what has changed meanwhile in one merged
+ * update, and the cap that it had.
+ *
+ * @returns stops following, with the cap of a shown page
+ */
+export function followVisibility(
+  client: Pick<TickcastClient, "maxHz" | "setMaxHz">,
+  { hiddenHz = 1, page = document }: VisibilityOptions = {},
+): () => void {
+  let shownHz: number | null | undefined;
+  const show = () => {
+    if (shownHz !== undefined) client.setMaxHz(shownHz);
+    shownHz = undefined;
+  };
+  const follow = () => {
+    if (page.visibilityState !== "hidden") return show();
+    if (shownHz !== undefined) return;
+    shownHz = client.maxHz;
+    client.setMaxHz(Math.min(hiddenHz, shownHz ?? hiddenHz));
+  };
+  follow();
+  page.addEventListener("visibilitychange", follow);
+  return () => {
+    page.removeEventListener("visibilitychange", follow);
+    show();
+  };
+}

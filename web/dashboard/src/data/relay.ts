@@ -1,0 +1,420 @@
+import {
+  Conflation,
+  type Change,
+  type ClientEvents,
+  type Clock,
+  type Epoch,
+  type Instrument,
+  type InstrumentNumber,
+  type TickcastClient,
+  type Topic,
+  type Update,
+} from "@tickcast/client";
+import type { Condition, Opened, ToPage, ToRelay } from "./messages.js";
+import { Meter } from "./meter.js";
+import { Tab, type Moment, type Port } from "./tab.js";
+import type { Timing } from "./timing.js";
+
+/** What the universe is subscribed by: enough to sort, rank and colour all of it. */
+const UNIVERSE: readonly Topic[] = ["day:*", "status:*", "status"];
+const UNIVERSE_HZ = 1;
+/** While nobody looks. */
+const HIDDEN_HZ = 1;
+const HIDDEN_UNIVERSE_HZ = 0.1;
+/** Symbols that are watched at most, over all pages: each is two topics of the 1,024 that a session may have. */
+export const WATCHED_MOST = 400;
+/** For how long what has scrolled out of sight is still subscribed: it may scroll back. */
+export const LINGER_MS = 2_000;
+const TICK_MS = 1_000;
+
+/**
+ * The one end of the connection that all pages of a browser share. It lives in a worker: here updates are decoded and merged,
+ * and each page gets one batch per frame that it draws.
+ *
+ * It holds two sessions, since a rate cap is a session's: `universe` has the day of every instrument once a second, by which the
+ * pages sort, rank and colour, and `watched` has what is in sight as fast as it can be drawn. One session for both would have to
+ * tell of 10,000 instruments sixty times a second, or of those in sight once a second. Fetching the universe by HTTP instead would
+ * bring the same bytes once, and every second again or never.
+ */
+export class Relay {
+  private readonly tabs = new Set<Tab>();
+  private readonly definitions = new Map<InstrumentNumber, Instrument>();
+  private readonly bySymbol = new Map<string, InstrumentNumber>();
+  /** The topics that `watched` is subscribed to, and since when those are not wanted any more. */
+  private readonly subscribed = new Map<Topic, number | null>();
+  /** Entries of what is open, for a page that opens the same. */
+  private readonly histories = new Map<Topic, Conflation>();
+  private readonly meter: Meter;
+  /** Of the tape that the pages are told of. */
+  private epoch: Epoch | null = null;
+  /** A session has begun anew: so must the pages, once something comes that they can begin with. */
+  private outdated = false;
+  private lingering = false;
+
+  /** @param origin when `clock` was at 0, in ms since 1970 */
+  constructor(
+    private readonly watched: TickcastClient,
+    private readonly universe: TickcastClient,
+    private readonly timing: Pick<Timing, "due">,
+    private readonly clock: Clock,
+    private readonly origin: number,
+  ) {
+    this.meter = new Meter([watched, universe], clock);
+    for (const client of [watched, universe]) {
+      client.on("update", (update) => this.receive(client, update));
+      client.on("replaced", () => (this.outdated = true));
+      client.on("state", () => this.tellCondition(this.tabs));
+      client.on("gap", (gap) => this.tellGap(gap));
+      client.on("error", (error) => this.tell({ kind: "error", error }));
+      client.requestStats(true);
+    }
+    watched.on("replaced", () => {
+      for (const history of this.histories.values()) history.clear();
+    });
+    universe.subscribe(UNIVERSE, { maxHz: UNIVERSE_HZ });
+    watched.setMaxHz(HIDDEN_HZ);
+    this.tick();
+  }
+
+  connect(): void {
+    this.universe.connect();
+    this.watched.connect();
+  }
+
+  attach(port: Port<ToPage>): Tab {
+    const tab = new Tab(port);
+    this.tabs.add(tab);
+    this.tellCondition([tab]);
+    this.tellAll(tab);
+    tab.flush();
+    return tab;
+  }
+
+  detach(tab: Tab): void {
+    if (this.tabs.delete(tab)) this.demand();
+  }
+
+  handle(tab: Tab, message: ToRelay): void {
+    if (!this.tabs.has(tab)) return;
+    switch (message.kind) {
+      case "demand": {
+        const { open } = tab.demand;
+        const fresh = tab.ask(message.demand);
+        this.tellKnown(tab, fresh);
+        this.tellOpen(tab, open);
+        this.demand();
+        tab.flush();
+        break;
+      }
+      case "drawn":
+        tab.hasDrawn();
+        break;
+      case "verify":
+        void this.verify(tab, message.id, message.topics);
+        break;
+      case "reconnect":
+        this.universe.reconnectNow();
+        this.watched.reconnectNow();
+        break;
+      case "goodbye":
+        this.detach(tab);
+        break;
+      case "hello":
+      case "alive":
+        break;
+    }
+  }
+
+  /** Subscribes what the pages want together. */
+  private demand(): void {
+    const now = this.clock.now();
+    const wanted = this.wanted();
+    for (const topic of this.subscribed.keys())
+      if (wanted.has(topic)) this.subscribed.set(topic, null);
+      else this.subscribed.set(topic, this.subscribed.get(topic) ?? now);
+    const added = [...wanted].filter((topic) => !this.subscribed.has(topic));
+    for (const topic of added) {
+      this.subscribed.set(topic, null);
+      if (/^(trades|bars\.1.):/.test(topic)) this.histories.set(topic, new Conflation());
+    }
+    this.unsubscribe(now);
+
+    const shown = [...this.tabs].filter(({ demand }) => !demand.hidden);
+    const hz = Math.max(...shown.map(({ demand }) => demand.hz));
+    this.universe.setMaxHz(shown.length > 0 ? UNIVERSE_HZ : HIDDEN_UNIVERSE_HZ);
+    this.watched.setMaxHz(shown.length > 0 ? hz : HIDDEN_HZ);
+    if (added.length > 0) this.watched.subscribe(added);
+  }
+
+  private wanted(): Set<Topic> {
+    const topics = new Set<Topic>();
+    for (const { demand } of this.tabs) {
+      if (demand.open) {
+        const { symbol, interval } = demand.open;
+        for (const kind of ["trades", `bars.${interval}`, "quote", "day"])
+          topics.add(`${kind}:${symbol}`);
+      }
+      for (const topic of demand.topics) topics.add(topic);
+    }
+    const most = topics.size + 2 * WATCHED_MOST;
+    for (const { demand } of this.tabs)
+      for (const symbol of demand.hidden ? [] : demand.watched) {
+        if (topics.size >= most) return topics;
+        topics.add(`quote:${symbol}`).add(`day:${symbol}`);
+      }
+    return topics;
+  }
+
+  /** Ends what was not wanted for a while; sooner where room is needed. */
+  private unsubscribe(now: number): void {
+    const left = [...this.subscribed]
+      .filter((entry): entry is [Topic, number] => entry[1] !== null)
+      .sort(([, a], [, b]) => a - b);
+    const excess = this.subscribed.size - 2 * WATCHED_MOST;
+    const ended = left.filter(([, since], i) => i < excess || now - since >= LINGER_MS);
+    for (const [topic] of ended) {
+      this.subscribed.delete(topic);
+      this.histories.delete(topic);
+    }
+    this.watched.unsubscribe(ended.map(([topic]) => topic));
+    const next = left[ended.length];
+    if (!next || this.lingering) return;
+    this.lingering = true;
+    this.clock.after(Math.max(1, next[1] + LINGER_MS - now), () => {
+      this.lingering = false;
+      this.unsubscribe(this.clock.now());
+    });
+  }
+
+  private receive(client: TickcastClient, update: Update): void {
+    if (client === this.watched) for (const change of update.changes) this.remember(change, update);
+    if (this.outdated || (client === this.universe && this.epoch !== client.image.epoch))
+      this.follow();
+    if (client.image.epoch !== this.epoch) return; // told once both are on the same tape
+    const from = client === this.watched ? "watched" : "universe";
+    const changes = update.changes.flatMap((change) => this.checked(client, change));
+    const due = from === "watched" && changes.length > 0 ? this.timing.due(update.time) : null;
+    for (const tab of this.tabs) {
+      const wanted = changes.filter((change) => this.concerns(tab, change, from));
+      tab.add(wanted, update, from);
+      if (due !== null && wanted.length > 0) tab.addDue(due);
+      tab.flush();
+    }
+  }
+
+  /** Both sessions define an instrument; and one may know of a finer scale before the other does. */
+  private checked(client: TickcastClient, change: Change): Change[] {
+    if (change.kind !== "instrument") {
+      if (!("instrument" in change) || !change.instrument) return [change];
+      const known = this.definitions.get(change.instrument.number);
+      return !known || sameScales(known, change.instrument) ? [change] : [];
+    }
+    const { instrument } = change;
+    const known = this.definitions.get(instrument.number);
+    this.definitions.set(instrument.number, instrument);
+    this.bySymbol.set(instrument.symbol, instrument.number);
+    if (!known) return [change];
+    const same = sameFields(known, instrument);
+    // What is kept of it is now in other units.
+    return [...(same ? [] : [change]), ...wholeImages(client, instrument)];
+  }
+
+  private concerns(tab: Tab, change: Change, from: "watched" | "universe"): boolean {
+    switch (change.kind) {
+      case "instrument":
+        return true;
+      case "quote":
+        return from === "watched" && tab.watches(change.instrument.symbol);
+      case "day": {
+        const { symbol, number } = change.instrument;
+        // What is told faster is not told again later.
+        const watched = tab.watches(symbol) && this.watched.image.bar("day", number) !== undefined;
+        return watched === (from === "watched");
+      }
+      case "trades":
+      case "closed_bars":
+      case "bar":
+        return tab.opens(change);
+      case "trading":
+      case "feed":
+        return from === "universe";
+      case "reset":
+        return false; // pages begin anew by it
+      case "stats":
+        return tab.demand.topics.includes("stats");
+    }
+  }
+
+  private remember(change: Change, update: Moment): void {
+    if (change.kind !== "trades" && change.kind !== "closed_bars") return;
+    const kind = change.kind === "trades" ? "trades" : `bars.${change.interval}`;
+    const { position, time } = update;
+    this.histories
+      .get(`${kind}:${change.instrument.symbol}`)
+      ?.add({ type: "update", position, time, whole: true, changes: [change] });
+  }
+
+  /** Pages begin anew: the tape is another one, or a session has lost what it kept. */
+  private follow(): void {
+    this.outdated = false;
+    this.epoch = this.universe.image.epoch;
+    this.definitions.clear();
+    this.bySymbol.clear();
+    for (const client of [this.universe, this.watched])
+      if (client.image.epoch === this.epoch)
+        for (const instrument of client.image.all()) {
+          this.definitions.set(instrument.number, instrument);
+          this.bySymbol.set(instrument.symbol, instrument.number);
+        }
+    for (const tab of this.tabs) {
+      tab.replace();
+      this.tellAll(tab);
+      tab.flush();
+    }
+  }
+
+  /** Everything that is known, to a page that knows nothing. */
+  private tellAll(tab: Tab): void {
+    const { image } = this.universe;
+    const changes: Change[] = [];
+    for (const instrument of this.definitions.values()) {
+      changes.push({ kind: "instrument", instrument });
+      changes.push(...wholeImages(this.universe, instrument));
+      const status = image.trading(instrument.number);
+      if (status) changes.push({ kind: "trading", instrument, status });
+    }
+    const market = image.trading(null);
+    if (market) changes.push({ kind: "trading", instrument: null, status: market });
+    if (image.feed) changes.push({ kind: "feed", feed: image.feed });
+    tab.add(changes, image, "universe");
+    this.tellKnown(tab, tab.demand.watched);
+    this.tellOpen(tab);
+  }
+
+  /** What `watched` has of these already: it comes by itself only where it was not subscribed before. */
+  private tellKnown(tab: Tab, symbols: readonly string[]): void {
+    const { image } = this.watched;
+    if (image.epoch === null || image.epoch !== this.epoch) return;
+    const changes = symbols.flatMap((symbol) => {
+      const number = this.bySymbol.get(symbol);
+      const instrument = number === undefined ? undefined : image.instrument(number);
+      return instrument && tab.watches(symbol) ? wholeImages(this.watched, instrument) : [];
+    });
+    if (changes.length > 0) tab.add(changes, image, "watched");
+  }
+
+  /** @param before what it had open, and has the entries of */
+  private tellOpen(tab: Tab, before: Opened | null = null): void {
+    const { open } = tab.demand;
+    if (!open) return;
+    const another = open.serial !== before?.serial;
+    if (another) this.tellHistory(tab, `trades:${open.symbol}`);
+    if (another || open.interval !== before?.interval)
+      this.tellHistory(tab, `bars.${open.interval}:${open.symbol}`);
+  }
+
+  private tellHistory(tab: Tab, topic: Topic): void {
+    const history = this.histories.get(topic);
+    const { image } = this.watched;
+    if (image.epoch === null || image.epoch !== this.epoch) return;
+    const number = this.bySymbol.get(topic.slice(topic.indexOf(":") + 1));
+    const instrument = number === undefined ? undefined : image.instrument(number);
+    if (!history || !instrument) return;
+    const runs: Change[] = history.waiting();
+    // Before the first that is kept there is nothing that the page has had.
+    if (runs[0]) runs[0] = { ...runs[0], missed: 0 } as Change;
+    const interval = topic.startsWith("bars.1s") ? "1s" : topic.startsWith("bars.1m") ? "1m" : null;
+    const bar = interval && image.bar(interval, instrument.number);
+    if (interval && bar) runs.push({ kind: "bar", instrument, interval, changed: bar, bar });
+    tab.add(runs, image, "watched");
+  }
+
+  private async verify(tab: Tab, id: number, topics: readonly Topic[]): Promise<void> {
+    const answer = { kind: "verified", id } as const;
+    try {
+      const results = await this.watched.verify(topics);
+      const { position } = this.watched.image;
+      tab.port.postMessage({ ...answer, position, results, failure: null });
+    } catch (error) {
+      const failure = error instanceof Error ? error.message : String(error);
+      tab.port.postMessage({
+        ...answer,
+        position: this.watched.image.position,
+        results: [],
+        failure,
+      });
+    }
+  }
+
+  private tellGap(gap: ClientEvents["gap"]): void {
+    const symbol = gap.topic.slice(gap.topic.indexOf(":") + 1);
+    for (const tab of this.tabs)
+      if (tab.demand.open?.symbol === symbol) tab.port.postMessage({ kind: "gap", gap });
+  }
+
+  private tell(message: ToPage): void {
+    for (const { port } of this.tabs) port.postMessage(message);
+  }
+
+  private tick(): void {
+    this.meter.measure();
+    this.tellCondition([...this.tabs].filter(({ demand }) => !demand.hidden));
+    this.clock.after(TICK_MS, () => this.tick());
+  }
+
+  private tellCondition(tabs: Iterable<Tab>): void {
+    const condition = this.condition();
+    for (const { port } of tabs) port.postMessage({ kind: "condition", condition });
+  }
+
+  private condition(): Condition {
+    const { universe, watched, meter } = this;
+    return {
+      state: this.onWallClock(worse(universe.state, watched.state)),
+      session: universe.session,
+      epoch: this.epoch,
+      feed: universe.image.feed,
+      counters: meter.counters,
+      rates: meter.rates,
+      lag_ms: meter.lag_ms,
+      topics: this.subscribed.size + UNIVERSE.length,
+    };
+  }
+
+  private onWallClock(state: Condition["state"]): Condition["state"] {
+    if (state.kind === "stale") return { ...state, heard_at: this.origin + state.heard_at };
+    if (state.kind === "reconnecting" && state.retry_at !== null)
+      return { ...state, retry_at: this.origin + state.retry_at };
+    return state;
+  }
+}
+
+const WORST_FIRST: readonly Condition["state"]["kind"][] = [
+  "closed",
+  "reconnecting",
+  "stale",
+  "connecting",
+  "live",
+];
+
+function worse(a: Condition["state"], b: Condition["state"]): Condition["state"] {
+  return WORST_FIRST.indexOf(b.kind) < WORST_FIRST.indexOf(a.kind) ? b : a;
+}
+
+/** All that a session has of an instrument, as changes. */
+function wholeImages({ image }: TickcastClient, instrument: Instrument): Change[] {
+  const quote = image.quote(instrument.number);
+  const day = image.bar("day", instrument.number);
+  return [
+    ...(quote ? [{ kind: "quote", instrument, changed: quote, quote } as const] : []),
+    ...(day ? [{ kind: "day", instrument, changed: day, day } as const] : []),
+  ];
+}
+
+function sameScales(a: Instrument, b: Instrument): boolean {
+  return a.price_scale === b.price_scale && a.size_scale === b.size_scale;
+}
+
+function sameFields(a: Instrument, b: Instrument): boolean {
+  return (Object.keys(a) as (keyof Instrument)[]).every((field) => a[field] === b[field]);
+}

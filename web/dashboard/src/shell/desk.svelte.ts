@@ -1,0 +1,208 @@
+import type { TickcastClient } from "tickcast-client";
+import { timeframe as timeframeOf, type Timeframe } from "../chart/timeframes.js";
+import { formatWhole } from "../format.js";
+import type { FrameLoop } from "../frames.js";
+import type { Market, Row } from "../market.js";
+import type { Selection } from "../selection.js";
+import type { Arrangement, Sorting } from "../watchlist/arrange.js";
+import { Lists, toggled, type SymbolList } from "../watchlist/lists.js";
+import { Display } from "./display.js";
+import { Gaps } from "./gaps.js";
+import { formatRoute, HOME, parseRoute, type Route, type View } from "./route.js";
+import type { Settings } from "./settings.svelte.js";
+import { silence } from "./silence.js";
+
+export type Dialog = "help" | "settings" | "columns" | "lists";
+
+/** Which part of the page a narrow screen shows. */
+export type Panel = "watchlist" | "heatmap" | "chart" | "trades" | "movers";
+
+/** What the page shows: the one place that panels ask and tell, so that a symbol opens everywhere at once. */
+export class Desk {
+  readonly gaps: Gaps;
+  readonly display: Display;
+
+  /** The open symbol; empty before there is one. */
+  symbol = $state(HOME.symbol);
+  selected = $state.raw<Row | null>(null);
+  view = $state<View>(HOME.view);
+  panel = $state<Panel>("watchlist");
+  timeframe = $state<Timeframe>(HOME.timeframe);
+  list = $state.raw<SymbolList | null>(null);
+  lists = $state.raw(new Lists());
+  dialog = $state<Dialog | null>(null);
+  /** Whether the details of the connection are open. */
+  details = $state(false);
+  paused = $state(false);
+  connected = $state(false);
+  private sector = $state("");
+  private sorting = $state.raw<Sorting | null>(null);
+
+  readonly arrangement = $derived<Arrangement>({
+    sector: this.sector,
+    list: this.list?.symbols ?? null,
+    sorting: this.sorting,
+  });
+
+  constructor(
+    readonly client: TickcastClient,
+    readonly frames: FrameLoop,
+    readonly market: Market,
+    readonly selection: Selection,
+    readonly settings: Settings,
+    private readonly storage: Storage,
+  ) {
+    this.gaps = new Gaps(client);
+    this.display = new Display(market, () => client.counters.changes);
+    this.lists = Lists.read(storage);
+    frames.add(() => this.follow());
+  }
+
+  /** Shows what the address says. */
+  route(route: Route): void {
+    if (route.list) route = { ...route, list: this.adopt(route.list) };
+    ({ view: this.view, timeframe: this.timeframe, sector: this.sector, list: this.list } = route);
+    this.sorting = route.sorting;
+    this.panel = route.view;
+    if (route.symbol !== "") this.choose(route.symbol);
+    else if (this.symbol !== "") this.choose(this.symbol);
+  }
+
+  /** Opens `symbol` in every panel. */
+  open(symbol: string): void {
+    if (this.panel !== "trades") this.panel = "chart";
+    if (symbol === this.symbol) return;
+    this.choose(symbol);
+    history.pushState(null, "", this.address());
+  }
+
+  show(view: View): void {
+    this.view = this.panel = view;
+    this.remember();
+  }
+
+  chooseTimeframe(timeframe: Timeframe): void {
+    this.timeframe = timeframe;
+    this.selection.choose(this.symbol, timeframeOf(timeframe).interval);
+    this.remember();
+  }
+
+  sort(sorting: Sorting | null): void {
+    this.sorting = sorting;
+    this.remember();
+  }
+
+  filter(sector: string): void {
+    this.sector = sector;
+    this.remember();
+  }
+
+  /** @param name of a list; empty for the whole universe */
+  openList(name: string): void {
+    this.list = this.lists.find(name) ?? null;
+    this.sorting = null;
+    this.remember();
+  }
+
+  /** Keeps `list`, and shows it. */
+  changeList(list: SymbolList): void {
+    this.keep(this.lists.with(list));
+    this.list = list;
+    this.remember();
+  }
+
+  removeList(name: string): void {
+    this.keep(this.lists.without(name));
+    if (this.list?.name === name) this.list = null;
+    this.remember();
+  }
+
+  /** Puts `symbol` on the open list, or on a first one, or takes it off. */
+  toggleListed(symbol: string): void {
+    if (symbol === "") return;
+    const list = this.list ?? this.lists.find(FIRST_LIST) ?? { name: FIRST_LIST, symbols: [] };
+    const changed = toggled(list, symbol);
+    if (this.list) this.changeList(changed);
+    else this.keep(this.lists.with(changed));
+  }
+
+  togglePause(): void {
+    if (this.display.paused) this.display.resume();
+    else this.display.pause();
+    this.paused = this.display.paused;
+    this.frames.request();
+  }
+
+  behindText(): string {
+    const { behind } = this.display;
+    return `${formatWhole(behind)} update${behind === 1 ? "" : "s"} behind`;
+  }
+
+  /** For how long nothing was heard of `row`, though it should have been. */
+  silence(row: Row, now: number): number | null {
+    return silence(row, now, this.client.state, this.client.image.feed);
+  }
+
+  private follow(): void {
+    this.connected = this.client.state.kind === "live";
+    const first = this.market.rows[0];
+    // Nothing is asked for: show the first one, without a step in the history.
+    if (this.symbol === "" && first) {
+      this.choose(first.instrument.symbol);
+      this.remember();
+    }
+    this.selected = this.market.find(this.symbol) ?? null;
+  }
+
+  private choose(symbol: string): void {
+    this.symbol = symbol;
+    this.selected = this.market.find(symbol) ?? null;
+    this.selection.choose(symbol, timeframeOf(this.timeframe).interval);
+    this.frames.request();
+  }
+
+  /** The address says what is shown now, without a step in the history. */
+  private remember(): void {
+    history.replaceState(null, "", this.address());
+    this.frames.request();
+  }
+
+  private address(): string {
+    const { symbol, view, timeframe, sector, list, sorting } = this;
+    return formatRoute({ symbol, view, timeframe, sector, list, sorting });
+  }
+
+  private keep(lists: Lists): void {
+    this.lists = lists;
+    lists.write(this.storage);
+  }
+
+  /** A list from an address is kept, beside one of the same name that holds something else. */
+  private adopt(list: SymbolList): SymbolList {
+    const same = ({ symbols }: SymbolList) => symbols.join() === list.symbols.join();
+    for (let n = 1; ; n++) {
+      const name = n === 1 ? list.name : `${list.name.slice(0, 34)} (${n})`;
+      const known = this.lists.find(name);
+      if (known && same(known)) return known;
+      if (known) continue;
+      const adopted = { ...list, name };
+      this.keep(this.lists.with(adopted));
+      return adopted;
+    }
+  }
+}
+
+/** Where a symbol goes when no list is open. */
+const FIRST_LIST = "Favourites";
+
+/** Follows the address: at the start, and when the user goes back. */
+export function followAddress(desk: Desk): () => void {
+  const follow = () => desk.route(parseRoute(location));
+  follow();
+  addEventListener("popstate", follow);
+  addEventListener("hashchange", follow);
+  return () => {
+    removeEventListener("popstate", follow);
+    removeEventListener("hashchange", follow);
+  };
+}

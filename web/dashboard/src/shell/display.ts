@@ -1,0 +1,49 @@
+import type { Market, Row } from "../market.js";
+
+/**
+ * What is shown of the market: what it is, or, while the display is paused, what it was then.
+ *
+ * Data keep flowing while it is paused, so that resuming is a jump to now and nothing has to be caught up with.
+ */
+export class Display {
+  /** The rows as they were when the display was paused; null while it is not. */
+  private frozen: Map<Row, Row> | null = null;
+  private pausedAt = 0;
+
+  constructor(
+    private readonly market: Market,
+    private readonly changes: () => number,
+  ) {}
+
+  get paused(): boolean {
+    return this.frozen !== null;
+  }
+
+  /** Updates that came since it was paused. */
+  get behind(): number {
+    return this.frozen ? this.changes() - this.pausedAt : 0;
+  }
+
+  pause(): void {
+    if (this.frozen) return;
+    this.pausedAt = this.changes();
+    this.frozen = new Map(this.market.rows.map((row) => [row, snapshot(row)]));
+  }
+
+  resume(): void {
+    this.frozen = null;
+  }
+
+  /** `row` as it is to be shown. One that came since the pause is shown without prices. */
+  view(row: Row): Row {
+    if (!this.frozen) return row;
+    return (
+      this.frozen.get(row) ?? { ...row, quote: {}, day: {}, tick: 0, lastSeen: null, time: null }
+    );
+  }
+}
+
+/** The images behind a row change in place: a copy does not. */
+function snapshot(row: Row): Row {
+  return { ...row, quote: { ...row.quote }, day: { ...row.day } };
+}

@@ -1,0 +1,33 @@
+import type { ConnectionState, Feed } from "tickcast-client";
+import type { Row } from "../market.js";
+import { isFresh } from "./badge.js";
+
+/** Nothing is called silent before this, however fast it usually is. */
+const SHORTEST_MS = 5_000;
+/** What has been heard of but once or twice has no usual pace yet. */
+const UNKNOWN_PACE_MS = 30_000;
+/** Silent is what has not been heard of for so many of its usual intervals. */
+const INTERVALS = 3;
+
+/**
+ * For how long nothing was heard of `row`, where that is longer than usual; null where it is as usual, or nobody
+ * expects anything: the market is closed, the feed paused, or the connection itself is lost and says so.
+ */
+export function silence(
+  row: Row,
+  now: number,
+  connection: ConnectionState,
+  feed: Feed | null,
+): number | null {
+  if (row.heardAt === null || !isFresh(connection, feed)) return null;
+  if (row.trading === "closed" || row.trading === "halted" || row.trading === "pre-open")
+    return null;
+  const quiet = now - row.heardAt;
+  const usual = row.pace === null ? UNKNOWN_PACE_MS : Math.max(SHORTEST_MS, INTERVALS * row.pace);
+  return quiet > usual ? quiet : null;
+}
+
+/** The usual interval of a row, once another change came `interval` ms after the one before. */
+export function pace(usual: number | null, interval: number): number {
+  return usual === null ? interval : usual + (interval - usual) / 8;
+}

@@ -1,0 +1,83 @@
+import { price, size } from "tickcast-client";
+import { count, formatNumber, formatTime } from "../format.js";
+import type { TapeLine } from "../selection.js";
+
+const LETTERS = { buy: "B", sell: "S", none: "" };
+const CELLS = 5;
+
+/** The rows of time and sales that are in sight: written in place, as those of the watchlist. */
+export class TapeRows {
+  private readonly pool: TapeRow[] = [];
+
+  constructor(
+    private readonly viewport: HTMLElement,
+    private readonly canvas: HTMLElement,
+  ) {}
+
+  paint(lines: readonly TapeLine[], rowHeight: number): void {
+    this.canvas.style.height = `${lines.length * rowHeight}px`;
+    const { scrollTop, clientHeight } = this.viewport;
+    const seen = Math.ceil(clientHeight / rowHeight) + 1;
+    while (this.pool.length < seen) {
+      const row = new TapeRow();
+      this.pool.push(row);
+      this.canvas.append(row.element);
+    }
+    const first = Math.max(0, Math.min(Math.floor(scrollTop / rowHeight), lines.length - seen));
+    this.pool.forEach((row, i) => row.write(lines[first + i], first + i, rowHeight));
+  }
+}
+
+class TapeRow {
+  readonly element = document.createElement("div");
+  private readonly texts = Array.from({ length: CELLS }, () => document.createTextNode(""));
+  private line: TapeLine | undefined;
+  private top = -1;
+
+  constructor() {
+    this.element.role = "row";
+    this.element.hidden = true;
+    for (const text of this.texts) {
+      const cell = document.createElement("div");
+      cell.role = "cell";
+      cell.append(text);
+      this.element.append(cell);
+    }
+  }
+
+  write(line: TapeLine | undefined, index: number, rowHeight: number): void {
+    const top = index * rowHeight;
+    if (top !== this.top) {
+      this.top = top;
+      this.element.style.transform = `translateY(${top}px)`;
+      this.element.ariaRowIndex = String(index + 2); // the head is row 1
+    }
+    if (line === this.line) return;
+    this.line = line;
+    this.element.hidden = line === undefined;
+    if (!line) return;
+    if (line.kind === "gap") {
+      this.element.className = "row gap";
+      delete this.element.dataset["testid"];
+      this.fill(["", "", "", "", `${count(line.missed, "trade")} missed`]);
+      return;
+    }
+    const { trade, instrument } = line;
+    this.element.className = `row ${trade.side}`;
+    this.element.dataset["testid"] = "trade";
+    this.fill([
+      formatTime(trade.ts_event),
+      formatNumber(price(instrument, trade.price)),
+      formatNumber(size(instrument, trade.size)),
+      LETTERS[trade.side],
+      trade.conditions,
+    ]);
+  }
+
+  private fill(cells: readonly string[]): void {
+    cells.forEach((text, i) => {
+      const node = this.texts[i]!;
+      if (node.data !== text) node.data = text;
+    });
+  }
+}

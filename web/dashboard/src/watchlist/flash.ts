@@ -1,0 +1,62 @@
+/**
+ * A cell flashes again only after this long, and not all after the same time: a busy market would
+ * pulse as one. Well below the three flashes a second of WCAG 2.3.1.
+ */
+const SHORTEST_INTERVAL_MS = 700;
+const LONGEST_INTERVAL_MS = 1_500;
+/** It holds its tint, fades in one step, and is as before. Steps cost two repaints, a smooth fade one a frame. */
+const HOLD_MS = 260;
+const FADE_MS = 420;
+/** Without motion: a mark that stands for a moment, and goes. */
+const STILL_MS = 1_000;
+
+export type FlashMode = "fade" | "still" | "off";
+
+/** All cells that are tinted now, in the order in which they began. */
+export class Flashes {
+  mode: FlashMode = "fade";
+  private readonly running: { cell: FlashCell; began: number; faded: boolean }[] = [];
+
+  /** Whether there is anything to put out still. */
+  get pending(): boolean {
+    return this.running.length > 0;
+  }
+
+  /** Tints `cell` for a change in `direction`, unless it was tinted a moment ago. */
+  start(cell: FlashCell, direction: number, now: number): void {
+    if (this.mode === "off" || direction === 0 || now < cell.readyAt) return;
+    const spread = LONGEST_INTERVAL_MS - SHORTEST_INTERVAL_MS;
+    cell.readyAt = now + SHORTEST_INTERVAL_MS + Math.random() * spread;
+    const way = direction > 0 ? "up" : "down";
+    cell.tint(this.mode === "still" ? `still-${way}` : `flash-${way}`);
+    this.running.push({ cell, began: now, faded: this.mode === "still" });
+  }
+
+  /** Fades and puts out what is due. */
+  paint(now: number): void {
+    const lasts = this.mode === "still" ? STILL_MS : FADE_MS;
+    while (this.running[0] && now - this.running[0].began >= lasts)
+      this.running.shift()!.cell.tint("");
+    for (const flash of this.running) {
+      if (now - flash.began < HOLD_MS) break;
+      if (flash.faded) continue;
+      flash.faded = true;
+      flash.cell.tint("fading");
+    }
+  }
+
+  /** Puts `cell` out at once: it shows another value than the one that changed. */
+  stop(cell: FlashCell): void {
+    const at = this.running.findIndex((flash) => flash.cell === cell);
+    if (at < 0) return;
+    this.running.splice(at, 1);
+    cell.tint("");
+  }
+}
+
+/** What can flash. */
+export interface FlashCell {
+  readyAt: number;
+  /** @param tint `flash-up`, `flash-down`, `still-up`, `still-down`, `fading`, or empty for none */
+  tint(tint: string): void;
+}

@@ -1,0 +1,190 @@
+import { dayChange, type Row } from "../market.js";
+import { formatAge } from "../format.js";
+import type { Column, PlacedColumn } from "./columns.js";
+import type { FlashCell, Flashes } from "./flash.js";
+import { drawTrend } from "./sparkline.js";
+import type { Trends } from "./trends.js";
+
+/** What a row must know to be written. */
+export interface RowContext {
+  readonly flashes: Flashes;
+  readonly trends: Trends;
+  /** What is shown of a row: itself, or what it was when the display was paused. */
+  view(row: Row): Row;
+  /** For how long nothing was heard of a row that should have been; null while that is as usual. */
+  silence(row: Row, now: number): number | null;
+  /** Trades of it that were missed lately; 0 almost always. */
+  missed(row: Row): number;
+  colours(): { up: string; down: string; base: string };
+}
+
+/** One row of the pool: shows one instrument after the other. */
+export class GridRow {
+  readonly element = document.createElement("div");
+  row: Row | undefined;
+  private position = -1;
+  private readonly cells: Cell[];
+  private readonly age = document.createElement("span");
+  private readonly ageText = document.createTextNode("");
+
+  constructor(
+    id: string,
+    columns: readonly PlacedColumn[],
+    private readonly context: RowContext,
+  ) {
+    this.element.id = id;
+    this.element.role = "row";
+    this.element.className = "row";
+    this.element.hidden = true;
+    this.cells = columns.map(({ column }) =>
+      column.text ? new TextCell(column, column.text, context) : new TrendCell(column, context),
+    );
+    this.cells.forEach(({ element }, i) => (element.ariaColIndex = String(i + 1)));
+    this.element.append(...this.cells.map(({ element }) => element));
+    this.age.className = "age";
+    this.age.append(this.ageText);
+    this.cells[0]?.element.append(this.age);
+  }
+
+  /** Says whether it shows another row now, or is in another place. */
+  place(row: Row | undefined, position: number, height: number): boolean {
+    if (row === this.row && position === this.position) return false;
+    if (row !== this.row) for (const cell of this.cells) cell.forget();
+    this.row = row;
+    this.position = position;
+    this.element.hidden = row === undefined;
+    this.element.style.transform = `translateY(${position * height}px)`;
+    this.element.ariaRowIndex = String(position + 2); // the head is row 1
+    this.element.classList.toggle("odd", position % 2 === 1);
+    return true;
+  }
+
+  mark(active: boolean, selected: boolean): void {
+    this.element.classList.toggle("active", active);
+    const text = String(selected);
+    if (this.element.ariaSelected !== text) this.element.ariaSelected = text;
+  }
+
+  write(row: Row, now: number): void {
+    const shown = this.context.view(row);
+    this.element.classList.toggle("halted", shown.trading === "halted");
+    for (const cell of this.cells) cell.write(row, shown, now);
+    this.writeAge(now);
+  }
+
+  /** Dims a row that has fallen silent, and marks one of which trades were missed. */
+  writeAge(now: number): void {
+    if (!this.row) return;
+    const silence = this.context.silence(this.row, now);
+    const missed = this.context.missed(this.row);
+    const text = missed > 0 ? `gap ${missed}` : silence === null ? "" : formatAge(silence);
+    if (text === this.ageText.data) return;
+    this.ageText.data = text;
+    this.element.classList.toggle("stale", silence !== null);
+    this.element.classList.toggle("gap", missed > 0);
+  }
+}
+
+interface Cell {
+  readonly element: HTMLElement;
+  /** The next value is of another instrument: nothing to compare it with. */
+  forget(): void;
+  write(row: Row, shown: Row, now: number): void;
+}
+
+class TextCell implements Cell, FlashCell {
+  readonly element = document.createElement("div");
+  readyAt = -Infinity;
+  private readonly text = document.createTextNode("");
+  private shown = "";
+  private sign = 0;
+  private value: number | null = null;
+  private fresh = true;
+  private tinted = "";
+
+  constructor(
+    private readonly column: Column,
+    private readonly textOf: (row: Row) => string,
+    private readonly context: RowContext,
+  ) {
+    this.element.role = "gridcell";
+    this.element.className = column.key;
+    this.element.append(this.text);
+  }
+
+  forget(): void {
+    this.fresh = true;
+    this.readyAt = -Infinity;
+    if (this.tinted !== "") this.context.flashes.stop(this);
+  }
+
+  tint(tint: string): void {
+    if (this.tinted !== "") this.element.classList.remove(this.tinted);
+    if (tint !== "") this.element.classList.add(tint);
+    this.tinted = tint;
+  }
+
+  write(_: Row, row: Row, now: number): void {
+    const text = this.textOf(row);
+    if (text !== this.shown) this.text.data = this.shown = text;
+    const sign = this.column.sign?.(row) ?? 0;
+    if (sign !== this.sign) {
+      this.sign = sign;
+      this.element.classList.toggle("up", sign > 0);
+      this.element.classList.toggle("down", sign < 0);
+    }
+    if (!this.column.moves) return;
+    const value = this.column.moves(row);
+    if (!this.fresh && value !== null && this.value !== null)
+      this.context.flashes.start(this, value - this.value, now);
+    this.value = value;
+    this.fresh = false;
+  }
+}
+
+/** A small line. Drawn at most once a second: nobody sees more of it. */
+class TrendCell implements Cell {
+  readonly element = document.createElement("div");
+  private readonly canvas = document.createElement("canvas");
+  private drawnAt = -Infinity;
+  private drawn = "";
+
+  constructor(
+    column: Column,
+    private readonly context: RowContext,
+  ) {
+    this.element.role = "gridcell";
+    this.element.className = column.key;
+    this.canvas.ariaHidden = "true";
+    this.element.append(this.canvas);
+  }
+
+  forget(): void {
+    this.drawnAt = -Infinity;
+    this.drawn = "";
+    this.canvas.getContext("2d")?.clearRect(0, 0, this.canvas.width, this.canvas.height);
+  }
+
+  write(row: Row, shown: Row, now: number): void {
+    const trend = this.context.trends.of(row);
+    if (shown === row && row.lastSeen !== null) trend.note(row.lastSeen, now);
+    if (now - this.drawnAt < 1_000) return;
+    const colours = this.context.colours();
+    const moved = dayChange(shown);
+    const base = moved && moved.previous / 10 ** shown.instrument.price_scale;
+    const drawn = `${trend.version} ${base} ${colours.up}`;
+    if (drawn === this.drawn) return;
+    this.drawn = drawn;
+    this.drawnAt = now;
+    this.size();
+    drawTrend(this.canvas, trend.values, base, colours);
+  }
+
+  /** As many pixels as the screen has for it. */
+  private size(): void {
+    const ratio = devicePixelRatio || 1;
+    const [width, height] = [Math.round(72 * ratio), Math.round(16 * ratio)];
+    if (this.canvas.width !== width) this.canvas.width = width;
+    if (this.canvas.height !== height) this.canvas.height = height;
+  }
+}

@@ -1,0 +1,163 @@
+import type { Row } from "../market.js";
+import type { PlacedColumn } from "./columns.js";
+import { Flashes } from "./flash.js";
+import { GridRow, type RowContext } from "./grid-row.js";
+
+/** Height of the head, which stays above the rows, as in the style sheet. */
+export const HEAD_HEIGHT = 24;
+/** Rows kept ready above and below what is seen, so that scrolling shows no blanks. */
+const OVERSCAN = 4;
+
+/**
+ * The body of the watchlist: only the rows that are seen are in the document, and only cells whose text
+ * changed are written. Layout is what costs in a grid, not script.
+ */
+export class Grid {
+  readonly flashes = new Flashes();
+  private rows: readonly Row[] = [];
+  private positions = new Map<Row, number>();
+  private pool: GridRow[] = [];
+  private columns: readonly PlacedColumn[] = [];
+  private rowHeight = 20;
+  private active: Row | null = null;
+  private selected: Row | null = null;
+  private seenFrom = 0;
+
+  /**
+   * @param viewport scrolls, @param canvas is inside it, as high as all rows together,
+   * @param context is what rows need to know to be written
+   */
+  constructor(
+    private readonly viewport: HTMLElement,
+    private readonly canvas: HTMLElement,
+    private readonly context: Omit<RowContext, "flashes">,
+  ) {}
+
+  /** Shows `rows` in this order. */
+  arrange(rows: readonly Row[]): void {
+    this.rows = rows;
+    this.positions = new Map(rows.map((row, position) => [row, position]));
+    this.resizeCanvas();
+  }
+
+  /** Shows these columns, in rows of this height. */
+  layOut(columns: readonly PlacedColumn[], rowHeight: number): void {
+    const widths = columns.map(({ width }) => `${width}px`).join(" ");
+    this.viewport.style.setProperty("--columns", widths);
+    const width = columns.reduce((sum, column) => sum + column.width, 0);
+    this.viewport.style.setProperty("--row-width", `${width}px`);
+    const same =
+      rowHeight === this.rowHeight &&
+      columns.length === this.columns.length &&
+      columns.every(({ column }, i) => column === this.columns[i]!.column);
+    this.columns = columns;
+    if (same) return;
+    // Whoever stood at the top stands there still.
+    const top = this.viewport.scrollTop / this.rowHeight;
+    this.rowHeight = rowHeight;
+    this.canvas.replaceChildren();
+    this.pool = [];
+    this.resizeCanvas();
+    this.viewport.scrollTop = top * rowHeight;
+  }
+
+  mark(active: Row | null, selected: Row | null): void {
+    this.active = active;
+    this.selected = selected;
+  }
+
+  /** Places the rows that are seen now, and writes the cells that changed; all of them where `dirty` is null. */
+  paint(dirty: ReadonlySet<Row> | null, now: number): void {
+    const { scrollTop, clientHeight } = this.viewport;
+    const seen = Math.ceil(clientHeight / this.rowHeight) + 1 + 2 * OVERSCAN;
+    if (this.pool.length < seen) this.growPool(seen);
+    const count = this.pool.length;
+    const top = Math.max(0, Math.floor(scrollTop / this.rowHeight) - OVERSCAN);
+    const first = Math.max(0, Math.min(top, this.rows.length - count));
+    this.seenFrom = first;
+    for (let position = first; position < first + count; position++) {
+      // A row keeps its place in the pool while it stays in sight, whatever scrolls past it.
+      const pooled = this.pool[position % count]!;
+      const row = this.rows[position];
+      const moved = pooled.place(row, position, this.rowHeight);
+      if (!row) continue;
+      pooled.mark(row === this.active, row === this.selected);
+      if (moved || !dirty || dirty.has(row)) pooled.write(row, now);
+    }
+    this.flashes.paint(now);
+  }
+
+  /** Says of the rows in sight which are not told of any more. */
+  paintAges(now: number): void {
+    for (const pooled of this.pool) pooled.writeAge(now);
+  }
+
+  /** The rows that are in the document: those in sight, and a margin. */
+  get shown(): readonly Row[] {
+    return this.rows.slice(this.seenFrom, this.seenFrom + this.pool.length);
+  }
+
+  /** Whether `row` is in sight, at least in part. */
+  sees(row: Row): boolean {
+    const position = this.positions.get(row);
+    if (position === undefined) return false;
+    const top = position * this.rowHeight;
+    const { scrollTop, clientHeight } = this.viewport;
+    return top + this.rowHeight > scrollTop && top < scrollTop + clientHeight - HEAD_HEIGHT;
+  }
+
+  /** Scrolls as little as shows `row` whole. */
+  reveal(row: Row): void {
+    const position = this.positions.get(row);
+    if (position === undefined) return;
+    const top = position * this.rowHeight;
+    const { scrollTop } = this.viewport;
+    const height = this.viewport.clientHeight - HEAD_HEIGHT;
+    if (top < scrollTop) this.viewport.scrollTop = top;
+    else if (top + this.rowHeight > scrollTop + height)
+      this.viewport.scrollTop = top + this.rowHeight - height;
+  }
+
+  /** Rows that fit the view: how far a page key goes. */
+  pageLength(): number {
+    return Math.max(1, Math.floor(this.viewport.clientHeight / this.rowHeight) - 2);
+  }
+
+  position(row: Row | null): number {
+    return (row && this.positions.get(row)) ?? -1;
+  }
+
+  at(position: number): Row | undefined {
+    return this.rows[position];
+  }
+
+  get length(): number {
+    return this.rows.length;
+  }
+
+  /** The row that `target` of an event lies in. */
+  rowOf(target: EventTarget | null): Row | undefined {
+    const element = target instanceof Element ? target.closest('[role="row"]') : null;
+    return this.pool.find((pooled) => pooled.element === element)?.row;
+  }
+
+  /** Id of the element that shows `row`, for `aria-activedescendant`. */
+  idOf(row: Row | null): string | undefined {
+    return row ? this.pool.find((pooled) => pooled.row === row)?.element.id : undefined;
+  }
+
+  private resizeCanvas(): void {
+    this.canvas.style.height = `${this.rows.length * this.rowHeight}px`;
+  }
+
+  private growPool(length: number): void {
+    const context = { ...this.context, flashes: this.flashes };
+    while (this.pool.length < length) {
+      const row = new GridRow(`row-${this.pool.length}`, this.columns, context);
+      this.pool.push(row);
+      this.canvas.append(row.element);
+    }
+    // The number of pooled rows decides who shows what: place them all anew.
+    for (const pooled of this.pool) pooled.row = undefined;
+  }
+}

@@ -1,0 +1,125 @@
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { expect, test as base, type Locator, type Page } from "@playwright/test";
+import type { AxeResults } from "axe-core";
+import { Server } from "./server.js";
+
+/** The dashboard of a server of the test's own, in a page whose every error fails the test. */
+export class Dashboard {
+  constructor(
+    readonly page: Page,
+    readonly server: Server,
+  ) {}
+
+  /** Opens the page, and waits until it shows live prices. */
+  async open(address = ""): Promise<void> {
+    await this.page.goto(this.server.url + address);
+    await expect(this.connection).toHaveText(/Live|Lagging/);
+    await expect(this.rows.first().locator(".last")).toHaveText(/\d/);
+  }
+
+  /** The rows of the watchlist that are in the document. */
+  get rows(): Locator {
+    return this.page.locator(".grid .canvas [role=row]:visible");
+  }
+
+  /** The row of the watchlist at `position`, counted from 0 over all of them. */
+  row(position: number): Locator {
+    return this.page.locator(`.grid .canvas [role=row][aria-rowindex="${position + 2}"]:visible`);
+  }
+
+  rowOf(symbol: string): Locator {
+    return this.rows.filter({ has: this.page.locator(".symbol", { hasText: symbol }) }).first();
+  }
+
+  cell(position: number, column: string): Locator {
+    return this.row(position).locator(`.${column}`);
+  }
+
+  async symbol(position: number): Promise<string> {
+    return (
+      (await this.cell(position, "symbol").evaluate((cell) => cell.firstChild?.textContent)) ?? ""
+    );
+  }
+
+  /** Symbols of the rows in the document, from the top. */
+  async symbols(): Promise<string[]> {
+    return this.page.evaluate(() =>
+      [...document.querySelectorAll<HTMLElement>(".grid .canvas [role=row]")]
+        .filter((row) => !row.hidden)
+        .sort((a, b) => Number(a.ariaRowIndex) - Number(b.ariaRowIndex))
+        .map((row) => row.querySelector(".symbol")?.firstChild?.textContent ?? ""),
+    );
+  }
+
+  get connection(): Locator {
+    return this.page.getByTestId("connection");
+  }
+
+  get title(): Locator {
+    return this.page.locator(".headline h2");
+  }
+
+  get trades(): Locator {
+    return this.page.getByTestId("trade");
+  }
+
+  async frame(): Promise<void> {
+    await this.page.evaluate(() => new Promise(requestAnimationFrame));
+  }
+
+  /** Waits until the prices on the page are others than now. */
+  async expectPricesToChange(): Promise<void> {
+    const prices = () => this.rows.locator(".last").allInnerTexts();
+    const before = await prices();
+    await expect.poll(prices).not.toEqual(before);
+  }
+
+  /** What axe says against the page as it is. */
+  async violations(): Promise<unknown[]> {
+    await this.page.evaluate(AXE);
+    const results = await this.page.evaluate<AxeResults, string[]>(
+      (values) =>
+        (globalThis as unknown as { axe: { run(o: object): Promise<AxeResults> } }).axe.run({
+          runOnly: { type: "tag", values },
+        }),
+      ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"],
+    );
+    return results.violations.map(({ id, nodes }) => ({
+      id,
+      where: nodes.slice(0, 3).map(({ html, failureSummary }) => `${html} ${failureSummary}`),
+    }));
+  }
+}
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+/** A test of the dashboard: it has one of a fresh server, and no page of it may report an error or ask another host. */
+export const test = base.extend<{ desk: Dashboard; flags: string }>({
+  flags: ["", { option: true }],
+  desk: async ({ page, flags }, use) => {
+    const server = await Server.on();
+    await server.start(flags);
+    const errors: string[] = [];
+    page.on("pageerror", (error) => errors.push(error.message));
+    page.on("console", (message) => {
+      // Servers are killed in tests: what cannot be reached then is told by the browser itself.
+      const expected =
+        /WebSocket connection .* failed|net::ERR_CONNECTION_REFUSED|net::ERR_EMPTY_RESPONSE/;
+      if (message.type() === "error" && !expected.test(message.text())) errors.push(message.text());
+    });
+    page.on("request", (request) => {
+      const url = request.url();
+      if (!url.startsWith(server.url) && !/^(data|blob):/.test(url))
+        errors.push(`asked for ${url}`);
+    });
+    try {
+      await use(new Dashboard(page, server));
+    } finally {
+      await server.kill();
+    }
+    expect(errors).toEqual([]);
+  },
+});
+
+export { expect };

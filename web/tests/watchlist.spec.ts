@@ -1,0 +1,206 @@
+import { expect, test } from "./page.js";
+
+test("the page shows the whole universe live, and says what it is", async ({
+  desk,
+  page,
+}, info) => {
+  await desk.open();
+  await expect(page.getByTestId("feed")).toHaveText("SIMULATED");
+  await expect(page.getByTestId("count")).toHaveText("60 symbols");
+  await expect(page.getByRole("grid")).toHaveAttribute("aria-rowcount", "61");
+  await desk.expectPricesToChange();
+  const seen = new Set(await desk.symbols());
+  await page.getByRole("grid").evaluate((grid) => (grid.scrollTop = grid.scrollHeight));
+  await desk.frame();
+  for (const symbol of await desk.symbols()) seen.add(symbol);
+  expect(seen.size).toBe(60);
+  await page.screenshot({ path: info.outputPath("watchlist.png") });
+});
+
+test("a click on a row opens its symbol everywhere, and the way back is the browser's", async ({
+  desk,
+  page,
+}) => {
+  await desk.open();
+  const first = await desk.symbol(0);
+  const symbol = await desk.symbol(3);
+  await expect(desk.title).toHaveText(first);
+  await desk.row(3).click();
+  await expect(desk.title).toHaveText(symbol);
+  await expect(page).toHaveTitle(`${symbol} · Tickcast`);
+  await expect(page.getByRole("row", { selected: true })).toContainText(symbol);
+  expect(new URL(page.url()).hash).toBe(`#${encodeURIComponent(symbol)}`);
+  await expect(desk.trades.first()).toBeVisible();
+  await page.goBack();
+  await expect(desk.title).toHaveText(first);
+  await page.goForward();
+  await page.reload();
+  await expect(desk.title).toHaveText(symbol);
+});
+
+test("the list is walked through and a symbol opened with the keyboard alone", async ({
+  desk,
+  page,
+}) => {
+  await desk.open();
+  await page.getByRole("grid").focus();
+  await page.keyboard.press("Home");
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("j");
+  await page.keyboard.press("k");
+  await page.keyboard.press("Enter");
+  await expect(desk.title).toHaveText(await desk.symbol(1));
+  await page.keyboard.press("End");
+  await expect(desk.row(59)).toBeVisible();
+  await page.keyboard.press("r");
+  await expect(page.locator(".watchlist [role=status]")).toHaveText(/: last [\d,.]+, (up|down) /);
+});
+
+test("pressing a head sorts, and the order is kept in the address", async ({ desk, page }) => {
+  await desk.open();
+  const percents = async () => {
+    const texts = await desk.rows.evaluateAll((rows) =>
+      rows
+        .sort((a, b) => Number(a.ariaRowIndex) - Number(b.ariaRowIndex))
+        .map((row) => row.querySelector(".percent")?.textContent ?? ""),
+    );
+    return texts.map((text) => Number(text.replace("−", "-").replace(/[+%]/g, "")));
+  };
+  const head = page.getByRole("columnheader", { name: "Chg %" });
+  await head.getByRole("button").click();
+  await expect(head).toHaveAttribute("aria-sort", "descending");
+  // Rows move once a second: between two times a price may have moved on.
+  await expect
+    .poll(async () => {
+      const shown = await percents();
+      return shown.every((value, i) => i === 0 || value <= shown[i - 1]! + 0.05);
+    })
+    .toBe(true);
+  expect((await percents())[0]).toBeGreaterThan((await percents()).at(-1)!);
+  expect(new URL(page.url()).searchParams.get("sort")).toBe("-percent");
+  await page.reload();
+  await expect(head).toHaveAttribute("aria-sort", "descending");
+  await head.getByRole("button").click();
+  await expect(head).toHaveAttribute("aria-sort", "ascending");
+  await head.getByRole("button").click();
+  await expect(head).toHaveAttribute("aria-sort", "none");
+});
+
+test("columns are chosen, moved and made wider, and stay so", async ({ desk, page }) => {
+  await desk.open();
+  const heads = () =>
+    page
+      .getByRole("columnheader")
+      .evaluateAll((all) =>
+        all.filter((head) => head.closest(".grid")).map((head) => head.className),
+      );
+  await page.keyboard.press("c");
+  const dialog = page.getByRole("dialog", { name: "Columns" });
+  await dialog.getByLabel("Sector", { exact: true }).check();
+  await dialog.getByLabel("Trend", { exact: true }).uncheck();
+  await dialog.getByRole("button", { name: "Move Last to the left" }).click();
+  await page.keyboard.press("Escape");
+  await expect(dialog).toBeHidden();
+  const chosen = await heads();
+  expect(chosen.slice(0, 3)).toEqual(["symbol", "last", "name"]);
+  expect(chosen).not.toContain("spark");
+  expect(chosen.at(-1)).toBe("sector");
+
+  const width = async () => (await desk.cell(0, "bid").boundingBox())!.width;
+  const before = await width();
+  const edge = page.locator(".head .bid .edge");
+  await edge.scrollIntoViewIfNeeded();
+  const box = (await edge.boundingBox())!;
+  await page.mouse.move(box.x + 3, box.y + 5);
+  await page.mouse.down();
+  await page.mouse.move(box.x + 43, box.y + 5);
+  await page.mouse.up();
+  await expect.poll(width).toBe(before + 40);
+  await page.reload();
+  await expect(desk.rows.first()).toBeVisible();
+  expect(await heads()).toEqual(chosen);
+  await expect.poll(width).toBe(before + 40);
+  await page.getByRole("columnheader", { name: "Bid" }).getByRole("button").focus();
+  await page.keyboard.press("Shift+ArrowLeft");
+  await expect.poll(width).toBe(before + 32);
+});
+
+test("a sector is shown alone, and so is a list of one's own, which the address shares", async ({
+  desk,
+  page,
+  browser,
+}) => {
+  await desk.open();
+  const count = page.getByTestId("count");
+  await page.getByTestId("sector").selectOption("technology");
+  await expect(count).toHaveText(/^\d+ of 60$/);
+  await page.getByTestId("sector").selectOption("");
+  await expect(count).toHaveText("60 symbols");
+
+  const [first, second, third] = await desk.symbols();
+  await page.getByRole("button", { name: "Lists…" }).click();
+  const dialog = page.getByRole("dialog", { name: "Lists" });
+  await dialog.getByLabel("Name").fill("Mine");
+  await dialog.getByLabel(/^Symbols/).fill(`${third}\n${first!.toLowerCase()}`);
+  await dialog.getByRole("button", { name: "Keep and show" }).click();
+  await expect(dialog.getByRole("status")).toHaveText("Kept, with 2 symbols.");
+  await page.keyboard.press("Escape");
+  await expect.poll(() => desk.symbols()).toEqual([third, first]);
+
+  // By search and key: onto the list, and off it again.
+  await page.keyboard.press("/");
+  await page.keyboard.type(second!);
+  await page.keyboard.press("Shift+Enter");
+  await expect.poll(() => desk.symbols()).toEqual([third, first, second]);
+  await page.keyboard.press("Escape");
+  await page.getByRole("grid").focus();
+  await page.keyboard.press("Home");
+  await page.keyboard.press("Delete");
+  await expect.poll(() => desk.symbols()).toEqual([first, second]);
+
+  await page.reload();
+  await expect.poll(() => desk.symbols()).toEqual([first, second]);
+  const other = await browser.newPage();
+  await other.goto(page.url());
+  await expect(other.getByTestId("list").locator("option:checked")).toHaveText("Mine (2)");
+  await expect(other.getByTestId("count")).toHaveText("2 of 60");
+  await other.close();
+
+  await page.getByTestId("list").selectOption("");
+  await expect(count).toHaveText("60 symbols");
+});
+
+test("small lines show the last hour, from the server's bars and what comes", async ({
+  desk,
+  page,
+}) => {
+  await desk.open();
+  const drawn = () =>
+    page.locator(".grid .canvas .spark canvas").evaluateAll(
+      (all) =>
+        all.filter((canvas) => {
+          const { width, height } = canvas as HTMLCanvasElement;
+          const context = (canvas as HTMLCanvasElement).getContext("2d");
+          return context!.getImageData(0, 0, width, height).data.some((value) => value > 0);
+        }).length,
+    );
+  await expect.poll(drawn, { timeout: 15_000 }).toBeGreaterThan(20);
+});
+
+test("cells flash when their price changes, unless that is turned off", async ({ desk, page }) => {
+  await desk.open();
+  const flashing = page.locator(".grid .flash-up, .grid .flash-down");
+  await expect.poll(() => flashing.count()).toBeGreaterThan(0);
+  await page.emulateMedia({ reducedMotion: "reduce" });
+  await expect
+    .poll(() => page.locator(".grid .still-up, .grid .still-down").count())
+    .toBeGreaterThan(0);
+  await expect(flashing).toHaveCount(0);
+  await page.getByRole("button", { name: "Settings" }).click();
+  await page.getByLabel("Cells flash when their price changes").uncheck();
+  await page.keyboard.press("Escape");
+  const marks = page.locator(".grid :is(.still-up, .still-down, .flash-up, .flash-down)");
+  await expect(marks).toHaveCount(0, { timeout: 10_000 });
+  await desk.expectPricesToChange();
+  await expect(marks).toHaveCount(0);
+});
