@@ -25,6 +25,7 @@ enum Command {
     Watch(cli::watch::Args),
     Publish(cli::publish::Args),
     Bench(cli::bench::Args),
+    Scenario(cli::scenario::Args),
     /// The other side of `bench`'s floor
     #[command(hide = true)]
     Floor,
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
             Command::Watch(args) => cli::watch::run(args).await,
             Command::Publish(args) => cli::publish::run(args).await,
             Command::Bench(args) => cli::bench::run(args).await,
+            Command::Scenario(args) => cli::scenario::run(&args),
             Command::Floor => tokio::task::spawn_blocking(cli::bench::floor).await?,
         }
     });

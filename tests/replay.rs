@@ -87,7 +87,7 @@ impl Recorded {
     fn market_at(&self, to: Timestamp) -> Replica {
         let mut feed = self.open().expect("it is in memory");
         let (mut instruments, mut replica) = (Instruments::default(), Replica::new(Epoch::new(1)));
-        fold(&mut replica, self.records[0].0, vec![Event::Status(None, opening(self.records[0].0))]);
+        fold(&mut replica, self.records[0].0, vec![opening(self.records[0].0)]);
         loop {
             let mut events = Vec::new();
             match feed.next(&mut instruments, &mut events).expect("good records") {

@@ -2,5 +2,6 @@
 
 pub mod bench;
 pub mod publish;
+pub mod scenario;
 pub mod serve;
 pub mod watch;

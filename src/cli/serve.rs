@@ -1,6 +1,8 @@
+use super::scenario;
 use crate::feed::formats::{ColumnMapping, OpenOptions};
+use crate::feed::sim::scenario::Scenario;
 use crate::feed::sim::{SimConfig, default_universe};
-use crate::feed::{Preloaded, Recordings, Simulation, Source};
+use crate::feed::{Preloaded, Recordings, Scripted, Simulation, Source};
 use crate::market::{Speed, Symbol, Timestamp};
 use crate::server::{Config, ControlRule, Server};
 use anyhow::{Context, Result, bail};
@@ -22,6 +24,7 @@ const FAULTS_TOLD: usize = 20;
 #[command(after_help = "Examples:
   tickcast                                           550 simulated symbols, 5,000 ticks/s
   tickcast serve --symbols 100 --rate 200000         a busier market
+  tickcast serve --scenario flash-crash --seed 7     a market that crashes and recovers
   tickcast serve --feed day.tape --speed 10 --loop   a recording, ten times as fast, for ever
   tickcast serve --feed day.tape --start 2024-08-08T14:30:00Z --only AAPL,MSFT   from the opening bell, two symbols
   tickcast serve --feed none                         only what is published to it")]
@@ -35,11 +38,15 @@ pub struct Args {
     #[arg(long, env = "TICKCAST_FEED", default_value = "sim", value_name = "sim|none|PATH", num_args = 1..)]
     pub feed: Vec<PathBuf>,
 
-    /// How fast a recording is replayed: a factor, 1 being real time, or `max`
+    /// What happens to the simulated market: a ready scenario (`tickcast scenario` lists them) or a file of your own
+    #[arg(long, value_name = "NAME|FILE")]
+    pub scenario: Option<String>,
+
+    /// How fast a recording or a scenario is played: a factor, 1 being real time, or `max`
     #[arg(long, default_value = "1", value_name = "FACTOR|max")]
     pub speed: Speed,
 
-    /// Replay recordings again from the start when they end
+    /// Play recordings or the scenario again from the start when they end
     #[arg(long = "loop")]
     pub looped: bool,
 
@@ -72,17 +79,17 @@ pub struct Args {
     #[arg(long)]
     pub symbol: Option<Symbol>,
 
-    /// Simulated symbols, up to 100,000; the first 550 are listed in the universe, more are made up
-    #[arg(long, default_value_t = 550, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub symbols: u32,
+    /// Simulated symbols, up to 100,000; the first 550 are listed in the universe, more are made up [default: 550]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub symbols: Option<u32>,
 
-    /// Simulated ticks (quotes and trades) a second, over all symbols, up to 1,000,000
-    #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub rate: u32,
+    /// Simulated ticks (quotes and trades) a second, over all symbols, up to 1,000,000 [default: 5000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate: Option<u32>,
 
-    /// Picks the simulated market: the same seed gives the same events
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    /// Picks the simulated market: the same seed gives the same events [default: 1]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
 
     /// Fan-out threads (default: one per core)
     #[arg(long)]
@@ -114,7 +121,6 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     raise_descriptor_limit();
     end_with_any_of_its_threads();
     let (source, about) = source(&args)?;
-    let speed = if is_word(&args.feed, "sim") { Speed::Times(1.0) } else { args.speed };
     let config = Config {
         listen: args.listen,
         shards: args
@@ -123,7 +129,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         max_connections: args.max_connections,
         allowed_origins: args.allow_origin,
         source,
-        speed,
+        speed: args.speed,
         start: args.start,
         control: args.control,
         ops: args.ops.unwrap_or(args.listen.ip().is_loopback()),
@@ -154,6 +160,9 @@ fn is_word(feed: &[PathBuf], word: &str) -> bool {
 
 /// What was asked to be played, and what to say of it.
 fn source(args: &Args) -> Result<(Option<Arc<dyn Source>>, String)> {
+    if let Some(name) = &args.scenario {
+        return scripted(name, args);
+    }
     if is_word(&args.feed, "none") {
         return Ok((None, "what is published to it, nothing else".to_owned()));
     }
@@ -164,16 +173,15 @@ fn source(args: &Args) -> Result<(Option<Arc<dyn Source>>, String)> {
                 "--loop, --preload, --start, --end, --only and --speed are for recordings: give one with --feed PATH"
             );
         }
+        let usual = SimConfig::starting(Timestamp::now());
         let config = SimConfig {
-            symbols: args.symbols as usize,
-            rate: NonZeroU32::new(args.rate).context("--rate must be above 0")?,
-            seed: args.seed,
-            start: Timestamp::now(),
+            symbols: args.symbols.map_or(usual.symbols, |symbols| symbols as usize),
+            rate: args.rate.and_then(NonZeroU32::new).unwrap_or(usual.rate),
+            seed: args.seed.unwrap_or(usual.seed),
+            ..usual
         };
-        let about = format!(
-            "a simulated market: {} symbols, {} ticks/s, seed {}",
-            args.symbols, args.rate, args.seed
-        );
+        let SimConfig { symbols, rate, seed, .. } = config;
+        let about = format!("a simulated market: {symbols} symbols, {rate} ticks/s, seed {seed}");
         return Ok((Some(Arc::new(Simulation { universe: default_universe(), config })), about));
     }
     recordings(args)
@@ -210,6 +218,33 @@ fn recordings(args: &Args) -> Result<(Option<Arc<dyn Source>>, String)> {
     // A file that cannot be opened is told before anything is served.
     recordings.open()?;
     Ok((Some(Arc::new(recordings)), about))
+}
+
+/// A simulated market under a script.
+fn scripted(name: &str, args: &Args) -> Result<(Option<Arc<dyn Source>>, String)> {
+    let is_narrowed = args.start.is_some() || args.end.is_some() || !args.only.is_empty();
+    if !is_word(&args.feed, "sim") || args.preload || is_narrowed {
+        bail!("--scenario is of the simulated market: without --feed, --preload, --start, --end and --only");
+    }
+    let mut scenario = scenario::read(name)?;
+    scenario.symbols = args.symbols.map_or(scenario.symbols, |symbols| symbols as usize);
+    scenario.rate = args.rate.and_then(NonZeroU32::new).unwrap_or(scenario.rate);
+    scenario.seed = args.seed.unwrap_or(scenario.seed);
+    let Scenario { symbols, rate, seed, end, .. } = scenario.clone();
+    let mut about = format!(
+        "the scenario {name}: {symbols} symbols, {rate} ticks/s, seed {seed}, at speed {}",
+        args.speed
+    );
+    match end {
+        Some(end) if args.looped => write!(about, ", {end} long, again and again")?,
+        Some(end) => write!(about, ", {end} long")?,
+        None if args.looped => bail!("--loop: {name} never ends"),
+        None => {}
+    }
+    let script = Scripted { scenario, start: Timestamp::now(), looped: args.looped };
+    // One that names what its market does not have is told before anything is served.
+    script.scenario.check().map_err(|error| scenario::error(name, &error))?;
+    Ok((Some(Arc::new(script)), about))
 }
 
 fn preload(recordings: &mut Recordings) -> Result<Arc<Preloaded>> {

@@ -19,7 +19,7 @@ pub use looped::Looped;
 pub use merge::Merged;
 pub use preload::{Playback, Preloaded};
 pub use recordings::Recordings;
-pub use source::{Simulation, Source, SourceError, Span};
+pub use source::{Scripted, Simulation, Source, SourceError, Span};
 pub use translate::{TranslateError, Translator};
 
 use crate::market::{Event, FeedKind, Instruments, Timestamp};

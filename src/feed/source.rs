@@ -1,5 +1,6 @@
-use super::Feed;
+use super::sim::scenario::Scenario;
 use super::sim::{SimConfig, Simulator};
+use super::{Feed, Looped};
 use crate::market::{FeedKind, Timestamp, Universe};
 
 /// Something that can be played again and again, from its beginning or from a moment within.
@@ -72,5 +73,50 @@ impl Source for Simulation {
 
     fn span(&self) -> Result<Span, SourceError> {
         Ok(Span { start: Some(self.config.start), end: None })
+    }
+}
+
+/// A simulated market under a script.
+#[derive(Clone, Debug)]
+pub struct Scripted {
+    pub scenario: Scenario,
+    /// When it begins, where the script has no start of its own.
+    pub start: Timestamp,
+    /// Whether it begins again when it has ended.
+    pub looped: bool,
+}
+
+impl Scripted {
+    fn once(&self) -> Result<Box<dyn Feed>, SourceError> {
+        self.scenario.clone().play(self.start).map_err(|error| SourceError(error.to_string()))
+    }
+}
+
+impl Source for Scripted {
+    fn kind(&self) -> FeedKind {
+        FeedKind::Simulator
+    }
+
+    fn simulation(&self) -> Option<SimConfig> {
+        let Scenario { symbols, rate, seed, start, .. } = self.scenario;
+        Some(SimConfig { symbols, rate, seed, start: start.unwrap_or(self.start) })
+    }
+
+    fn open(&self) -> Result<Box<dyn Feed>, SourceError> {
+        let feed = self.once()?;
+        if !self.looped {
+            return Ok(feed);
+        }
+        let again = self.clone();
+        Ok(Box::new(Looped::after(feed, move || again.once())))
+    }
+
+    fn span(&self) -> Result<Span, SourceError> {
+        let start = self.scenario.start.unwrap_or(self.start);
+        Ok(Span { start: Some(start), end: self.scenario.end.map(|end| start.plus_nanos(end.nanos())) })
+    }
+
+    fn is_looped(&self) -> bool {
+        self.looped
     }
 }

@@ -7,9 +7,9 @@ mod schedule;
 mod writer;
 
 pub use control::{Attachment, Control, Detached, Playing, Step};
-pub use playhead::{OnFault, Playhead};
+pub use playhead::{OnFault, Playhead, opening};
 pub use progress::{Progress, Timeline};
-pub use writer::{Publication, Publisher, Reader, Writer, opening};
+pub use writer::{Publication, Publisher, Reader, Writer};
 
 use crate::market::{Event, Timestamp};
 

@@ -1,5 +1,5 @@
 use crate::feed::{Feed, Translator};
-use crate::market::{Event, FeedKind, Instruments, Timestamp};
+use crate::market::{Event, FeedKind, Instruments, Status, Timestamp, TradingState};
 use std::fmt::Display;
 
 /// A feed that is being played, read ahead by one moment: all that is needed to play it on, here or elsewhere.
@@ -12,6 +12,12 @@ pub struct Playhead {
     translator: Translator,
     /// The moment that is next, and its events that are still to come.
     next: Option<(Timestamp, Vec<Event>)>,
+}
+
+/// A feed that says nothing of the market's state is of one that is open.
+#[must_use]
+pub fn opening(time: Timestamp) -> Event {
+    Event::Status(None, Status { state: TradingState::Open, ts_event: time })
 }
 
 /// Hears of each record that cannot be read, or put on the tape.
@@ -39,6 +45,14 @@ impl Playhead {
     #[must_use]
     pub fn shift(&self) -> i64 {
         self.feed.shift()
+    }
+
+    /// What a market is before the first moment, which must still be next; `None` where that says so itself.
+    #[must_use]
+    pub fn opening(&self) -> Option<Event> {
+        let (at, events) = self.next.as_ref()?;
+        let says_itself = events.iter().any(|event| matches!(event, Event::Status(None, _)));
+        (!says_itself).then_some(opening(*at))
     }
 
     /// The moment that is next; `None` where the feed has ended.

@@ -1,11 +1,9 @@
 use super::control::{Attachment, Control, Detached, Playing, Step};
-use super::playhead::Playhead;
+use super::playhead::{Playhead, opening};
 use super::schedule::Schedule;
 use super::{Batch, Position, Progress};
 use crate::feed::Feed;
-use crate::market::{
-    Event, FeedKind, FeedState, FeedStatus, Instruments, Speed, Status, Timestamp, TradingState,
-};
+use crate::market::{Event, FeedKind, FeedState, FeedStatus, Instruments, Speed, Timestamp};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -126,12 +124,6 @@ impl Writer {
     }
 }
 
-/// What a market is at the beginning of what is played, before anything has happened.
-#[must_use]
-pub fn opening(time: Timestamp) -> Status {
-    Status { state: TradingState::Open, ts_event: time }
-}
-
 /// The tape's thread: pulls the feed, lets each moment out when it is due, and does what it is asked for in between.
 struct Run {
     /// Until the thread begins.
@@ -195,8 +187,9 @@ impl Run {
             }
             self.playhead = Some(playhead);
         }
-        let open = Event::Status(None, opening(self.time));
-        self.append(self.time, vec![open, Event::Feed(self.status)]);
+        let mut events = vec![Event::Feed(self.status)];
+        events.extend(self.playhead.as_ref().map_or_else(|| Some(opening(self.time)), Playhead::opening));
+        self.append(self.time, events);
         loop {
             let wake = match self.let_out_due() {
                 Some(due) => due.max(self.last_batch + MIN_WAIT),
@@ -250,8 +243,23 @@ impl Run {
 
     /// Takes the feed's next moment in.
     fn take(&mut self, batch: &mut Vec<Event>) {
+        let before = batch.len();
         if let Some(playhead) = &mut self.playhead {
             playhead.take(&mut self.instruments, batch, &mut |fault| tell_fault(&self.progress, fault));
+        }
+        self.correct(&mut batch[before..]);
+    }
+
+    /// A feed knows whether it lives; what it is, how fast it is played, whether it is paused and when it ends, its tape knows better.
+    fn correct(&mut self, events: &mut [Event]) {
+        for event in events {
+            let Event::Feed(told) = event else { continue };
+            let is_state = matches!(told.state, FeedState::Live | FeedState::Stale);
+            if is_state && self.status.state != FeedState::Paused {
+                self.status.state = told.state;
+            }
+            *told = self.status;
+            self.progress.changed(self.status);
         }
     }
 
@@ -339,9 +347,7 @@ impl Run {
                 self.follow(Schedule::from_now(now, self.status.speed));
                 self.set_state(FeedState::Live);
             }
-            Control::Pause if (plays || self.stopped.is_some()) && self.status.state == FeedState::Live => {
-                self.pause()
-            }
+            Control::Pause if (plays || self.stopped.is_some()) && self.runs() => self.pause(),
             Control::Speed(speed) if self.status.kind != FeedKind::Publisher => {
                 if self.status.state != FeedState::Ended {
                     let now = self.clock();
@@ -351,13 +357,18 @@ impl Run {
                 self.set_state(self.status.state);
             }
             Control::Step(step) if plays => {
-                if self.status.state == FeedState::Live {
+                if self.runs() {
                     self.pause();
                 }
                 self.step(step);
             }
             _ => {}
         }
+    }
+
+    /// Whether it is neither paused nor over.
+    fn runs(&self) -> bool {
+        matches!(self.status.state, FeedState::Live | FeedState::Stale)
     }
 
     fn pause(&mut self) {
@@ -373,6 +384,7 @@ impl Run {
                 let Some(at) = playhead.next_at() else { return self.end_if_over() };
                 let on_fault = &mut |fault: &dyn std::fmt::Display| tell_fault(&self.progress, fault);
                 playhead.take_one(&mut self.instruments, &mut batch, on_fault);
+                self.correct(&mut batch);
                 let now = self.clock().max(at);
                 self.stopped = Some(now);
                 self.append_unless_empty(now, &mut batch);

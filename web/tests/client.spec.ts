@@ -1,6 +1,6 @@
 import { expect, test } from "@playwright/test";
 import { WebSocket } from "ws";
-import { TickcastClient, type ClientOptions, type Trade } from "../client/src/index.js";
+import { TickcastClient, type Trade } from "../client/src/index.js";
 import { Server } from "./server.js";
 
 /** The client in Node, with the package `ws` and a real server. */
@@ -8,7 +8,7 @@ async function withClient(run: (client: TickcastClient, server: Server) => Promi
   const server = await Server.on();
   await server.start();
   const client = new TickcastClient(`${server.url.replace("http", "ws")}v1/ws`, {
-    WebSocket: WebSocket as unknown as NonNullable<ClientOptions["WebSocket"]>,
+    WebSocket,
   });
   try {
     await run(client, server);

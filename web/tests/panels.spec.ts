@@ -17,7 +17,7 @@ test("a symbol is found by / with part of its name, and opened with Enter", asyn
   await expect(options.nth(1)).toHaveAttribute("aria-selected", "true");
   await page.keyboard.press("Enter");
   await expect(desk.title).toHaveText(symbol);
-  await expect(page.getByRole("listbox")).toBeHidden();
+  await expect(page.getByRole("listbox", { name: "Symbols" })).toBeHidden();
 
   await page.keyboard.press("Control+k");
   await page.keyboard.type("zzzz");

@@ -120,9 +120,11 @@ test("columns are chosen, moved and made wider, and stay so", async ({ desk, pag
   await expect(desk.rows.first()).toBeVisible();
   expect(await heads()).toEqual(chosen);
   await expect.poll(width).toBe(before + 40);
-  await page.getByRole("columnheader", { name: "Bid" }).getByRole("button").focus();
-  await page.keyboard.press("Shift+ArrowLeft");
-  await expect.poll(width).toBe(before + 32);
+  const percent = async () => (await desk.cell(0, "percent").boundingBox())!.width;
+  const was = await percent();
+  await page.getByRole("columnheader", { name: "Chg %" }).getByRole("button").focus();
+  await page.keyboard.press("Shift+ArrowRight");
+  await expect.poll(percent).toBe(was + 8);
 });
 
 test("a sector is shown alone, and so is a list of one's own, which the address shares", async ({

@@ -22,7 +22,26 @@ pub(super) struct Book {
     /// How restless the instrument is just now, 1 in the mean: spreads grow and sizes shrink with it.
     unrest: f64,
     own: Path,
+    influence: Influence,
+    /// How far its walk had come when it was last looked at, and what its influence made of that beside it.
+    walked: f64,
+    strayed: f64,
     rules: Rules,
+}
+
+/// What a scenario does to an instrument at a moment; each is 1 where it does nothing.
+#[derive(Clone, Copy)]
+pub(super) struct Influence {
+    /// Multiplies the fair value.
+    pub level: f64,
+    /// Multiplies its moves.
+    pub volatility: f64,
+    /// Multiplies the spread, and divides what is offered.
+    pub unrest: f64,
+}
+
+impl Influence {
+    pub const NONE: Self = Self { level: 1.0, volatility: 1.0, unrest: 1.0 };
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,11 +92,12 @@ impl Book {
             fair: rules.rest,
             unrest: 1.0,
             own: Path::new(now),
+            influence: Influence::NONE,
+            walked: 0.0,
+            strayed: 0.0,
             rules,
         };
-        let (bid, ask) = book.target();
-        book.bid = Level { ticks: bid, lots: book.fresh_lots(random) };
-        book.ask = Level { ticks: ask, lots: book.fresh_lots(random) };
+        book.place(random);
         book
     }
 
@@ -88,11 +108,42 @@ impl Book {
     /// Brings the fair value forward to `now`.
     pub(super) fn advance(&mut self, now: i64, common: &Common, random: &mut Random) {
         self.own.advance(now, common.pace, random);
-        let moved = common.level + common.own * self.own.level();
-        self.fair = self.rules.rest + self.rules.ticks_per_unit * moved;
-        self.unrest = self.own.volatility() * (0.5 + 0.5 * common.pace);
+        let walked = common.level + common.own * self.own.level();
+        let Influence { level, volatility, unrest } = self.influence;
+        self.strayed += (volatility - 1.0) * (walked - self.walked);
+        self.walked = walked;
+        self.fair = (self.rules.rest + self.rules.ticks_per_unit * (walked + self.strayed)) * level;
+        self.unrest = self.own.volatility() * (0.5 + 0.5 * common.pace) * unrest;
         let margin = self.width() / 2.0 + 1.0;
         self.fair = self.fair.min(float(self.rules.max_ticks) - margin).max(margin);
+    }
+
+    /// From the next [`Self::advance`] on.
+    pub(super) fn set_influence(&mut self, influence: Influence) {
+        self.influence = influence;
+    }
+
+    /// Places all orders afresh, round the fair value.
+    pub(super) fn place(&mut self, random: &mut Random) {
+        let (bid, ask) = self.target();
+        self.bid = Level { ticks: bid, lots: self.fresh_lots(random) };
+        self.ask = Level { ticks: ask, lots: self.fresh_lots(random) };
+    }
+
+    /// What all who came to an auction trade: much, at once, at the price between bid and offer that is nearest to the fair value.
+    pub(super) fn cross(&self, at: Timestamp, conditions: Conditions, random: &mut Random) -> Trade {
+        /// An auction trades as much as stands at the best price, this many times over.
+        const CROSSED: f64 = 25.0;
+        let ticks = whole(self.fair).clamp(self.bid.ticks, self.ask.ticks);
+        let lots = self.rules.round(whole(self.rules.usual_lots * CROSSED * (0.5 + random.skewed())));
+        Trade {
+            price: self.rules.price(ticks),
+            size: self.rules.size(lots),
+            side: Side::None,
+            conditions,
+            ts_event: at,
+            ts_recv: at,
+        }
     }
 
     pub(super) fn quote(&self, at: Timestamp) -> Quote {

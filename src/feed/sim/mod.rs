@@ -6,20 +6,19 @@
 
 mod activity;
 mod book;
+mod exchange; // all of these together
 mod factors;
 mod fictional;
 mod path;
 mod random;
+pub mod scenario; // what happens to it, by a script
 mod session;
 #[cfg(test)]
 mod tests;
 
 use super::{Feed, FeedError};
 use crate::market::{Event, FeedKind, Instruments, Listing, Status, Timestamp, TradingState, Universe};
-use activity::Activity;
-use book::Book;
-use factors::Factors;
-use random::Random;
+use exchange::Exchange;
 use std::num::NonZeroU32;
 
 /// The listings of `feeds/universe.csv`.
@@ -43,6 +42,15 @@ pub struct SimConfig {
     pub start: Timestamp,
 }
 
+impl SimConfig {
+    /// The market that is played where nobody says which: 550 symbols, 5,000 ticks a second, seed 1.
+    #[must_use]
+    pub fn starting(start: Timestamp) -> Self {
+        let rate = const { NonZeroU32::new(5000).expect("above 0") };
+        Self { symbols: 550, rate, seed: 1, start }
+    }
+}
+
 /// The market simulator.
 ///
 /// The first call of [`Feed::next`] defines all instruments, opens the market and quotes every instrument, at `start`;
@@ -51,21 +59,9 @@ pub struct SimConfig {
 pub struct Simulator {
     config: SimConfig,
     clock: Clock,
-    random: Random,
-    factors: Factors,
-    stage: Stage,
-    /// The instrument whose quote the last tick, a trade, has changed.
-    unquoted: Option<usize>,
-}
-
-enum Stage {
-    Closed(Vec<Listing>),
-    Open {
-        books: Vec<Book>,
-        activity: Activity,
-    },
-    /// Nothing is listed.
-    Empty,
+    exchange: Exchange,
+    /// What is listed when the market opens; `None` once it has.
+    listings: Option<Vec<Listing>>,
 }
 
 impl Simulator {
@@ -74,11 +70,19 @@ impl Simulator {
         Self {
             config,
             clock: Clock::new(config.start, config.rate),
-            random: Random::new(config.seed),
-            factors: Factors::new(config.start.nanos()),
-            stage: Stage::Closed(fictional::listings(universe, config.symbols)),
-            unquoted: None,
+            exchange: Exchange::new(config.seed, config.start),
+            listings: Some(fictional::listings(universe, config.symbols)),
         }
+    }
+
+    fn open(&mut self, listings: &[Listing], instruments: &mut Instruments, out: &mut Vec<Event>) {
+        let start = self.config.start;
+        for listing in listings {
+            self.exchange.list(listing, start, instruments, out);
+        }
+        out.push(Event::Status(None, Status { state: TradingState::Open, ts_event: start }));
+        out.extend(self.exchange.books.iter().map(|book| Event::Quote(book.id(), book.quote(start))));
+        self.exchange.share_turns(listings.iter().map(|listing| listing.activity));
     }
 }
 
@@ -96,58 +100,23 @@ impl Feed for Simulator {
         instruments: &mut Instruments,
         out: &mut Vec<Event>,
     ) -> Result<Option<Timestamp>, FeedError> {
-        let (books, activity) = match &mut self.stage {
-            Stage::Open { books, activity } => (books, activity),
-            Stage::Empty => return Ok(None),
-            Stage::Closed(listings) => {
-                let listings = std::mem::take(listings);
-                self.open(&listings, instruments, out);
-                return Ok(Some(self.config.start));
-            }
-        };
-        let random = &mut self.random;
+        if let Some(listings) = self.listings.take() {
+            self.open(&listings, instruments, out);
+            return Ok(Some(self.config.start));
+        }
+        if !self.exchange.is_active() {
+            return Ok(None);
+        }
         let at = self.clock.next();
-        if let Some(book) = self.unquoted.take().map(|index| &books[index]) {
-            out.push(Event::Quote(book.id(), book.quote(at)));
+        if self.exchange.tell_unquoted(at, out) {
             return Ok(Some(at));
         }
         let pace = session::pace(at);
-        let index = activity.pick(pace, random);
-        let book = &mut books[index];
-        let common = self.factors.advance(book.sector, at.nanos(), pace, random);
-        book.advance(at.nanos(), &common, random);
-        let before = book.quote(at);
-        if random.chance(0.11 + 0.03 * common.pace) {
-            out.push(Event::Trade(book.id(), book.trade(at, random)));
-            self.unquoted = (book.quote(at) != before).then_some(index);
-        } else {
-            book.requote(random);
-            out.push(Event::Quote(book.id(), book.quote(at)));
+        if let Some(index) = self.exchange.pick(pace) {
+            let pace = self.exchange.advance(index, at, pace);
+            self.exchange.tick(index, at, pace, true, out);
         }
         Ok(Some(at))
-    }
-}
-
-impl Simulator {
-    fn open(&mut self, listings: &[Listing], instruments: &mut Instruments, out: &mut Vec<Event>) {
-        let Self { random, factors, config: SimConfig { start, .. }, .. } = self;
-        let mut books = Vec::with_capacity(listings.len());
-        let mut turns = Vec::with_capacity(listings.len());
-        for listing in listings {
-            let id = instruments.define(listing.instrument.clone(), out);
-            // Where the tape knew the symbol already, its scales may be finer than the listing's.
-            let Some(instrument) = instruments.get(id) else { continue };
-            let sector = factors.sector(&instrument.sector, start.nanos());
-            books.push(Book::open(listing, instrument, sector, start.nanos(), random));
-            turns.push((listing.activity, factors.is_always_on(sector)));
-        }
-        out.push(Event::Status(None, Status { state: TradingState::Open, ts_event: *start }));
-        out.extend(books.iter().map(|book| Event::Quote(book.id(), book.quote(*start))));
-        self.stage = if books.is_empty() {
-            Stage::Empty
-        } else {
-            Stage::Open { activity: Activity::new(&turns, random), books }
-        };
     }
 }
 

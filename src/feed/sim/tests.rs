@@ -17,21 +17,21 @@ fn simulator(universe: &Universe, symbols: usize, rate: u32, seed: u64) -> Simul
 }
 
 /// A market, pulled call by call.
-struct World {
-    simulator: Simulator,
-    instruments: Instruments,
+pub(super) struct World {
+    feed: Box<dyn Feed>,
+    pub instruments: Instruments,
     /// The last quote of each instrument.
-    quotes: BTreeMap<InstrumentId, Quote>,
+    pub quotes: BTreeMap<InstrumentId, Quote>,
 }
 
 impl World {
-    fn new(simulator: Simulator) -> Self {
-        Self { simulator, instruments: Instruments::default(), quotes: BTreeMap::new() }
+    pub fn new(feed: impl Feed + 'static) -> Self {
+        Self { feed: Box::new(feed), instruments: Instruments::default(), quotes: BTreeMap::new() }
     }
 
-    fn pull(&mut self) -> (Vec<Event>, Option<Timestamp>) {
+    pub fn pull(&mut self) -> (Vec<Event>, Option<Timestamp>) {
         let mut out = Vec::new();
-        let at = self.simulator.next(&mut self.instruments, &mut out).unwrap();
+        let at = self.feed.next(&mut self.instruments, &mut out).unwrap();
         (out, at)
     }
 

@@ -123,6 +123,8 @@ impl Room {
         let Playing { status, now, shift } = *playing;
         let state = match status.state {
             FeedState::Live => "playing",
+            // A feed that is silent for now goes on.
+            FeedState::Stale if status.kind != FeedKind::Publisher => "playing",
             other => other.name(),
         };
         let span = self.span.get().copied().unwrap_or_default();

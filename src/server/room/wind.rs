@@ -1,7 +1,7 @@
 use crate::feed::{Feed, Source, SourceError};
 use crate::hub::Replica;
 use crate::market::{Event, Instruments, Timestamp};
-use crate::tape::{Attachment, Batch, Detached, Epoch, Playhead, opening};
+use crate::tape::{Attachment, Batch, Detached, Epoch, Playhead};
 use std::time::{Duration, Instant};
 
 /// Events folded at a time.
@@ -101,7 +101,7 @@ impl Winding {
         let replica = Replica::new(Epoch::new(0));
         let mut winding = Self { playhead, instruments: Instruments::default(), replica, whole: false };
         if let Some(first) = winding.playhead.next_at() {
-            winding.fold(first, vec![Event::Status(None, opening(first))]);
+            winding.fold(first, winding.playhead.opening().into_iter().collect());
         }
         winding
     }

@@ -68,12 +68,15 @@ export interface SubscribeOptions {
 /** The part of the browser's WebSocket that is used; that of the package `ws` fits as well. */
 export interface WebSocketLike {
   binaryType: string;
-  onmessage: ((event: { data: unknown }) => void) | null;
-  onclose: ((event: { code: number; reason: string }) => void) | null;
-  onerror: ((event: never) => void) | null;
+  onmessage: Handler<{ data: unknown }>;
+  onclose: Handler<{ code: number; reason: string }>;
+  onerror: Handler<object>;
   send(text: string): void;
   close(code?: number, reason?: string): void;
 }
+
+// As a method it takes the events of either implementation, each of which has more fields than are used.
+type Handler<Event> = { handle(event: Event): void }["handle"] | null;
 
 export interface Clock {
   /** Milliseconds, from any start. */
@@ -83,9 +86,11 @@ export interface Clock {
 }
 
 export interface ClientOptions {
+  /** Default: the global one, which browsers, workers and Node since 22 have. */
   WebSocket?: new (url: string, protocols: string[]) => WebSocketLike;
+  /** Default: `performance.now` and `setTimeout`. */
   clock?: Clock;
-  /** In [0, 1). */
+  /** In [0, 1). Default: `Math.random`. */
   random?: () => number;
 }
 
@@ -166,13 +171,21 @@ export class TickcastClient extends Emitter<ClientEvents> {
   private readonly clock: Clock;
   private readonly random: () => number;
 
-  /** @param url of the endpoint, as in `wss://example.com/v1/ws` */
+  /**
+   * @param url of the endpoint, as in `wss://example.com/v1/ws`
+   * @throws {TypeError} where there is no WebSocket and none was given
+   */
   constructor(
     readonly url: string,
     options: ClientOptions = {},
   ) {
     super();
-    this.WebSocket = options.WebSocket ?? (globalThis.WebSocket as never);
+    const WebSocket = options.WebSocket ?? globalThis.WebSocket;
+    if (!WebSocket)
+      throw new TypeError(
+        "there is no WebSocket here: pass one, as in new TickcastClient(url, { WebSocket }) with that of the package ws",
+      );
+    this.WebSocket = WebSocket;
     this.clock = options.clock ?? systemClock;
     this.random = options.random ?? Math.random;
   }

@@ -28,4 +28,4 @@ export {
   toNumber,
   vwap,
 } from "./number.js";
-export { followVisibility, type VisibilityOptions } from "./visibility.js";
+export { followVisibility, type VisibilityOptions, type VisiblePage } from "./visibility.js";

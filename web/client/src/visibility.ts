@@ -1,10 +1,17 @@
 import type { TickcastClient } from "./client.js";
 
+/** The part of a document that is used. */
+export interface VisiblePage {
+  readonly visibilityState: string;
+  addEventListener(type: "visibilitychange", listener: () => void): void;
+  removeEventListener(type: "visibilitychange", listener: () => void): void;
+}
+
 export interface VisibilityOptions {
   /** Updates a second while the page is hidden. Default: 1. */
   hiddenHz?: number;
-  /** Default: the page's document. */
-  page?: Pick<Document, "visibilityState" | "addEventListener" | "removeEventListener">;
+  /** Default: `document`. */
+  page?: VisiblePage;
 }
 
 /**

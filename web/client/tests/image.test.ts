@@ -127,7 +127,7 @@ test("after a reset instruments and rings begin anew, and nothing counts as lost
   const msft = { ...AAPL, symbol: "MSFT" };
   const apply = (...values: unknown[]) =>
     image.apply(decodeFrame(encode(values)) as WireUpdate, whole);
-  expect(apply(null, -5, null, 62, 3, 63, msft, 3, 33, 4, 1, ...trade).changes).toMatchObject([
+  expect(apply(null, -5, null, 59, 3, 63, msft, 3, 33, 4, 1, ...trade).changes).toMatchObject([
     { kind: "reset" },
     { kind: "instrument" },
     { kind: "trades", missed: 0, trades: [{ number: 4 }] },

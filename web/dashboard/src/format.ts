@@ -1,4 +1,4 @@
-import { formatDecimal, type Decimal, type Micros } from "tickcast-client";
+import { formatDecimal, type Decimal, type Micros } from "@tickcast/client";
 
 /** What stands where there is no value. */
 export const NONE = "–";

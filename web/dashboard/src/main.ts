@@ -10,33 +10,27 @@ import "./styles/movers.css";
 import "./styles/dialogs.css";
 import "./styles/narrow.css";
 import { mount } from "svelte";
-import { TickcastClient } from "tickcast-client";
+import { connectLink } from "./data/connect.js";
 import { FrameLoop } from "./frames.js";
 import { Market } from "./market.js";
 import { Selection } from "./selection.js";
 import App from "./shell/App.svelte";
 import { Desk } from "./shell/desk.svelte.js";
 import { Settings } from "./shell/settings.svelte.js";
-
-/** Updates a second that the page asks for: more than the eye follows, far less than the server has. */
-const MAX_HZ = 10;
+import { openStorage } from "./shell/storage.js";
 
 const url = new URL("/v1/ws", location.href);
 url.protocol = url.protocol.replace("http", "ws");
-const client = new TickcastClient(url.href);
 const frames = new FrameLoop();
-const market = new Market(client, () => frames.request());
-const selection = new Selection(client, () => frames.request());
+const link = connectLink(url, frames);
+const market = new Market(link, () => frames.request());
+const selection = new Selection(link, () => frames.request());
+link.on("state", () => frames.request());
 
-client.on("state", () => frames.request());
-client.subscribe(["quote:*", "day:*", "status:*", "status"], { maxHz: MAX_HZ });
-client.connect();
-// The network is back: no reason to wait for the next attempt.
-addEventListener("online", () => client.reconnectNow());
-
-const settings = new Settings(localStorage);
+const storage = openStorage();
+const settings = new Settings(storage);
 settings.apply(document.documentElement);
-const desk = new Desk(client, frames, market, selection, settings, localStorage);
+const desk = new Desk(link, frames, market, selection, settings, storage);
 const target = document.getElementById("app");
 if (!target) throw new Error("the page has no element #app");
 mount(App, { target, props: { desk } });

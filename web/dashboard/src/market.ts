@@ -6,10 +6,9 @@ import {
   type Instrument,
   type Micros,
   type Quote,
-  type TickcastClient,
   type TradingState,
   type Units,
-} from "tickcast-client";
+} from "@tickcast/client";
 import { pace } from "./shell/silence.js";
 
 const LONGEST_INTERVAL_MS = 60_000;
@@ -32,23 +31,35 @@ export interface Row {
   pace: number | null;
 }
 
+/** Where the market's changes come from: the page's link, or a client. */
+export interface MarketSource {
+  on(
+    type: "update",
+    listener: (update: { readonly time: Micros; readonly changes: readonly Change[] }) => void,
+  ): unknown;
+  on(type: "replaced", listener: () => void): unknown;
+}
+
 /** All instruments that the server has, and which of them changed since the last frame. */
 export class Market {
   readonly rows: Row[] = [];
   /** Changes whenever `rows` gains, loses or redefines an instrument. */
   universe = 0;
+  /** Changes that came since the page was opened. */
+  changes = 0;
   private readonly byNumber = new Map<number, Row>();
   private readonly bySymbol = new Map<string, Row>();
   private dirty = new Set<Row>();
 
   /** @param changed is called for every update that concerns the watchlist */
-  constructor(client: TickcastClient, changed: () => void) {
-    client.on("update", ({ changes, time }) => {
+  constructor(source: MarketSource, changed: () => void) {
+    source.on("update", ({ changes, time }) => {
       const now = performance.now();
+      this.changes += changes.length;
       for (const change of changes) this.apply(change, time, now);
       changed();
     });
-    client.on("replaced", () => {
+    source.on("replaced", () => {
       this.rows.length = 0;
       this.byNumber.clear();
       this.bySymbol.clear();

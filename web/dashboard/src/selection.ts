@@ -6,10 +6,9 @@ import {
   type Change,
   type Instrument,
   type Interval,
-  type TickcastClient,
-  type Topic,
   type Trade,
-} from "tickcast-client";
+} from "@tickcast/client";
+import type { MarketSource } from "./market.js";
 
 /** A line of time and sales: a trade, or how many are missing in this place. */
 export type TapeLine =
@@ -30,7 +29,13 @@ export interface ChartBar {
 export const TAPE_LINES = 1_000;
 const CHART_BARS = 3_600;
 
-/** The chosen symbol: its trades and bars, and the topics that bring them. */
+/** What brings the trades and bars of one symbol: the page's link. */
+export interface SelectionSource extends MarketSource {
+  /** Brings those of `symbol` in place of the one before; what the server keeps of them comes first. */
+  open(symbol: string, interval: Interval): void;
+}
+
+/** The chosen symbol: its trades and bars. */
 export class Selection {
   symbol = "";
   interval: Interval = "1s";
@@ -48,13 +53,13 @@ export class Selection {
   private unseenBars = 0;
 
   constructor(
-    private readonly client: TickcastClient,
+    private readonly source: SelectionSource,
     private readonly changed: () => void,
   ) {
-    client.on("update", ({ changes }) => {
+    source.on("update", ({ changes }) => {
       for (const change of changes) this.apply(change);
     });
-    client.on("replaced", () => {
+    source.on("replaced", () => {
       this.clearTape();
       this.clearBars();
     });
@@ -62,14 +67,11 @@ export class Selection {
 
   choose(symbol: string, interval: Interval = this.interval): void {
     if (symbol === this.symbol && interval === this.interval) return;
-    const before = this.topics();
     if (symbol !== this.symbol) this.clearTape();
     this.symbol = symbol;
     this.interval = interval;
     this.clearBars();
-    const after = this.topics();
-    this.client.unsubscribe(before.filter((topic) => !after.includes(topic)));
-    this.client.subscribe(after.filter((topic) => !before.includes(topic)));
+    this.source.open(symbol, interval);
     this.changed();
   }
 
@@ -78,12 +80,6 @@ export class Selection {
     const unseen = this.unseenBars === 0 ? [] : this.bars.slice(-this.unseenBars);
     this.unseenBars = 0;
     return unseen;
-  }
-
-  private topics(): Topic[] {
-    return this.symbol === ""
-      ? []
-      : [`trades:${this.symbol}`, `bars.${this.interval}:${this.symbol}`];
   }
 
   private clearTape(): void {

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { HEARTBEAT_MS, liveWorld, world } from "../../client/tests/fakes.js";
 import { connectionBadge, feedBadge, isFresh } from "../src/shell/badge.js";
-import type { Feed } from "tickcast-client";
+import type { Feed } from "@tickcast/client";
 
 type World = ReturnType<typeof world>;
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { Instrument } from "tickcast-client";
+import type { Instrument } from "@tickcast/client";
 import { Candles } from "../src/chart/candles.js";
 import { heat, HEAD, layOutSectors } from "../src/heatmap/tiles.js";
 import { treemap } from "../src/heatmap/treemap.js";

@@ -3,7 +3,6 @@ import { formatRoute, HOME, parseRoute } from "../src/shell/route.js";
 import { BINDINGS, commandOf, type Key } from "../src/shell/keys.js";
 import { Display } from "../src/shell/display.js";
 import { Gaps } from "../src/shell/gaps.js";
-import { Latencies } from "../src/shell/latencies.js";
 import { search } from "../src/shell/search.js";
 import { silence } from "../src/shell/silence.js";
 import { threeRows } from "./rows.js";
@@ -73,7 +72,7 @@ test.each([
 
 test("a paused display shows what was, counts what came, and resumes at now", () => {
   const { it, market } = threeRows();
-  const display = new Display(market, () => it.client.counters.changes);
+  const display = new Display(market);
   const row = market.find("AAPL")!;
   const last = () => display.view(row).day.close;
   display.pause();
@@ -107,13 +106,4 @@ test("a gap is remembered for half a minute, and adds up", () => {
   expect(gaps.of("BTC:USD", 30_999)).toBe(7);
   expect(gaps.of("BTC:USD", 31_000)).toBe(0);
   expect(gaps.of("AAPL", 0)).toBe(0);
-});
-
-test("percentiles are of the last ten seconds", () => {
-  const latencies = new Latencies();
-  latencies.add(900, 0);
-  for (let value = 1; value <= 100; value++) latencies.add(value, 5_000);
-  expect(latencies.percentiles([0.5, 0.99], 9_000)).toEqual([51, 100]);
-  expect(latencies.percentiles([0.5, 0.99, 1], 11_000)).toEqual([50, 99, 100]);
-  expect(latencies.percentiles([0.5], 16_000)).toEqual([]);
 });

@@ -1,4 +1,4 @@
-import type { Interval } from "tickcast-client";
+import type { Interval } from "@tickcast/client";
 import type { ChartBar } from "../selection.js";
 
 /** As many as the server keeps, and the open one. */

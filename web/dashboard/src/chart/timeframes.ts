@@ -1,4 +1,4 @@
-import type { Interval } from "tickcast-client";
+import type { Interval } from "@tickcast/client";
 
 /** How long the bars of the chart are, and of which of the server's bars they are put together. */
 export const TIMEFRAMES = [

@@ -154,7 +154,7 @@ export class Link extends Emitter<LinkEvents> {
     this.clock = options.clock ?? systemClock;
     this.page = options.page ?? document;
     this.painted = options.painted ?? afterPaint;
-    this.nextFrame = options.nextFrame ?? requestAnimationFrame;
+    this.nextFrame = options.nextFrame ?? ((callback) => requestAnimationFrame(callback));
     this.origin = options.origin ?? performance.timeOrigin;
     frames.add((now) => this.draw(now));
     this.page.addEventListener("visibilitychange", () => this.demand());
@@ -198,8 +198,10 @@ export class Link extends Emitter<LinkEvents> {
   /** Compares what is kept of topics that are watched with the server's images, at most 64 of them. */
   verify(topics: readonly Topic[]): Promise<readonly Verification[]> {
     const id = ++this.lastVerification;
-    this.port.postMessage({ kind: "verify", id, topics });
-    return new Promise((resolve, reject) => this.verifying.set(id, { resolve, reject }));
+    return new Promise((resolve, reject) => {
+      this.verifying.set(id, { resolve, reject });
+      this.port.postMessage({ kind: "verify", id, topics });
+    });
   }
 
   /** Says again what the page shows, to a relay that has forgotten it. */

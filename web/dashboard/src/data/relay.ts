@@ -188,8 +188,10 @@ export class Relay {
 
   private receive(client: TickcastClient, update: Update): void {
     if (client === this.watched) for (const change of update.changes) this.remember(change, update);
-    if (this.outdated || (client === this.universe && this.epoch !== client.image.epoch))
-      this.follow();
+    if (this.outdated || (client === this.universe && this.epoch !== client.image.epoch)) {
+      this.follow(); // what this update said is told with the rest
+      return;
+    }
     if (client.image.epoch !== this.epoch) return; // told once both are on the same tape
     const from = client === this.watched ? "watched" : "universe";
     const changes = update.changes.flatMap((change) => this.checked(client, change));
@@ -332,7 +334,9 @@ export class Relay {
   private async verify(tab: Tab, id: number, topics: readonly Topic[]): Promise<void> {
     const answer = { kind: "verified", id } as const;
     try {
-      const results = await this.watched.verify(topics);
+      const watched = topics.filter((topic) => this.subscribed.get(topic) === null);
+      if (watched.length === 0) throw new Error("nothing of that is watched");
+      const results = await this.watched.verify(watched);
       const { position } = this.watched.image;
       tab.port.postMessage({ ...answer, position, results, failure: null });
     } catch (error) {

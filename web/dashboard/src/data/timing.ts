@@ -64,13 +64,18 @@ export class Timing {
   }
 }
 
+/** The first pings come soon, since one that meets a burst tells little. */
+const FIRST_PING_MS = 500;
 const PING_MS = 5_000;
 const FEED_MS = 15_000;
 
-/** Keeps `timing` true for as long as `client` lives: asks for the server's time, and for the feed's clock. */
+/**
+ * Keeps `timing` true: asks for the server's time in the quieter session `quiet`, and for the feed's clock whenever `universe`
+ * is told of another state of the feed.
+ */
 export function keepTime(
   timing: Timing,
-  client: TickcastClient,
+  { quiet, universe }: { quiet: TickcastClient; universe: TickcastClient },
   clock: Clock,
   readFeedClock: () => Promise<FeedClock | null>,
 ): void {
@@ -79,27 +84,31 @@ export function keepTime(
       (read) => timing.setFeedClock(read),
       () => {}, // the server is away; it is asked again when it is back
     );
-  // Not answered where the session ends: the next one is asked.
-  const ping = () =>
-    void client.ping().then(
+  let pings = 0;
+  const ping = () => {
+    pings++;
+    // Not answered where the session ends: the next one is asked.
+    void quiet.ping().then(
       (answer) => timing.addPing(answer),
       () => {},
     );
-  const again = (ms: number, what: () => void) => {
-    clock.after(ms, () => {
-      if (client.state.kind === "live") what();
-      again(ms, what);
-    });
   };
-  client.on("state", ({ kind }) => {
+  quiet.on("state", ({ kind }) => {
     if (kind !== "live") return;
+    pings = 0;
     readFeed();
     ping();
   });
-  client.on("replaced", () => timing.forget());
-  client.on("status", ({ kind }) => kind === "feed" && readFeed());
-  again(PING_MS, ping);
-  again(FEED_MS, readFeed);
+  universe.on("replaced", () => timing.forget());
+  universe.on("status", ({ kind }) => kind === "feed" && readFeed());
+  const again = (wait: () => number, what: () => void) => {
+    clock.after(wait(), () => {
+      if (quiet.state.kind === "live") what();
+      again(wait, what);
+    });
+  };
+  again(() => (pings < PINGS ? FIRST_PING_MS : PING_MS), ping);
+  again(() => FEED_MS, readFeed);
 }
 
 /** The clock in an answer of `GET /v1/feed`. */

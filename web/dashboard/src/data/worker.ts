@@ -18,7 +18,7 @@ const universe = new TickcastClient(url);
 const origin = performance.timeOrigin;
 const timing = new Timing(origin);
 const relay = new Relay(watched, universe, timing, systemClock, origin);
-keepTime(timing, universe, systemClock, async () => {
+keepTime(timing, { quiet: watched, universe }, systemClock, async () => {
   const feed = new URL("feed", url.replace(/^ws/, "http"));
   return feedClock(await (await fetch(feed)).json());
 });

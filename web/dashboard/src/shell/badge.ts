@@ -1,4 +1,5 @@
-import type { ConnectionState, Feed } from "tickcast-client";
+import type { Feed } from "@tickcast/client";
+import type { LinkState } from "../data/link.js";
 
 /** How much the prices on the page can be trusted to be the present. */
 export type Tone = "good" | "warn" | "bad";
@@ -10,29 +11,21 @@ export interface Badge {
   detail: string;
 }
 
-/** A page that shows one price in a hundred this late lags behind the market, in ms. */
-const LAGGING_MS = 2_000;
-
-/**
- * @param now of the clock that the times in `state` are of, in ms
- * @param p99 how late one price in a hundred is shown, in ms; null where that is not known
- */
-export function connectionBadge(
-  state: ConnectionState,
-  now: number,
-  p99: number | null = null,
-): Badge {
+/** @param now of the clock that the times in `state` are of, in ms */
+export function connectionBadge(state: LinkState, now: number): Badge {
   switch (state.kind) {
     case "connecting":
       return { tone: "warn", label: "Connecting", detail: "Connecting to the server." };
     case "live":
-      return p99 !== null && p99 > LAGGING_MS
-        ? {
-            tone: "warn",
-            label: "Lagging",
-            detail: `Connected, but some prices are shown ${(p99 / 1000).toFixed(1)} s late.`,
-          }
-        : { tone: "good", label: "Live", detail: "Updates arrive as the server sends them." };
+      return { tone: "good", label: "Live", detail: "Updates arrive as the server sends them." };
+    case "lagging": {
+      const late = `${(state.behind_ms / 1000).toFixed(1)} s`;
+      return {
+        tone: "warn",
+        label: `Lagging ${late}`,
+        detail: `Connected, but prices are shown ${late} late: the page or the server cannot keep up.`,
+      };
+    }
     case "stale": {
       const silence = `${Math.floor((now - state.heard_at) / 1000)} s`;
       return {
@@ -92,7 +85,11 @@ export function feedBadge(feed: Feed | null): Badge {
   }
 }
 
-/** Whether what is shown is the present: only with a live connection and a live feed. */
-export function isFresh(state: ConnectionState, feed: Feed | null): boolean {
-  return state.kind === "live" && feed?.state === "live";
+/** Whether prices come: over a connection, from a feed that runs. */
+export function isFresh(state: LinkState, feed: Feed | null): boolean {
+  return isConnected(state) && feed?.state === "live";
+}
+
+export function isConnected({ kind }: LinkState): boolean {
+  return kind === "live" || kind === "lagging";
 }

@@ -1,16 +1,18 @@
-import type { TickcastClient } from "tickcast-client";
 import { timeframe as timeframeOf, type Timeframe } from "../chart/timeframes.js";
+import type { Link } from "../data/link.js";
 import { formatWhole } from "../format.js";
 import type { FrameLoop } from "../frames.js";
 import type { Market, Row } from "../market.js";
 import type { Selection } from "../selection.js";
 import type { Arrangement, Sorting } from "../watchlist/arrange.js";
 import { Lists, toggled, type SymbolList } from "../watchlist/lists.js";
+import { isConnected } from "./badge.js";
 import { Display } from "./display.js";
 import { Gaps } from "./gaps.js";
 import { formatRoute, HOME, parseRoute, type Route, type View } from "./route.js";
 import type { Settings } from "./settings.svelte.js";
 import { silence } from "./silence.js";
+import type { PageStorage } from "./storage.js";
 
 export type Dialog = "help" | "settings" | "columns" | "lists";
 
@@ -45,15 +47,15 @@ export class Desk {
   });
 
   constructor(
-    readonly client: TickcastClient,
+    readonly link: Link,
     readonly frames: FrameLoop,
     readonly market: Market,
     readonly selection: Selection,
     readonly settings: Settings,
-    private readonly storage: Storage,
+    private readonly storage: PageStorage,
   ) {
-    this.gaps = new Gaps(client);
-    this.display = new Display(market, () => client.counters.changes);
+    this.gaps = new Gaps(link);
+    this.display = new Display(market);
     this.lists = Lists.read(storage);
     frames.add(() => this.follow());
   }
@@ -140,11 +142,11 @@ export class Desk {
 
   /** For how long nothing was heard of `row`, though it should have been. */
   silence(row: Row, now: number): number | null {
-    return silence(row, now, this.client.state, this.client.image.feed);
+    return silence(row, now, this.link.state, this.link.feed);
   }
 
   private follow(): void {
-    this.connected = this.client.state.kind === "live";
+    this.connected = isConnected(this.link.state);
     const first = this.market.rows[0];
     // Nothing is asked for: show the first one, without a step in the history.
     if (this.symbol === "" && first) {

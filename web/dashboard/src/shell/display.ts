@@ -10,10 +10,7 @@ export class Display {
   private frozen: Map<Row, Row> | null = null;
   private pausedAt = 0;
 
-  constructor(
-    private readonly market: Market,
-    private readonly changes: () => number,
-  ) {}
+  constructor(private readonly market: Market) {}
 
   get paused(): boolean {
     return this.frozen !== null;
@@ -21,12 +18,12 @@ export class Display {
 
   /** Updates that came since it was paused. */
   get behind(): number {
-    return this.frozen ? this.changes() - this.pausedAt : 0;
+    return this.frozen ? this.market.changes - this.pausedAt : 0;
   }
 
   pause(): void {
     if (this.frozen) return;
-    this.pausedAt = this.changes();
+    this.pausedAt = this.market.changes;
     this.frozen = new Map(this.market.rows.map((row) => [row, snapshot(row)]));
   }
 

@@ -1,4 +1,4 @@
-import type { TickcastClient } from "tickcast-client";
+import type { Link } from "../data/link.js";
 
 /** How long a row says that trades of it were missed. */
 const SHOWN_MS = 30_000;
@@ -7,8 +7,8 @@ const SHOWN_MS = 30_000;
 export class Gaps {
   private readonly gaps = new Map<string, { missed: number; until: number }>();
 
-  constructor(client: Pick<TickcastClient, "on">) {
-    client.on("gap", ({ topic, missed }) => this.note(topic, missed, performance.now()));
+  constructor(link: Pick<Link, "on">) {
+    link.on("gap", ({ topic, missed }) => this.note(topic, missed, performance.now()));
   }
 
   note(topic: string, missed: number, now: number): void {

@@ -1,4 +1,5 @@
 import type { ColumnChoice } from "../watchlist/columns.js";
+import type { PageStorage } from "./storage.js";
 
 export const THEMES = ["system", "dark", "light"] as const;
 export const PALETTES = ["teal-red", "blue-orange", "red-up", "mono"] as const;
@@ -41,7 +42,7 @@ export class Settings implements Saved {
   private systemTheme = $state<"dark" | "light">("dark");
   private calm = $state(false);
 
-  constructor(private readonly storage: Pick<Storage, "getItem" | "setItem">) {
+  constructor(private readonly storage: PageStorage) {
     const follow = () => {
       this.systemTheme = this.systemIsLight.matches ? "light" : "dark";
       this.calm = this.systemIsCalm.matches;

@@ -1,4 +1,5 @@
-import type { ConnectionState, Feed } from "tickcast-client";
+import type { Feed } from "@tickcast/client";
+import type { LinkState } from "../data/link.js";
 import type { Row } from "../market.js";
 import { isFresh } from "./badge.js";
 
@@ -16,7 +17,7 @@ const INTERVALS = 3;
 export function silence(
   row: Row,
   now: number,
-  connection: ConnectionState,
+  connection: LinkState,
   feed: Feed | null,
 ): number | null {
   if (row.heardAt === null || !isFresh(connection, feed)) return null;

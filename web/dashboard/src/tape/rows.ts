@@ -1,4 +1,4 @@
-import { price, size } from "tickcast-client";
+import { price, size } from "@tickcast/client";
 import { count, formatNumber, formatTime } from "../format.js";
 import type { TapeLine } from "../selection.js";
 

@@ -1,4 +1,4 @@
-import { size, toNumber, type Decimal, type Units } from "tickcast-client";
+import { size, toNumber, type Decimal, type Units } from "@tickcast/client";
 import {
   formatNumber,
   formatPercent,
@@ -23,7 +23,10 @@ export interface Column {
   readonly usual: boolean;
   /** Absent: the cell is drawn, see `sparkline.ts`. */
   text?(row: Row): string;
-  /** What it is sorted by; null comes last. Text sorts from A to Z first, numbers from the largest. */
+  /**
+   * What it is sorted by; null comes last. Absent of what is known only of the rows in sight, as quotes are. Text sorts from A to Z first, numbers
+   * from the largest.
+   */
   sort?(row: Row): number | string | null;
   /** The cell flashes when this number changes. */
   moves?(row: Row): number | null;
@@ -101,7 +104,6 @@ export const COLUMNS: readonly Column[] = [
     yields: 2,
     usual: true,
     text: (row) => priceText(rowPrice(row, row.quote.bid)),
-    sort: (row) => comparable(row, row.quote.bid),
     moves: (row) => comparable(row, row.quote.bid),
   },
   {
@@ -111,21 +113,18 @@ export const COLUMNS: readonly Column[] = [
     yields: 2,
     usual: true,
     text: (row) => priceText(rowPrice(row, row.quote.ask)),
-    sort: (row) => comparable(row, row.quote.ask),
     moves: (row) => comparable(row, row.quote.ask),
   },
   {
     key: "spread",
     label: "Spread",
-    width: 62,
+    width: 68,
     yields: 10,
     usual: true,
     text: ({ instrument, quote: { bid, ask } }) =>
       bid == null || ask == null
         ? NONE
         : formatNumber({ units: ask - bid, scale: instrument.price_scale }),
-    sort: ({ instrument, quote: { bid, ask } }) =>
-      bid == null || ask == null ? null : (ask - bid) / 10 ** instrument.price_scale,
   },
   {
     key: "volume",

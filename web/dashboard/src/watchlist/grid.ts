@@ -7,6 +7,8 @@ import { GridRow, type RowContext } from "./grid-row.js";
 export const HEAD_HEIGHT = 24;
 /** Rows kept ready above and below what is seen, so that scrolling shows no blanks. */
 const OVERSCAN = 4;
+/** Rows above and below those that are asked for: they have their quotes when they scroll into sight. */
+const WATCHED_MARGIN = 20;
 
 /**
  * The body of the watchlist: only the rows that are seen are in the document, and only cells whose text
@@ -95,6 +97,13 @@ export class Grid {
   /** The rows that are in the document: those in sight, and a margin. */
   get shown(): readonly Row[] {
     return this.rows.slice(this.seenFrom, this.seenFrom + this.pool.length);
+  }
+
+  /** Symbols of the rows in sight, and of as many before and behind as a quick scroll goes over. */
+  watched(): string[] {
+    const from = Math.max(0, this.seenFrom - WATCHED_MARGIN);
+    const to = this.seenFrom + this.pool.length + WATCHED_MARGIN;
+    return this.rows.slice(from, to).map((row) => row.instrument.symbol);
   }
 
   /** Whether `row` is in sight, at least in part. */

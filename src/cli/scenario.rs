@@ -1,0 +1,125 @@
+use crate::feed::formats::recording::{RecordingHeader, RecordingWriter};
+use crate::feed::sim::scenario::{READY, Scenario, ScenarioError};
+use crate::market::{Instruments, Timestamp};
+use anyhow::{Context, Result, anyhow, bail};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// List the ready scenarios, check one and print its timeline, or write what it plays to a file.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  tickcast scenario                             the ready ones
+  tickcast scenario flash-crash                 what happens when
+  tickcast scenario flash-crash --toml          its file, to make one of your own from
+  tickcast scenario mine.toml                   is it right? Exit code 1 where not
+  tickcast scenario mine.toml -o mine.tape      all of it as a recording, without a server")]
+pub struct Args {
+    /// A ready scenario, or a file of your own
+    #[arg(value_name = "NAME|FILE")]
+    scenario: Option<String>,
+
+    /// Print the file of the scenario instead
+    #[arg(long, requires = "scenario", conflicts_with = "output")]
+    toml: bool,
+
+    /// Play it to its end into a recording
+    #[arg(short, long, requires = "scenario", value_name = "FILE.tape")]
+    output: Option<PathBuf>,
+}
+
+/// # Errors
+/// A scenario that cannot be read or is wrong, and what stands in the way of writing its recording.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let Some(name) = &args.scenario else {
+        let mut list = String::new();
+        for (name, text) in READY {
+            let scenario = Scenario::parse(text).map_err(|problem| error(name, &problem))?;
+            writeln!(list, "{name}\n{}\n", indented(&scenario.about))?;
+        }
+        return print(&list);
+    };
+    if args.toml {
+        return print(&text(name)?);
+    }
+    let scenario = read(name)?;
+    scenario.check().map_err(|problem| error(name, &problem))?;
+    if let Some(path) = &args.output {
+        let (batches, events) = record(name, scenario, path)?;
+        eprintln!("{}: {events} events in {batches} batches", path.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let about = if scenario.about.is_empty() { String::new() } else { indented(&scenario.about) + "\n\n" };
+    print(&format!("{name}: {about}{scenario}"))
+}
+
+/// The scenario of that name or file, checked but for its market.
+pub(super) fn read(name: &str) -> Result<Scenario> {
+    Scenario::parse(&text(name)?).map_err(|problem| error(name, &problem))
+}
+
+/// Where and what, as a compiler says it.
+pub(super) fn error(name: &str, problem: &ScenarioError) -> anyhow::Error {
+    anyhow!("{name}:{}: {}", problem.line, problem.message)
+}
+
+fn text(name: &str) -> Result<String> {
+    if let Some((_, text)) = READY.iter().find(|ready| ready.0 == name) {
+        return Ok((*text).to_owned());
+    }
+    match std::fs::read_to_string(name) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let names = READY.iter().map(|ready| ready.0);
+            match crate::hub::nearest(name, names.clone()) {
+                Some(near) => bail!("no ready scenario and no file is called {name}: did you mean {near}?"),
+                None => bail!(
+                    "no ready scenario and no file is called {name}: there are {}",
+                    names.collect::<Vec<_>>().join(", ")
+                ),
+            }
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read the scenario {name}")),
+    }
+}
+
+/// Writes all that a scenario plays: how many batches, and how many events. The same scenario gives the same file where it has a start.
+fn record(name: &str, scenario: Scenario, path: &Path) -> Result<(u64, usize)> {
+    if scenario.end.is_none() {
+        bail!("{name} never ends: give it an end to record it");
+    }
+    let (start, seed) = (scenario.start.unwrap_or_else(Timestamp::now), scenario.seed);
+    let title =
+        Path::new(name).file_stem().map_or_else(|| name.to_owned(), |stem| stem.to_string_lossy().into());
+    let source = format!("the scenario {title}, seed {seed}");
+    let mut feed = scenario.play(start).map_err(|problem| error(name, &problem))?;
+    let cannot = || format!("cannot write {}", path.display());
+    let file = File::create(path).with_context(cannot)?;
+    let header = RecordingHeader { epoch: 1, created: start, source };
+    let mut recording = RecordingWriter::new(BufWriter::new(file), &header).with_context(cannot)?;
+    let (mut instruments, mut batch) = (Instruments::default(), Vec::new());
+    let (mut position, mut events) = (0, 0);
+    while let Some(at) = feed.next(&mut instruments, &mut batch)? {
+        position += 1;
+        events += batch.len();
+        recording.append(position, at, &batch).with_context(cannot)?;
+        batch.clear();
+    }
+    recording.finish().and_then(|mut file| file.flush()).with_context(cannot)?;
+    Ok((position, events))
+}
+
+fn indented(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(|line| format!("  {line}")).collect();
+    lines.join("\n")
+}
+
+/// Whoever reads may have heard enough.
+fn print(text: &str) -> Result<ExitCode> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot print"),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,53 @@
+use crate::support::{Client, TestServer};
+use serde_json::json;
+use std::sync::Arc;
+use tickcast::feed::Scripted;
+use tickcast::feed::sim::scenario::Scenario;
+use tickcast::market::{Speed, Timestamp};
+
+const OUTAGE: &str = r#"
+end = "1m"
+
+[market]
+symbols = 3
+rate = 100
+
+[[phase]]
+at = "0s"
+is = "pre-open"
+
+[[phase]]
+at = "10s"
+is = "continuous"
+
+[[fault.stall]]
+at = "20s"
+for = "20s"
+"#;
+
+#[tokio::test]
+async fn clients_see_phases_a_stalled_feed_and_its_end() {
+    let scenario = Scenario::parse(OUTAGE).unwrap();
+    let script = Scripted { scenario, start: Timestamp::now(), looped: false };
+    let server = TestServer::start_with(|config| {
+        config.source = Some(Arc::new(script));
+        config.speed = Speed::Times(20.0);
+    })
+    .await;
+    let mut client = Client::connect(&server, "topics=status,trades:*,quote:AAPL").await;
+    let mut seen: Vec<String> = Vec::new();
+    while seen.last().is_none_or(|last| !last.ends_with("ended")) {
+        client.until("a state", |now| now.told.contains_key("status")).await;
+        let field = |field| client.seen.field("status", field);
+        let state = format!("{} {}", field("state"), field("feed")["state"]).replace('"', "");
+        if seen.last() != Some(&state) {
+            seen.push(state);
+        }
+        client.message().await.expect("the server goes on");
+    }
+    let expected = ["pre-open live", "open live", "open stale", "open live", "open ended"];
+    assert_eq!(seen, expected);
+    assert_eq!(client.seen.field("status", "feed")["kind"], "simulator");
+    assert_eq!(client.seen.field("status", "feed")["speed"], json!(20.0));
+    server.shutdown().await;
+}
