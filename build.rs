@@ -10,9 +10,10 @@ use std::process::{Command, exit};
 
 /// What the page is made of. Directories are watched with all that is in them. Cargo builds anew each time
 /// where one of these does not exist, so each must.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     "client/src",
     "dashboard/index.html",
+    "dashboard/ops.html",
     "dashboard/public",
     "dashboard/src",
     ".npmrc",
@@ -59,7 +60,8 @@ fn write_placeholder(out: &Path) -> Result<(), String> {
     let written = fs::remove_dir_all(out)
         .or_else(|error| if out.exists() { Err(error) } else { Ok(()) })
         .and_then(|()| fs::create_dir_all(out))
-        .and_then(|()| fs::write(out.join("index.html"), PLACEHOLDER));
+        .and_then(|()| fs::write(out.join("index.html"), PLACEHOLDER))
+        .and_then(|()| fs::write(out.join("ops.html"), PLACEHOLDER));
     written.map_err(|error| format!("cannot write {}: {error}", out.display()))
 }
 

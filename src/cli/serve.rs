@@ -269,6 +269,7 @@ fn tell(address: SocketAddr, about: &str) {
         "tickcast {version}: {about}
 
   dashboard  http://{address}/
+  operators  http://{address}/ops
   subscribe  tickcast watch ws://{address} quote:AAPL trades:AAPL
              websocat 'ws://{address}/v1/ws?format=json&topics=quote:*'
   publish    echo '{{\"type\":\"trade\",\"symbol\":\"MINE\",\"price\":\"1.25\",\"size\":10}}' |

@@ -161,6 +161,7 @@ pub(super) async fn bars(
 pub(super) fn not_found(uri: &axum::http::Uri) -> Problem {
     const PATHS: [&str; 12] = [
         "/",
+        "/ops",
         "/v1/ws",
         "/v1/publish",
         "/v1/instruments",

@@ -3,7 +3,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rust_embed::RustEmbed;
 
-/// The page as `build.rs` made it.
+/// The pages as `build.rs` made them.
 #[derive(RustEmbed)]
 #[folder = "$OUT_DIR/web"]
 struct Page;
@@ -16,6 +16,7 @@ const POLICY: &str = "default-src 'self'; style-src 'self'; img-src 'self' data:
 pub(super) fn file(request: &Request) -> Option<Response> {
     let path = match request.uri().path().trim_start_matches('/') {
         "" => "index.html",
+        "ops" | "ops/" => "ops.html",
         path => path,
     };
     let file = Page::get(path)?;

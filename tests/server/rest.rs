@@ -138,6 +138,12 @@ async fn the_dashboard_is_sent_once() {
     assert_eq!((changed.status, changed.body.len()), (200, page.body.len()));
     let head = request(server.address, "HEAD", "/index.html", &[], b"").await;
     assert_eq!((head.status, head.body.len()), (200, 0));
+    for path in ["/ops", "/ops/", "/ops.html"] {
+        let ops = server.get(path).await;
+        assert_eq!(ops.status, 200, "{path}");
+        assert!(ops.header("content-type").unwrap().starts_with("text/html"), "{path}");
+        assert!(ops.header("content-security-policy").unwrap().contains("default-src 'self'"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
