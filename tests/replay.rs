@@ -366,7 +366,7 @@ impl World {
             assert_eq!(known(&replica), known(&fresh), "{playing:?}");
         }
         assert_eq!(replica.market().feed.map(|(feed, _)| feed), Some(playing.status));
-        self.with_watcher(|watcher, world| watcher.read_all(world));
+        self.with_watcher(Client::read_all);
         let mut newcomer = Client::new(self.start);
         newcomer.subscribe(&mut self);
         newcomer.read_all(&mut self);
@@ -518,7 +518,9 @@ proptest! {
         ops in vec(op(), 0..25),
     ) {
         let mut world = World::new(Recorded::new(records, checkpoint_every));
-        ops.iter().for_each(|op| world.apply(op));
+        for op in &ops {
+            world.apply(op);
+        }
         // What was published stays until the next seek.
         let last_seek = ops.iter().rposition(|op| matches!(op, Op::Seek(_)));
         let published = ops.iter().rposition(|op| matches!(op, Op::Publish(_)));

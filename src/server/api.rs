@@ -159,7 +159,7 @@ pub(super) async fn bars(
 
 /// Any other path.
 pub(super) fn not_found(uri: &axum::http::Uri) -> Problem {
-    const PATHS: [&str; 12] = [
+    const PATHS: [&str; 13] = [
         "/",
         "/ops",
         "/v1/ws",

@@ -34,7 +34,7 @@ enum Request {
     Publish(Publication, Reply<Position>),
     Control(Control, Reply<Playing>),
     Detach(Reply<Detached>),
-    Attach(Attachment, Reply<Playing>),
+    Attach(Box<Attachment>, Reply<Playing>),
     /// Of the server itself.
     Note(Event),
 }
@@ -90,7 +90,7 @@ impl Publisher {
 
     /// Puts a feed on the tape. It plays unless the tape is paused. As [`Self::publish`].
     pub fn attach(&self, attachment: Attachment, reply: impl FnOnce(Playing) + Send + 'static) -> bool {
-        self.request(Request::Attach(attachment, Box::new(reply)))
+        self.request(Request::Attach(Box::new(attachment), Box::new(reply)))
     }
 
     /// Puts an event on the tape that is not from the market: it counts as no publication, and no publisher is live by it. Does not wait:
@@ -304,7 +304,7 @@ impl Run {
                     return true;
                 }
                 Ok(Request::Attach(attachment, reply)) => {
-                    self.attach(attachment);
+                    self.attach(*attachment);
                     reply(self.playing());
                     return true;
                 }
