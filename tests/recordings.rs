@@ -20,6 +20,9 @@ struct Summary {
     empty_asks: u64,
     price: Range<Decimal>,
     volume: Decimal,
+    /// Quotes whose bid is above their ask.
+    crossed: u64,
+    left_out: u64,
     conditions: BTreeSet<String>,
     event: Range<Timestamp>,
     recv: Range<Timestamp>,
@@ -60,6 +63,7 @@ impl Summary {
                 summary.add(&event, &instruments);
             }
         }
+        summary.left_out = feed.left_out();
         summary.symbols.extend(instruments.iter().map(|x| x.symbol.to_string()));
         summary
     }
@@ -70,6 +74,7 @@ impl Summary {
             Event::Quote(id, quote) => {
                 let scale = instruments.get(*id).expect("defined").price_scale;
                 self.quotes += 1;
+                self.crossed += u64::from(!quote.ask.is_none() && quote.bid > quote.ask);
                 match decimal(quote.bid, scale) {
                     Some(bid) => self.bid.add(bid),
                     None => self.empty_bids += 1,
@@ -134,7 +139,12 @@ fn data() -> PathBuf {
 
 #[track_caller]
 fn summary(path: &Path) -> Summary {
-    let mut feed = open(path, &OpenOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+    summary_by(path, &OpenOptions::default())
+}
+
+#[track_caller]
+fn summary_by(path: &Path, options: &OpenOptions) -> Summary {
+    let mut feed = open(path, options).unwrap_or_else(|error| panic!("{error}"));
     let summary = Summary::of(&mut *feed);
     assert_eq!(summary.errors, Vec::<String>::new(), "{}", path.display());
     summary
@@ -142,7 +152,12 @@ fn summary(path: &Path) -> Summary {
 
 #[track_caller]
 fn check(path: &Path, symbols: &[&str], expected: &str) {
-    let summary = summary(path);
+    check_by(path, &OpenOptions::default(), symbols, expected);
+}
+
+#[track_caller]
+fn check_by(path: &Path, options: &OpenOptions, symbols: &[&str], expected: &str) {
+    let summary = summary_by(path, options);
     assert_eq!(summary.show(), expected, "{}", path.display());
     let got: Vec<_> = summary.symbols.iter().map(String::as_str).collect();
     assert_eq!(got, symbols, "{}", path.display());
@@ -254,12 +269,230 @@ fn tardis_and_truefx_files_are_read_as_their_facts_say() {
          event 2013-01-01T22:00:00.295Z to 2013-01-01T22:35:13.494Z, \
          received 2013-01-01T22:00:00.295Z to 2013-01-01T22:35:13.494Z",
     );
-    // Order books are no trades, though they have their columns.
-    for book in ["binance-futures_book_snapshot_5_BTCUSDT", "deribit_incremental_book_L2_BTC-PERPETUAL"] {
-        let path = data.join(format!("tardis-csv/{book}.csv"));
-        let error = open(&path, &OpenOptions::default()).err().expect(book).to_string();
-        assert!(error.contains("is of no known form"), "{error}");
-    }
+    // Of order books, the best bid and ask.
+    check(
+        &data.join("tardis-csv/binance-futures_book_snapshot_5_BTCUSDT.csv"),
+        &["BTCUSDT"],
+        "10 quotes, 0 trades, bid 11657.07 - 11657.07 (0 empty), ask 11657.08 - 11657.08 (0 empty), price none, volume 0, \
+         event 2020-09-01T00:00:03.696Z to 2020-09-01T00:00:04.284Z, \
+         received 2020-09-01T00:00:03.810979Z to 2020-09-01T00:00:04.289427Z",
+    );
+    check(
+        &data.join("tardis-csv/deribit_incremental_book_L2_BTC-PERPETUAL.csv"),
+        &["BTC-PERPETUAL"],
+        "1 quotes, 0 trades, bid none (1 empty), ask 6421.5 - 6421.5 (0 empty), price none, volume 0, \
+         event 2020-04-01T00:00:00.245Z to 2020-04-01T00:00:00.245Z, \
+         received 2020-04-01T00:00:00.355684Z to 2020-04-01T00:00:00.355684Z",
+    );
+}
+
+#[test]
+#[ignore = "needs the recordings in ../shared/data"]
+fn lean_files_are_read_in_the_zone_of_their_venue_and_keep_crossed_quotes() {
+    let folder = data().join("lean-fx");
+    let fxcm = folder.join("fxcm/eurusd/20140502_quote.zip");
+    check(
+        &fxcm,
+        &["EURUSD"],
+        "96406 quotes, 0 trades, bid 1.38121 - 1.38817 (0 empty), ask 1.38124 - 1.38819 (0 empty), price none, volume 0, \
+         event 2014-05-02T05:00:00.611Z to 2014-05-02T20:59:11.909Z, \
+         received 2014-05-02T05:00:00.611Z to 2014-05-02T20:59:11.909Z",
+    );
+    assert_eq!(summary(&fxcm).crossed, 12_061);
+    check(
+        &folder.join("oanda-cfd/xauusd/20140504_quote.zip"),
+        &["XAUUSD"],
+        "9889 quotes, 0 trades, bid 1299.189 - 1302.32 (0 empty), ask 1299.83 - 1303.179 (0 empty), price none, volume 0, \
+         event 2014-05-04T22:00:00.579427Z to 2014-05-04T23:59:57.3891722Z, \
+         received 2014-05-04T22:00:00.579427Z to 2014-05-04T23:59:57.3891722Z",
+    );
+    check(
+        &folder.join("oanda/eurusd/20140502_quote.zip"),
+        &["EURUSD"],
+        "49341 quotes, 0 trades, bid 1.38085 - 1.38806 (0 empty), ask 1.38129 - 1.38822 (0 empty), price none, volume 0, \
+         event 2014-05-02T00:00:00.277Z to 2014-05-02T20:59:58.557Z, \
+         received 2014-05-02T00:00:00.277Z to 2014-05-02T20:59:58.557Z",
+    );
+    check(
+        &folder.join("oanda/nzdusd/20140502_quote.zip"),
+        &["NZDUSD"],
+        "41665 quotes, 0 trades, bid 0.85873 - 0.86687 (0 empty), ask 0.85957 - 0.86757 (0 empty), price none, volume 0, \
+         event 2014-05-02T00:00:00.274Z to 2014-05-02T20:59:58.56Z, \
+         received 2014-05-02T00:00:00.274Z to 2014-05-02T20:59:58.56Z",
+    );
+    let options = OpenOptions { zone: Some("UTC".parse().unwrap()), ..OpenOptions::default() };
+    let moved = summary_by(&fxcm, &options).event.show(" to ");
+    assert_eq!(moved, "2014-05-02T00:00:00.611Z to 2014-05-02T15:59:11.909Z", "a given zone is the zone");
+}
+
+#[test]
+#[ignore = "needs the recordings in ../shared/data"]
+fn histdata_files_are_read_in_new_yorks_winter_time() {
+    let options = OpenOptions { symbol: Some("EURUSD".parse().unwrap()), ..OpenOptions::default() };
+    check_by(
+        &data().join("histdata/quote_tick_data.csv"),
+        &options,
+        &["EURUSD"],
+        "9500 quotes, 0 trades, bid 1.12106 - 1.12245 (0 empty), ask 1.12124 - 1.12247 (0 empty), price none, volume 0, \
+         event 2020-01-01T22:00:00.065Z to 2020-01-02T04:00:52.125Z, \
+         received 2020-01-01T22:00:00.065Z to 2020-01-02T04:00:52.125Z",
+    );
+}
+
+fn best_quotes() -> OpenOptions {
+    OpenOptions { best_quotes: true, ..OpenOptions::default() }
+}
+
+#[test]
+#[ignore = "needs the recordings in ../shared/data"]
+fn taq_quotes_of_all_exchanges_are_folded_where_asked() {
+    check_by(
+        &data().join("taq-highfrequency/XXX_20180102_quotes.csv.gz"),
+        &best_quotes(),
+        &["XXX"],
+        "23314 quotes, 0 trades, bid 153.18 - 159.36 (0 empty), ask 156.06 - 159.38 (0 empty), price none, volume 0, \
+         event 2018-01-02T09:04:13.125Z to 2018-01-02T23:35:58.16Z, \
+         received 2018-01-02T09:04:13.125Z to 2018-01-02T23:35:58.16Z",
+    );
+}
+
+const KRAKEN: &[&str] = &[
+    "ADA/XBT",
+    "ETH/CHF",
+    "GRT/ETH",
+    "KSM/XBT",
+    "OCEAN/XBT",
+    "OMG/USD",
+    "SC/EUR",
+    "WAVES/EUR",
+    "XBT/CHF",
+    "XMR/USD",
+];
+
+#[test]
+#[ignore = "needs the recordings in ../shared/data"]
+fn coinbase_sessions_are_read_as_their_facts_say() {
+    let file = data().join("cryptofeed-ws/COINBASE.ws.28.0");
+    let symbols = [
+        "BAND-BTC", "BAND-GBP", "CRV-EUR", "DASH-BTC", "NMR-EUR", "NU-GBP", "SKL-BTC", "SKL-GBP", "SKL-USD",
+        "YFI-BTC",
+    ];
+    check(
+        &file,
+        &symbols,
+        "107 quotes, 107 trades, bid 0.00001302 - 66.9311 (0 empty), ask 0.00001304 - 67.021 (0 empty), \
+         price 0.00001303 - 67.021, volume 57718.744007, \
+         event 2021-04-17T16:41:49.984117Z to 2021-04-17T16:44:06.669388Z, \
+         received 2021-04-17T16:43:37.079694Z to 2021-04-17T16:44:06.656824Z",
+    );
+    assert_eq!(summary(&file).left_out, 3 + 10 + 9719, "subscriptions, snapshots and changes of depth");
+    check_by(
+        &file,
+        &best_quotes(),
+        &symbols,
+        "1778 quotes, 107 trades, bid 0.00001302 - 66.938 (0 empty), ask 0.00001304 - 67.021 (0 empty), \
+         price 0.00001303 - 67.021, volume 57718.744007, \
+         event 2021-04-17T16:41:49.984117Z to 2021-04-17T16:44:07.85976Z, \
+         received 2021-04-17T16:43:37.077736Z to 2021-04-17T16:44:07.8464699Z",
+    );
+}
+
+#[test]
+#[ignore = "needs the recordings in ../shared/data"]
+fn kraken_sessions_are_read_as_their_facts_say() {
+    let folder = data().join("cryptofeed-ws");
+    check(
+        &folder.join("KRAKEN.ws.48.0"),
+        &["SC/EUR", "XMR/USD"],
+        "0 quotes, 10 trades, bid none (0 empty), ask none (0 empty), price 0.04296 - 354.55, volume 52948.76340787, \
+         event 2021-04-17T16:49:02.557535Z to 2021-04-17T16:49:18.135041Z, \
+         received 2021-04-17T16:49:02.592855Z to 2021-04-17T16:49:18.165955Z",
+    );
+    check(
+        &folder.join("KRAKEN.ws.49.0"),
+        KRAKEN,
+        "18 quotes, 0 trades, bid 0.00002291 - 56119.1 (0 empty), ask 0.00002293 - 56218.3 (0 empty), price none, volume 0, \
+         event 2021-04-17T16:48:52.9496498Z to 2021-04-17T16:49:18.167805Z, \
+         received 2021-04-17T16:48:52.9496498Z to 2021-04-17T16:49:18.167805Z",
+    );
+    // It has nothing but depth, of which every checksum is right.
+    check(
+        &folder.join("KRAKEN.ws.50.0"),
+        KRAKEN,
+        "810 quotes, 0 trades, bid 0.00002288 - 56119 (0 empty), ask 0.0000229 - 56275.9 (0 empty), price none, volume 0, \
+         event 2021-04-17T16:48:49.215329Z to 2021-04-17T16:49:23.32776Z, \
+         received 2021-04-17T16:48:53.626511Z to 2021-04-17T16:49:23.368086Z",
+    );
+}
+
+#[test]
+#[ignore = "needs the recordings in ../shared/data"]
+fn bitstamp_and_bitmex_sessions_are_read_as_their_facts_say() {
+    let folder = data().join("cryptofeed-ws");
+    let bitstamp = folder.join("BITSTAMP.ws.1.0");
+    check(
+        &bitstamp,
+        &["ethusd"],
+        "0 quotes, 10 trades, bid none (0 empty), ask none (0 empty), price 3800.53 - 3805.44, volume 34.91894724, \
+         event 2022-01-05T00:48:19.596Z to 2022-01-05T00:48:41.269Z, \
+         received 2022-01-05T00:48:19.529292Z to 2022-01-05T00:48:41.224481Z",
+    );
+    assert_eq!(
+        summary(&bitstamp).left_out,
+        20 + 717,
+        "subscriptions, and changes of books that are not known"
+    );
+    let symbols = [
+        "ADAUSDT",
+        "BCHUSD",
+        "EOSUSDT",
+        "MATICUSDT",
+        "SOLUSDT",
+        "TRXU21",
+        "TRXUSDT",
+        "UNIUSDT",
+        "XBTUSD",
+        "XRPU21",
+    ];
+    check(
+        &folder.join("BITMEX.ws.1.0"),
+        &symbols,
+        "436 quotes, 27 trades, bid 0.0000016425 - 32186.5 (0 empty), ask 0.0000016477 - 32187 (0 empty), \
+         price 0.0000016425 - 32187, volume 43214, \
+         event 2021-07-22T21:01:57.358Z to 2021-07-22T22:36:37.988Z, \
+         received 2021-07-22T22:36:10.0327702Z to 2021-07-22T22:36:38.015744Z",
+    );
+    check_by(
+        &folder.join("BITMEX.ws.1.0"),
+        &best_quotes(),
+        &symbols,
+        "470 quotes, 27 trades, bid 0.0000016425 - 32186.5 (0 empty), ask 0.0000016477 - 32187 (0 empty), \
+         price 0.0000016425 - 32187, volume 43214, \
+         event 2021-07-22T21:01:57.358Z to 2021-07-22T22:36:38.2795892Z, \
+         received 2021-07-22T22:36:10.0327702Z to 2021-07-22T22:36:38.2795892Z",
+    );
+}
+
+/// The top of a book that is folded from its depth is what the exchange itself says is the best bid and ask.
+#[test]
+#[ignore = "needs the recordings in ../shared/data"]
+fn binance_depth_folds_to_the_quotes_that_came_beside_it() {
+    let file = data().join("binance-ws/usdm/btcusdt_20240808.gz");
+    let tops = |options: &OpenOptions| {
+        let mut feed = open(&file, options).unwrap();
+        let (mut instruments, mut events) = (Instruments::default(), Vec::new());
+        while feed.next(&mut instruments, &mut events).unwrap().is_some() {}
+        let quotes = events.iter().filter_map(|event| match event {
+            Event::Quote(_, quote) => Some((quote.bid, quote.bid_size, quote.ask, quote.ask_size)),
+            _ => None,
+        });
+        quotes.collect::<Vec<_>>()
+    };
+    let (stated, folded) = (tops(&OpenOptions::default()), tops(&best_quotes()));
+    let known: BTreeSet<_> = stated.iter().collect();
+    let agree = folded.iter().filter(|top| known.contains(top)).count();
+    assert!(folded.len() > 5_000, "{} tops", folded.len());
+    assert!(agree * 100 >= folded.len() * 99, "{agree} of {} tops were stated, too", folded.len());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod publish;
+pub mod reading;
 pub mod scenario;
 pub mod serve;
 pub mod watch;

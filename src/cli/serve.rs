@@ -1,9 +1,9 @@
+use super::reading::Reading;
 use super::scenario;
-use crate::feed::formats::{ColumnMapping, OpenOptions};
 use crate::feed::sim::scenario::Scenario;
 use crate::feed::sim::{SimConfig, default_universe};
-use crate::feed::{Preloaded, Recordings, Scripted, Simulation, Source};
-use crate::market::{Speed, Symbol, Timestamp};
+use crate::feed::{Feed, FeedError, Preloaded, Recordings, Scripted, Simulation, Source};
+use crate::market::{Instruments, Speed, Symbol, Timestamp};
 use crate::server::{Config, ControlRule, Server};
 use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
@@ -16,6 +16,10 @@ use std::sync::Arc;
 
 /// Records of a preloaded feed that could not be read are told one by one up to this many, then only counted.
 const FAULTS_TOLD: usize = 20;
+/// Batches of a strict feed that are read before it is served.
+const PROBED: usize = 10_000;
+/// Exit code where a recording cannot be read and `--strict` was asked for.
+const DATA_FAULT: u8 = 5;
 
 /// Serve a market: simulated, replayed from recordings, or only what is published.
 #[derive(clap::Args, Debug)]
@@ -33,8 +37,8 @@ pub struct Args {
     #[arg(long, env = "TICKCAST_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
-    /// What feeds the market: `sim`, `none` (only what is published), or recordings: .tape, CSV, DBN, exchange captures, also
-    /// gzip'ed or zstd'ed. Several are merged by time
+    /// What feeds the market: `sim`, `none` (only what is published), or recordings: .tape, CSV (with a header, or as LEAN, HISTDATA and
+    /// TrueFX write it), Databento DBN, captures of exchange sessions; also packed by gzip, zstd or zip. Several are merged by time
     #[arg(long, env = "TICKCAST_FEED", default_value = "sim", value_name = "sim|none|PATH", num_args = 1..)]
     pub feed: Vec<PathBuf>,
 
@@ -71,13 +75,8 @@ pub struct Args {
     #[arg(long)]
     pub preload: bool,
 
-    /// Which column of a CSV file is what, where its header does not tell: time=DT,bid=BID,...
-    #[arg(long, value_name = "FIELD=COLUMN,...", value_parser = parse_columns)]
-    pub columns: Option<ColumnMapping>,
-
-    /// The symbol of a CSV file that has no column for it (default: the file's name)
-    #[arg(long)]
-    pub symbol: Option<Symbol>,
+    #[command(flatten)]
+    pub reading: Reading,
 
     /// Simulated symbols, up to 100,000; the first 550 are listed in the universe, more are made up [default: 550]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -120,7 +119,13 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<ExitCode> {
     raise_descriptor_limit();
     end_with_any_of_its_threads();
-    let (source, about) = source(&args)?;
+    let (source, about) = match source(&args) {
+        Err(error) if error.is::<FeedError>() => {
+            eprintln!("tickcast: {error}");
+            return Ok(ExitCode::from(DATA_FAULT));
+        }
+        other => other?,
+    };
     let config = Config {
         listen: args.listen,
         shards: args
@@ -148,10 +153,6 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         _ = stopped() => {}
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn parse_columns(text: &str) -> Result<ColumnMapping, String> {
-    ColumnMapping::parse(text).map_err(|error| error.to_string())
 }
 
 fn is_word(feed: &[PathBuf], word: &str) -> bool {
@@ -193,8 +194,8 @@ fn recordings(args: &Args) -> Result<(Option<Arc<dyn Source>>, String)> {
     {
         bail!("--end {end} is before --start {start}");
     }
-    let options = OpenOptions { columns: args.columns.clone(), symbol: args.symbol.clone() };
-    let mut recordings = Recordings::new(args.feed.clone(), options);
+    let mut recordings = Recordings::new(args.feed.clone(), args.reading.options());
+    recordings.strict = args.reading.strict;
     (recordings.start, recordings.end) = (args.start, args.end);
     recordings.only.clone_from(&args.only);
     recordings.looped = args.looped;
@@ -215,8 +216,11 @@ fn recordings(args: &Args) -> Result<(Option<Arc<dyn Source>>, String)> {
         let held = preload(&mut recordings)?;
         write!(about, ", from memory: {} events, {} MiB", held.events(), held.bytes().div_ceil(1 << 20))?;
     }
-    // A file that cannot be opened is told before anything is served.
-    recordings.open()?;
+    // What cannot be opened is told before anything is served.
+    let mut feed = recordings.open()?;
+    if recordings.strict {
+        probe(&mut *feed)?;
+    }
     Ok((Some(Arc::new(recordings)), about))
 }
 
@@ -248,17 +252,32 @@ fn scripted(name: &str, args: &Args) -> Result<(Option<Arc<dyn Source>>, String)
 }
 
 fn preload(recordings: &mut Recordings) -> Result<Arc<Preloaded>> {
-    let mut faults = 0_usize;
+    let strict = recordings.strict;
+    let (mut faults, mut first) = (0_usize, None);
     let held = recordings.preload(|error| {
         faults += 1;
-        if faults <= FAULTS_TOLD {
+        if strict {
+            first.get_or_insert(error);
+        } else if faults <= FAULTS_TOLD {
             tracing::warn!("{error}");
         }
     })?;
     if faults > FAULTS_TOLD {
         tracing::warn!("{faults} records could not be read");
     }
-    Ok(held)
+    first.map_or(Ok(held), |error: FeedError| Err(error.into()))
+}
+
+/// Reads the beginning of a strict feed, so that one whose first records cannot be read is not served at all.
+fn probe(feed: &mut dyn Feed) -> Result<(), FeedError> {
+    let (mut instruments, mut events) = (Instruments::default(), Vec::new());
+    for _ in 0..PROBED {
+        if feed.next(&mut instruments, &mut events)?.is_none() {
+            break;
+        }
+        events.clear();
+    }
+    Ok(())
 }
 
 fn tell(address: SocketAddr, about: &str) {

@@ -6,6 +6,8 @@ use crate::market::{Event, FeedKind, Instruments, Timestamp};
 pub struct Merged {
     kind: FeedKind,
     sources: Vec<Source>,
+    /// By the feeds that have ended.
+    left_out: u64,
 }
 
 /// One feed and the batch it was read ahead by.
@@ -33,7 +35,7 @@ impl Merged {
             events: Vec::new(),
             due: None,
         };
-        Self { kind, sources: feeds.into_iter().map(source).collect() }
+        Self { kind, sources: feeds.into_iter().map(source).collect(), left_out: 0 }
     }
 
     /// Reads each feed ahead by one batch; those that have ended leave.
@@ -46,7 +48,7 @@ impl Merged {
             if source.due.is_some() {
                 index += 1;
             } else {
-                self.sources.remove(index);
+                self.left_out += self.sources.remove(index).feed.left_out();
             }
         }
         Ok(())
@@ -78,6 +80,10 @@ impl Feed for Merged {
             Some(error) => Err(FeedError { place: "merged feeds".to_owned(), reason: error.to_string() }),
             None => Ok(due),
         }
+    }
+
+    fn left_out(&self) -> u64 {
+        self.left_out + self.sources.iter().map(|source| source.feed.left_out()).sum::<u64>()
     }
 }
 

@@ -11,6 +11,7 @@ mod recordings;
 mod script;
 pub mod sim; // a market of invented prices that never closes
 mod source;
+mod strict;
 mod text;
 mod translate;
 
@@ -20,6 +21,7 @@ pub use merge::Merged;
 pub use preload::{Playback, Preloaded};
 pub use recordings::Recordings;
 pub use source::{Scripted, Simulation, Source, SourceError, Span};
+pub use strict::Strict;
 pub use translate::{TranslateError, Translator};
 
 use crate::market::{Event, FeedKind, Instruments, Timestamp};
@@ -54,6 +56,11 @@ pub trait Feed: Send {
         instruments: &mut Instruments,
         out: &mut Vec<Event>,
     ) -> Result<Option<Timestamp>, FeedError>;
+
+    /// Records so far that are well formed, but nothing a tape holds: other streams of a session, trades that were cancelled later.
+    fn left_out(&self) -> u64 {
+        0
+    }
 }
 
 /// A record that could not be read: where, and why.

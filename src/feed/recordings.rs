@@ -1,6 +1,6 @@
 use super::formats::{OpenError, OpenOptions, open, open_at};
 use super::source::{Source, SourceError, Span};
-use super::{Between, Feed, FeedError, Looped, Merged, Only, Preloaded};
+use super::{Between, Feed, FeedError, Looped, Merged, Only, Preloaded, Strict};
 use crate::market::{FeedKind, Instruments, Symbol, Timestamp};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +10,8 @@ use std::sync::Arc;
 pub struct Recordings {
     pub paths: Vec<PathBuf>,
     pub options: OpenOptions,
+    /// Whether the first record that cannot be read ends it.
+    pub strict: bool,
     /// Only these symbols; all where it is empty.
     pub only: Vec<Symbol>,
     /// Nothing before and nothing after is played; what the market was at the start is known all the same.
@@ -24,7 +26,8 @@ pub struct Recordings {
 impl Recordings {
     #[must_use]
     pub fn new(paths: Vec<PathBuf>, options: OpenOptions) -> Self {
-        Self { paths, options, only: Vec::new(), start: None, end: None, looped: false, preloaded: None }
+        let (strict, looped) = (false, false);
+        Self { paths, options, strict, only: Vec::new(), start: None, end: None, looped, preloaded: None }
     }
 
     /// Reads the files into memory. What cannot be read is handed to `on_fault` and left out.
@@ -48,7 +51,8 @@ impl Recordings {
         };
         let feeds: Result<Vec<_>, OpenError> = self.paths.iter().map(open).collect();
         let mut feeds = feeds.map_err(|error| SourceError(error.to_string()))?;
-        Ok(if feeds.len() == 1 { feeds.remove(0) } else { Box::new(Merged::new(feeds)) })
+        let feed = if feeds.len() == 1 { feeds.remove(0) } else { Box::new(Merged::new(feeds)) };
+        Ok(if self.strict { Box::new(Strict::new(feed)) } else { feed })
     }
 
     /// What is played of them, once.

@@ -33,7 +33,7 @@ const FINEST_PRICE: u8 = 10;
 const FINEST_SIZE: u8 = 8;
 
 /// A quote as the outside states it; a side without a price is empty.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QuoteValues {
     pub bid: Option<Decimal>,
     pub bid_size: Decimal,

@@ -17,10 +17,17 @@ pub enum Field {
     Size,
     Side,
     Conditions,
+    /// The exchange, by which `best_quotes` tells quotes apart.
+    Venue,
+    /// NYSE TAQ's correction indicator: from 7 on a trade that was cancelled, or a note on another one.
+    Correction,
+    /// Whether a price level of an order book is part of a snapshot: true or false.
+    Snapshot,
 }
 
 /// Which columns of a CSV file hold what. Written `time=DT,bid=BID,bid_size=BIDSIZ,size_unit=100`; the fields are
-/// `time`, `ts_recv`, `symbol`, `bid`, `bid_size`, `ask`, `ask_size`, `price`, `size`, `side` and `conditions`.
+/// `time`, `ts_recv`, `symbol`, `bid`, `bid_size`, `ask`, `ask_size`, `price`, `size`, `side`, `conditions`, `venue`, `correction` and
+/// `snapshot` (which makes the file one of price levels). Where all columns are numbers, from 1, the file has no header line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColumnMapping {
     /// Field and the header's name of its column.
@@ -45,6 +52,8 @@ pub enum ColumnError {
     Option { option: &'static str, value: String, expected: &'static str },
     #[error("there is no column {column:?} for {field}: did you mean {nearest:?}?")]
     NoColumn { field: Field, column: String, nearest: String },
+    #[error("there is no column {column} for {field}: the first line has {columns}")]
+    NoNumber { field: Field, column: String, columns: usize },
     #[error("no column is mapped to time or ts_recv")]
     NoTime,
     #[error("no column is mapped to a bid, an ask or a price")]
@@ -61,10 +70,12 @@ pub enum ColumnError {
 pub(super) enum RecordKind {
     Quotes,
     Trades,
+    /// Price levels of order books.
+    Levels,
 }
 
 /// A mapping, found in the header of one file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Layout {
     pub(super) kind: RecordKind,
     /// For each column of the file, what it holds.
@@ -78,17 +89,18 @@ const KNOWN: &[(&str, &str)] = &[
     (
         // NYSE TAQ quotes: sizes in round lots, 0 is no quote on that side.
         "DT,EX,BID,BIDSIZ,OFR,OFRSIZ,SYMBOL",
-        "time=DT,symbol=SYMBOL,bid=BID,bid_size=BIDSIZ,ask=OFR,ask_size=OFRSIZ,size_unit=100,zero_is_empty=true",
+        "time=DT,venue=EX,symbol=SYMBOL,bid=BID,bid_size=BIDSIZ,ask=OFR,ask_size=OFRSIZ,\
+         size_unit=100,zero_is_empty=true",
     ),
     (
         // NYSE TAQ trades.
         "DT,EX,SYMBOL,COND,SIZE,PRICE,CORR",
-        "time=DT,symbol=SYMBOL,price=PRICE,size=SIZE,conditions=COND",
+        "time=DT,venue=EX,symbol=SYMBOL,price=PRICE,size=SIZE,conditions=COND,correction=CORR",
     ),
     (
         // Tardis quotes.
         "exchange,symbol,timestamp,local_timestamp,ask_amount,ask_price,bid_price,bid_amount",
-        "time=timestamp,ts_recv=local_timestamp,symbol=symbol,\
+        "time=timestamp,ts_recv=local_timestamp,symbol=symbol,venue=exchange,\
          bid=bid_price,bid_size=bid_amount,ask=ask_price,ask_size=ask_amount",
     ),
     (
@@ -96,11 +108,32 @@ const KNOWN: &[(&str, &str)] = &[
         "exchange,symbol,timestamp,local_timestamp,id,side,price,amount",
         "time=timestamp,ts_recv=local_timestamp,symbol=symbol,price=price,size=amount,side=side",
     ),
-    ("timestamp,bid,ask", "time=timestamp,bid=bid,ask=ask"), // TrueFX
+    (
+        // Tardis changes of order books, and the snapshots they start from.
+        "exchange,symbol,timestamp,local_timestamp,is_snapshot,side,price,amount",
+        "time=timestamp,ts_recv=local_timestamp,symbol=symbol,snapshot=is_snapshot,side=side,price=price,size=amount",
+    ),
+    ("timestamp,bid,ask", "time=timestamp,bid=bid,ask=ask"), // TrueFX, with a header
 ];
 
+/// Tardis snapshots of order books of any depth, of which the best level is read.
+const SNAPSHOTS: (&[&str], &str) = (
+    &[
+        "exchange",
+        "symbol",
+        "timestamp",
+        "local_timestamp",
+        "asks[0].price",
+        "asks[0].amount",
+        "bids[0].price",
+        "bids[0].amount",
+    ],
+    "time=timestamp,ts_recv=local_timestamp,symbol=symbol,venue=exchange,\
+     bid=bids[0].price,bid_size=bids[0].amount,ask=asks[0].price,ask_size=asks[0].amount",
+);
+
 impl Field {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Time,
         Self::TsRecv,
         Self::Symbol,
@@ -112,6 +145,9 @@ impl Field {
         Self::Size,
         Self::Side,
         Self::Conditions,
+        Self::Venue,
+        Self::Correction,
+        Self::Snapshot,
     ];
 
     #[must_use]
@@ -128,6 +164,9 @@ impl Field {
             Self::Size => "size",
             Self::Side => "side",
             Self::Conditions => "conditions",
+            Self::Venue => "venue",
+            Self::Correction => "correction",
+            Self::Snapshot => "snapshot",
         }
     }
 }
@@ -180,6 +219,9 @@ impl ColumnMapping {
         if let Some((_, mapping)) = KNOWN.iter().find(|(known, _)| is_header(known)) {
             return Self::parse(mapping);
         }
+        if SNAPSHOTS.0.iter().all(|name| header.contains(name)) {
+            return Self::parse(SNAPSHOTS.1);
+        }
         let own = |name: &&&str| **name != "time" && Field::ALL.iter().any(|field| field.name() == **name);
         let pairs: Vec<_> = header.iter().filter(own).map(|name| format!("{name}={name}")).collect();
         header
@@ -202,6 +244,27 @@ impl ColumnMapping {
             })?;
             fields[at] = Some(*field);
         }
+        self.laid_out(fields)
+    }
+
+    /// Whether the columns are told by number, as in a file without a header.
+    pub(super) fn is_numbered(&self) -> bool {
+        self.columns.iter().all(|(_, column)| column.bytes().all(|b| b.is_ascii_digit()))
+    }
+
+    /// Finds the mapped columns of a file without a header, whose lines have so many of them.
+    pub(super) fn numbered(&self, columns: usize) -> Result<Layout, ColumnError> {
+        let mut fields = vec![None; columns];
+        for (field, column) in &self.columns {
+            let number = column.parse::<usize>().unwrap_or_default();
+            let slot = number.checked_sub(1).and_then(|at| fields.get_mut(at));
+            let no_number = || ColumnError::NoNumber { field: *field, column: column.clone(), columns };
+            *slot.ok_or_else(no_number)? = Some(*field);
+        }
+        self.laid_out(fields)
+    }
+
+    fn laid_out(&self, fields: Vec<Option<Field>>) -> Result<Layout, ColumnError> {
         let &Self { size_unit, zero_is_empty, .. } = self;
         Ok(Layout { kind: self.kind()?, fields, size_unit, zero_is_empty })
     }
@@ -224,6 +287,7 @@ impl ColumnMapping {
         }
         match (self.has(Field::Bid) || self.has(Field::Ask), self.has(Field::Price)) {
             (true, false) => Ok(RecordKind::Quotes),
+            (false, true) if self.has(Field::Snapshot) => Ok(RecordKind::Levels),
             (false, true) => Ok(RecordKind::Trades),
             (true, true) => Err(ColumnError::BothKinds),
             (false, false) => Err(ColumnError::NoPrice),
@@ -274,6 +338,25 @@ mod tests {
     }
 
     #[test]
+    fn columns_of_a_file_without_a_header_are_numbered_from_1() {
+        let check = |mapping: &str, expected: &str| {
+            let mapping = ColumnMapping::parse(mapping).unwrap();
+            assert!(mapping.is_numbered());
+            let got = mapping.numbered(3).map_or_else(
+                |error| error.to_string(),
+                |layout| {
+                    layout.fields.iter().map(|f| f.map_or("-", Field::name)).collect::<Vec<_>>().join(",")
+                },
+            );
+            assert_eq!(got, expected);
+        };
+        check("time=1,ask=3", "time,-,ask");
+        check("time=1,ask=4", "there is no column 4 for ask: the first line has 3");
+        check("time=0,ask=3", "there is no column 0 for time: the first line has 3");
+        assert!(!ColumnMapping::parse("time=1,ask=ASK").unwrap().is_numbered());
+    }
+
+    #[test]
     fn a_wrong_mapping_is_named_with_what_was_likely_meant() {
         check("time=t,bidsize=b", "t,b", "unknown field \"bidsize\": did you mean \"bid_size\"?");
         check("time=t,bid=BDI", "t,BID", "there is no column \"BDI\" for bid: did you mean \"BID\"?");
@@ -292,8 +375,11 @@ mod tests {
         check_header("DT,EX,SYMBOL,COND,SIZE,PRICE,CORR", Some(RecordKind::Trades));
         check_header("time,symbol,price,size,side,venue", Some(RecordKind::Trades));
         check_header("time,bid,ask", Some(RecordKind::Quotes));
-        // Tardis order books have all columns of its trades but one.
-        check_header("exchange,symbol,timestamp,local_timestamp,is_snapshot,side,price,amount", None);
+        let tardis = "exchange,symbol,timestamp,local_timestamp";
+        check_header(&format!("{tardis},id,side,price,amount"), Some(RecordKind::Trades));
+        check_header(&format!("{tardis},is_snapshot,side,price,amount"), Some(RecordKind::Levels));
+        let level = "asks[0].price,asks[0].amount,bids[0].price,bids[0].amount,asks[1].price,asks[1].amount";
+        check_header(&format!("{tardis},{level}"), Some(RecordKind::Quotes));
         check_header("20200101 170000065,1.1,1.2,0", None);
         check_header("time,open,high,low,close", None);
     }

@@ -1,5 +1,7 @@
 //! Recorded market data in files, one module a format; [`open`] tells them apart.
 
+mod best;
+mod book;
 mod clock;
 mod columns;
 mod csv;
@@ -9,17 +11,25 @@ mod lines;
 pub mod recording;
 #[cfg(test)]
 mod show;
+mod sniff;
+mod times;
 mod unpack;
 
 pub use self::csv::{Csv, HeaderError};
 pub use self::dbn::{Dbn, DbnError};
 pub use columns::{ColumnError, ColumnMapping, Field};
 pub use exchange::ExchangeCapture;
+pub use times::{Zone, ZoneError};
 
+use self::csv::About;
 use self::recording::{Recording, RecordingError};
+use self::sniff::{Form, Headless};
+use self::times::{TimeForm, Times};
 use self::unpack::Input;
 use super::Feed;
 use crate::market::{Symbol, Timestamp};
+use jiff::civil::Date;
+use std::ffi::OsStr;
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 
@@ -28,8 +38,15 @@ use std::path::{Path, PathBuf};
 pub struct OpenOptions {
     /// What the columns of a CSV file hold. Default: its header is a known one.
     pub columns: Option<ColumnMapping>,
-    /// The symbol of a CSV file that has no column for it. Default: the file's name up to the first dot.
+    /// The symbol of a CSV file that has no column for it. Default: the file's name up to the first dot, or what the form has in it.
     pub symbol: Option<Symbol>,
+    /// The zone of times that do not state it. Default: that of the form, or UTC.
+    pub zone: Option<Zone>,
+    /// The day that times of day belong to, in that zone. Default: the date in the file's name.
+    pub date: Option<Date>,
+    /// Fold what is below the best bid and offer to it: quotes of several venues, and the depth streams of sessions that have a stream
+    /// of quotes as well. Default: false, quotes as they were recorded.
+    pub best_quotes: bool,
 }
 
 /// A file that cannot be opened as a recording, and why.
@@ -54,6 +71,8 @@ pub enum OpenReason {
     Empty,
     #[error("the form is not known: expected {FORMS}")]
     Unknown,
+    #[error("its times are times of day, and neither its name nor --date says of which one")]
+    NoDate,
     #[error("{0}")]
     Recording(#[from] RecordingError),
     #[error("{0}")]
@@ -63,18 +82,10 @@ pub enum OpenReason {
 }
 
 const FORMS: &str = "a .tape recording, Databento DBN, an exchange capture (time and JSON on each line), \
-                     or CSV with a header; each may be packed by gzip or zstd";
+                     or CSV with a header, or as LEAN, HISTDATA and TrueFX write it; each may be packed by gzip, zstd or zip";
 
 /// How much of a file tells its form. Headers of CSV files can be long.
 const HEAD: u64 = 4096;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    Recording,
-    Dbn,
-    Exchange,
-    Csv,
-}
 
 /// Opens a recording of any form. Its content tells the form; its name only where the content does not.
 ///
@@ -105,63 +116,66 @@ fn open_form(path: &Path, options: &OpenOptions) -> Result<Box<dyn Feed>, OpenRe
     if !metadata.is_file() {
         return Err(OpenReason::NotAFile);
     }
-    let mut input = unpack::open(path)?;
+    let (input, inner) = unpack::open(path)?;
+    read_form(path, inner.as_deref(), input, options)
+}
+
+/// Reads what was unpacked; `inner` is its own name where it was packed under one.
+fn read_form(
+    path: &Path,
+    inner: Option<&str>,
+    mut input: Input,
+    options: &OpenOptions,
+) -> Result<Box<dyn Feed>, OpenReason> {
     let mut head = Vec::new();
     (&mut input).take(HEAD).read_to_end(&mut head)?;
     if head.is_empty() {
         return Err(OpenReason::Empty);
     }
-    let form = form_of(&head).or_else(|| form_by_name(path)).ok_or(OpenReason::Unknown)?;
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = inner.unwrap_or(&file);
+    let form = sniff::form(&head, name).ok_or(OpenReason::Unknown)?;
+    let first = sniff::first_line(&head).unwrap_or_default().to_owned();
     let input: Input = Box::new(Cursor::new(head).chain(input));
+    let about = |form: TimeForm, zone: Option<Zone>, symbol: &str| About {
+        file: file.clone(),
+        symbol: options.symbol.clone().map_or_else(|| Symbol::new(symbol), Ok),
+        times: Times { form, zone: options.zone.clone().or(zone) },
+        best_quotes: options.best_quotes,
+    };
+    let stem = name.split('.').next().unwrap_or_default();
     Ok(match form {
         Form::Recording => Box::new(Recording::new(file, input)?),
         Form::Dbn => Box::new(Dbn::new(file, input)?),
-        Form::Exchange => Box::new(ExchangeCapture::new(file, input)),
-        Form::Csv => {
-            let stem = file.split('.').next().unwrap_or_default();
-            let symbol = options.symbol.clone().map_or_else(|| Symbol::new(stem), Ok);
-            Box::new(Csv::new(file, input, options.columns.as_ref(), symbol)?)
-        }
+        Form::Exchange => Box::new(ExchangeCapture::new(file, input, options.best_quotes)),
+        Form::Csv(headless) => match (&options.columns, headless) {
+            (Some(columns), _) if columns.is_numbered() => {
+                let about = about(TimeForm::Stated, None, stem);
+                Box::new(Csv::without_header(input, &first, columns, about)?)
+            }
+            (None, Some(headless)) => {
+                let (time, zone, symbol) = match headless {
+                    Headless::HistData => (TimeForm::Compact, Zone::EST, sniff::histdata_symbol(name)),
+                    Headless::TrueFx => (TimeForm::CompactDate, Zone::UTC, None),
+                    Headless::Lean => {
+                        let date =
+                            options.date.or_else(|| times::date_in(name)).or_else(|| times::date_in(&file));
+                        let time = TimeForm::OfDay(date.ok_or(OpenReason::NoDate)?);
+                        (time, lean_zone(path), sniff::lean_symbol(name))
+                    }
+                };
+                let about = about(time, Some(zone), symbol.as_deref().unwrap_or(stem));
+                Box::new(Csv::without_header(input, &first, &headless.columns(), about)?)
+            }
+            (columns, _) => Box::new(Csv::new(input, columns.as_ref(), about(TimeForm::Stated, None, stem))?),
+        },
     })
 }
 
-fn form_of(head: &[u8]) -> Option<Form> {
-    match head {
-        // A map of up to 15 entries whose first key is `format`.
-        [0x80..=0x8f, 0xa6, rest @ ..] if rest.starts_with(b"format") => return Some(Form::Recording),
-        [b'D', b'B', b'N', ..] => return Some(Form::Dbn),
-        _ => {}
-    }
-    let line = head.split(|&b| b == b'\n').next()?;
-    let line = match std::str::from_utf8(line) {
-        Ok(line) => line.trim_end(),
-        // The head may end within a character.
-        Err(error) if error.error_len().is_none() => {
-            std::str::from_utf8(&line[..error.valid_up_to()]).ok()?
-        }
-        Err(_) => return None,
-    };
-    if line.contains(|c: char| c.is_control() && c != '\t') {
-        None
-    } else if exchange::is_capture(line) {
-        Some(Form::Exchange)
-    } else if line.contains(',') && !line.starts_with(['{', '[', '<']) {
-        Some(Form::Csv)
-    } else {
-        None
-    }
-}
-
-fn form_by_name(path: &Path) -> Option<Form> {
-    let name = path.file_name()?.to_str()?.to_lowercase();
-    let name = name.trim_end_matches(".gz").trim_end_matches(".zst");
-    match name.rsplit_once('.')?.1 {
-        "tape" => Some(Form::Recording),
-        "dbn" => Some(Form::Dbn),
-        "csv" => Some(Form::Csv),
-        _ => None,
-    }
+/// LEAN keeps the data of each venue in that venue's zone, and the venue in the path: FXCM's is New York's winter time all year.
+fn lean_zone(path: &Path) -> Zone {
+    let is_fxcm = path.iter().any(|part| part.eq_ignore_ascii_case(OsStr::new("fxcm")));
+    if is_fxcm { Zone::EST } else { Zone::UTC }
 }
 
 #[cfg(test)]

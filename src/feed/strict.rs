@@ -1,0 +1,57 @@
+use super::sim::SimConfig;
+use super::{Feed, FeedError};
+use crate::market::{Event, FeedKind, Instruments, Timestamp};
+
+/// A feed that ends at the first record it cannot read, for whom a record with a hole in it is worse than none.
+pub struct Strict {
+    feed: Box<dyn Feed>,
+    broken: bool,
+}
+
+impl Strict {
+    #[must_use]
+    pub fn new(feed: Box<dyn Feed>) -> Self {
+        Self { feed, broken: false }
+    }
+}
+
+impl Feed for Strict {
+    fn kind(&self) -> FeedKind {
+        self.feed.kind()
+    }
+
+    fn simulation(&self) -> Option<SimConfig> {
+        self.feed.simulation()
+    }
+
+    fn next(
+        &mut self,
+        instruments: &mut Instruments,
+        out: &mut Vec<Event>,
+    ) -> Result<Option<Timestamp>, FeedError> {
+        if self.broken {
+            return Ok(None);
+        }
+        self.feed.next(instruments, out).map_err(|FeedError { place, reason }| {
+            self.broken = true;
+            FeedError { place, reason: format!("{reason} (strict: the feed ends here)") }
+        })
+    }
+
+    fn left_out(&self) -> u64 {
+        self.feed.left_out()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::script::{Script, play};
+
+    #[test]
+    fn it_ends_at_the_first_record_that_cannot_be_read() {
+        let expected = ["1 A=1", "script: bad (strict: the feed ends here)"];
+        assert_eq!(play(&mut Strict::new(Box::new(Script::new("1:A=1 ! 3:A=3 ! 4:A=4")))), expected);
+        assert_eq!(play(&mut Strict::new(Box::new(Script::new("1:A=1 2:A=2")))), ["1 A=1", "2 A=2"]);
+    }
+}
