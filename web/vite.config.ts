@@ -14,7 +14,6 @@ export default defineConfig({
   resolve: {
     alias: {
       "@tickcast/client": path("client/src/index.ts"),
-      "tickcast-client": path("client/src/index.ts"),
     },
   },
   build: {

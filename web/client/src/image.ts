@@ -20,7 +20,6 @@ import type {
   Position,
   Quote,
   Side,
-  Topic,
   Trade,
   TradingState,
   TradingStatus,
@@ -280,14 +279,6 @@ export class Image {
       scaled(bar, ["volume"], sizes);
     }
   }
-}
-
-/** Whether a subscription to `topic` includes `kind` of `instrument`, null being the market as a whole. */
-export function covers(topic: Topic, kind: string, instrument: Instrument | null): boolean {
-  if (instrument === null) return topic === kind;
-  if (!topic.startsWith(`${kind}:`)) return false;
-  const selector = topic.slice(kind.length + 1);
-  return selector === "*" || selector === instrument.symbol || selector === `@${instrument.sector}`;
 }
 
 type RingTopic = "trades" | Interval;

@@ -1,4 +1,3 @@
-import { covers } from "./image.js";
 import type { Instrument, Topic } from "./protocol.js";
 
 /**
@@ -48,15 +47,19 @@ export class Subscriptions {
 
   /** Whether all that `kind` of `instrument` was owed has come. */
   isWhole(kind: string, instrument: Instrument): boolean {
-    for (const topic of this.whole) if (covers(topic, kind, instrument)) return true;
-    return false;
+    return topicsOf(kind, instrument).some((topic) => this.whole.has(topic));
   }
 
   /** Whether what is kept of `kind` of `instrument` is of any use still. */
   covers(kind: string, instrument: Instrument | null): boolean {
-    for (const topic of this.delivered) if (covers(topic, kind, instrument)) return true;
-    for (const topic of this.wanted)
-      if (this.whole.has(topic) && covers(topic, kind, instrument)) return true;
-    return false;
+    return topicsOf(kind, instrument).some(
+      (topic) => this.delivered.has(topic) || (this.wanted.has(topic) && this.whole.has(topic)),
+    );
   }
+}
+
+/** The topics that include `kind` of `instrument`, null being the market as a whole. */
+export function topicsOf(kind: string, instrument: Instrument | null): Topic[] {
+  if (instrument === null) return [kind];
+  return [`${kind}:${instrument.symbol}`, `${kind}:@${instrument.sector}`, `${kind}:*`];
 }

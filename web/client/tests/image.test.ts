@@ -1,8 +1,9 @@
 import { expect, test } from "vitest";
 import { encode } from "@msgpack/msgpack";
 import { DecodeError, decodeFrame, type WireUpdate } from "../src/decode.js";
-import { covers, type Image } from "../src/image.js";
+import type { Image } from "../src/image.js";
 import type { Instrument, InstrumentNumber } from "../src/protocol.js";
+import { Subscriptions } from "../src/subscriptions.js";
 import { AAPL, applyTo, imageWithApple } from "./frames.js";
 
 const apple = 3 as InstrumentNumber;
@@ -139,10 +140,14 @@ test("after a reset instruments and rings begin anew, and nothing counts as lost
 });
 
 test("sets cover the instruments they name", () => {
-  const instrument = AAPL as unknown as Instrument;
-  const covered = (topic: string) => covers(topic, "quote", instrument);
-  expect(["quote:*", "quote:AAPL", "quote:@technology"].every(covered)).toBe(true);
-  expect(["quote:MSFT", "quote:@energy", "day:*", "quote"].some(covered)).toBe(false);
-  expect(covers("status", "status", null)).toBe(true);
-  expect(covers("status:*", "status", null)).toBe(false);
+  const covered = (topic: string, kind: string, instrument: Instrument | null) => {
+    const subscriptions = new Subscriptions();
+    subscriptions.accepted(topic);
+    return subscriptions.covers(kind, instrument);
+  };
+  const quote = (topic: string) => covered(topic, "quote", AAPL as unknown as Instrument);
+  expect(["quote:*", "quote:AAPL", "quote:@technology"].every(quote)).toBe(true);
+  expect(["quote:MSFT", "quote:@energy", "day:*", "quote"].some(quote)).toBe(false);
+  expect(covered("status", "status", null)).toBe(true);
+  expect(covered("status:*", "status", null)).toBe(false);
 });

@@ -8,6 +8,7 @@ import "./styles/tape.css";
 import "./styles/heatmap.css";
 import "./styles/movers.css";
 import "./styles/dialogs.css";
+import "./styles/replay.css";
 import "./styles/narrow.css";
 import { mount } from "svelte";
 import { connectLink } from "./data/connect.js";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { ServerStats } from "tickcast-client";
+import type { ServerStats } from "@tickcast/client";
 import { readServerStats } from "../../client/src/server-stats.js";
 import { bytes, micros, moment, percent, short, span, whole } from "../src/ops/figures.js";
 import { filled, History, quantileUs, SPAN_S } from "../src/ops/history.js";

@@ -9,17 +9,14 @@ import type { ToPage, ToRelay } from "./messages.js";
 export function connectLink(url: URL, frames: Frames): Link {
   const port = openPort(url.href);
   const say = (message: ToRelay) => port.postMessage(message);
-  const greet = () => say({ kind: "hello", lock: holdLock() });
-  greet();
+  greet(say);
   const link = new Link(port, frames);
   port.onmessage = ({ data }: MessageEvent<ToPage>) => link.receive(data);
   addEventListener("online", () => link.reconnectNow());
   addEventListener("pagehide", () => say({ kind: "goodbye" }));
   // Back out of the browser's cache of pages, as it was.
   addEventListener("pageshow", ({ persisted }) => {
-    if (!persisted) return;
-    greet();
-    link.ask();
+    if (persisted) greet(say);
   });
   return link;
 }
@@ -28,20 +25,25 @@ type RelayPort = MessagePort | Worker;
 
 // The worker's name tells it where the server is. Both calls are written out: the bundler looks for them as they stand.
 function openPort(name: string): RelayPort {
-  if (typeof SharedWorker === "undefined")
+  try {
+    return new SharedWorker(new URL("./worker.ts", import.meta.url), { type: "module", name }).port;
+  } catch {
+    // A browser that has none, or denies them to a page that may not store anything.
     return new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name });
-  const worker = new SharedWorker(new URL("./worker.ts", import.meta.url), {
-    type: "module",
-    name,
-  });
-  return worker.port;
+  }
 }
 
-/** Takes a lock that lasts as long as the page, by which the worker learns when it is gone. */
-function holdLock(): string | null {
+/**
+ * Makes itself known, with a lock that lasts as long as the page, by which the worker learns when it is gone. It is named only once
+ * it is held: the worker asks for it, too, and must not be first.
+ */
+function greet(say: (message: ToRelay) => void): void {
+  say({ kind: "hello", lock: null });
   // Only secure contexts have locks.
-  if (!("locks" in navigator)) return null;
-  const name = `tickcast page ${crypto.randomUUID()}`;
-  void navigator.locks.request(name, () => new Promise(() => {}));
-  return name;
+  if (!("locks" in navigator)) return;
+  const lock = `tickcast page ${crypto.randomUUID()}`;
+  void navigator.locks.request(lock, () => {
+    say({ kind: "hello", lock });
+    return new Promise(() => {});
+  });
 }

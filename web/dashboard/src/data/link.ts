@@ -157,7 +157,11 @@ export class Link extends Emitter<LinkEvents> {
     this.nextFrame = options.nextFrame ?? ((callback) => requestAnimationFrame(callback));
     this.origin = options.origin ?? performance.timeOrigin;
     frames.add((now) => this.draw(now));
-    this.page.addEventListener("visibilitychange", () => this.demand());
+    this.page.addEventListener("visibilitychange", () => {
+      // What waited to be drawn while nobody looked was not late.
+      if (this.undrawn) this.undrawn = [];
+      this.demand();
+    });
     this.stayAlive();
     this.demand();
   }
@@ -204,11 +208,6 @@ export class Link extends Emitter<LinkEvents> {
     });
   }
 
-  /** Says again what the page shows, to a relay that has forgotten it. */
-  ask(): void {
-    this.demand();
-  }
-
   /** Takes what the relay says. */
   receive(message: ToPage): void {
     switch (message.kind) {
@@ -239,6 +238,8 @@ export class Link extends Emitter<LinkEvents> {
     if (batch.anew) {
       this.known.clear();
       this.emit("replaced", { epoch: this.epoch });
+      // The relay may have taken the page for gone, and know nothing of it.
+      this.demand();
     }
     const { position, time } = batch;
     [this.position, this.time] = [position, time];

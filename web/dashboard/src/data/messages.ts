@@ -41,7 +41,7 @@ export const NO_DEMAND: Demand = { watched: [], open: null, topics: [], hz: 60, 
 export type ToRelay =
   | {
       readonly kind: "hello";
-      /** A web lock that the page holds as long as it lives; null where there are none. */
+      /** A web lock that the page holds as long as it lives; null before it has one, and where there are none. */
       readonly lock: string | null;
     }
   | { readonly kind: "demand"; readonly demand: Demand }

@@ -49,6 +49,8 @@ export class Tab {
   /** Returns what it watches now and did not before. */
   ask(demand: Demand): string[] {
     if (demand.open?.serial !== this.demand.open?.serial) this.entries.clear();
+    // Nobody looks: how late it is drawn says nothing.
+    if (demand.hidden) this.due = [];
     const before = this.watched;
     this.demand = demand;
     this.watched = new Set(demand.hidden ? [] : demand.watched);
@@ -75,7 +77,7 @@ export class Tab {
 
   /** Notes when an update was due that it will be told of. */
   addDue(due: number): void {
-    if (this.due.length < DUE_TIMES) this.due.push(due);
+    if (this.due.length < DUE_TIMES && !this.demand.hidden) this.due.push(due);
   }
 
   /** Everything that it was told is of another tape. */

@@ -27,12 +27,14 @@ relay.connect();
 function serve(port: Pick<MessagePort, "postMessage" | "onmessage">): void {
   let tab: Tab | null = null;
   let heardAt = 0;
+  let locked = false;
   const forget = () => {
     if (tab) relay.detach(tab);
     tab = null;
+    locked = false;
   };
   const listen = () => {
-    if (!tab) return;
+    if (!tab || locked) return;
     if (performance.now() - heardAt > SILENCE_MS) forget();
     else setTimeout(listen, SILENCE_MS);
   };
@@ -43,12 +45,13 @@ function serve(port: Pick<MessagePort, "postMessage" | "onmessage">): void {
       tab = relay.attach({
         postMessage: (message: ToPage, transfer) => port.postMessage(message, transfer ?? []),
       });
-      if (data.kind !== "hello" || data.lock === null) listen();
+      listen();
     }
     if (data.kind !== "hello") relay.handle(tab, data);
     else if (data.lock !== null) {
-      // Granted when the tab that holds it is gone, however it went.
+      locked = true;
       const gone = tab;
+      // Granted when the tab that holds it is gone, however it went.
       void navigator.locks.request(data.lock, () => relay.detach(gone));
     }
   };

@@ -1,4 +1,4 @@
-import type { ServerStats } from "tickcast-client";
+import type { ServerStats } from "@tickcast/client";
 
 /** Seconds that are remembered. */
 export const SPAN_S = 300;

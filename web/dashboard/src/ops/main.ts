@@ -1,7 +1,7 @@
 import "../styles/theme.css";
 import "./ops.css";
 import { mount } from "svelte";
-import { TickcastClient } from "tickcast-client";
+import { TickcastClient } from "@tickcast/client";
 import { Settings } from "../shell/settings.svelte.js";
 import Ops from "./Ops.svelte";
 

@@ -188,6 +188,28 @@ test("latency is measured from when an update was due to when it is painted", ()
   expect(tab.link.measures).toMatchObject({ p50: 20, p99: 30 });
 });
 
+test("what waited while the page was hidden was not late", () => {
+  const it = relayWorld();
+  const tab = it.open();
+  it.universe.socket.deliver([1, 0, 3, 63, AAPL]);
+  tab.drawAll();
+  it.timing.addPing({ sent_at: 0, received_at: 0, time: serverTime(ORIGIN) });
+  tab.link.open("AAPL", "1s");
+  it.watched.asked();
+  const { time } = it.watched.client.image;
+  it.timing.setFeedClock({ feed_us: time, wall_us: (ORIGIN + it.clock.now()) * 1_000, speed: 1 });
+  it.watched.socket.deliver([1, 0, 3, 63, AAPL, 3, 1, 1]);
+  it.watched.socket.deliver([1, 0, 3, 1, 2]);
+  tab.page.become("hidden");
+  it.watched.socket.deliver([1, 0, 3, 1, 3]);
+  it.clock.advance(60_000);
+  it.universe.socket.deliver([1, 0]);
+  tab.page.become("visible");
+  tab.drawAll();
+  it.clock.advance(1_000);
+  expect(tab.link.measures).toMatchObject({ p50: null, p99: null });
+});
+
 test("rates are of the last second, as the server tells and as frames come", () => {
   const it = relayWorld();
   const tab = it.open();
