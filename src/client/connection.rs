@@ -1,6 +1,6 @@
 use super::endpoint::{Endpoint, EndpointError};
 use super::session::{Command, Event, Input, Options, Output, Session};
-use crate::wire::{CloseCode, MAX_UPDATE_BYTES, PROTOCOL_MSGPACK};
+use crate::wire::{CloseCode, Fault, MAX_UPDATE_BYTES, PROTOCOL_MSGPACK};
 use futures_util::{SinkExt, StreamExt};
 use std::io;
 use std::pin::Pin;
@@ -66,6 +66,12 @@ impl Client {
     /// Compares the images of up to 64 topics with the server's; [`Event::Verified`] tells.
     pub fn verify<T: Into<String>>(&self, topics: impl IntoIterator<Item = T>) {
         self.command(Command::Verify { topics: topics.into_iter().map(Into::into).collect() });
+    }
+
+    /// Asks the server to break this connection for a while, or until the next fault, where it lets its clients do that
+    /// (`--allow-faults`): [`Event::Fault`] or [`Event::Error`] tells. For tests of whoever uses this client.
+    pub fn fault(&self, fault: Fault, lasts: Option<Duration>) {
+        self.command(Command::Fault { fault, lasts });
     }
 
     fn command(&self, command: Command) {

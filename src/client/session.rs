@@ -4,7 +4,9 @@ use super::subscriptions::{Subscriptions, in_requests};
 use crate::hub::Topic;
 use crate::market::Timestamp;
 use crate::tape::{Epoch, Position};
-use crate::wire::{Answer, CloseCode, ErrorCode, Id, Refusal, TopicAnswer, TopicChecksum, UpdateDecoder};
+use crate::wire::{
+    Answer, CloseCode, ErrorCode, Fault, Id, Refusal, TopicAnswer, TopicChecksum, UpdateDecoder,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -69,6 +71,12 @@ pub enum Command {
     Verify {
         topics: Vec<String>,
     },
+    /// Asks the server to break this connection, where it lets its clients do that.
+    Fault {
+        fault: Fault,
+        /// `None`: until the next one.
+        lasts: Option<Duration>,
+    },
 }
 
 #[derive(Debug)]
@@ -126,6 +134,10 @@ pub enum Event {
     },
     /// The server's tape is another one: all that was known is dropped, and comes anew.
     Replaced,
+    /// The first image of each of these topics is in whole: what comes of them from now on has happened since.
+    Settled {
+        topics: Vec<Topic>,
+    },
     /// What one update changed; gaps are told among the changes. Updates that change nothing are not told.
     Update {
         position: Position,
@@ -136,6 +148,10 @@ pub enum Event {
     Verified {
         position: Position,
         topics: Vec<(String, bool)>,
+    },
+    /// The server has taken a [`Command::Fault`], which holds for what comes from here.
+    Fault {
+        fault: String,
     },
     /// Nothing was heard for twice the server's heartbeat.
     Stale,
@@ -293,6 +309,11 @@ impl Session {
                     self.request(json!({ "op": "checksum", "topics": topics }), Vec::new(), out);
                 }
             }
+            Command::Fault { fault, lasts } => {
+                if live {
+                    self.request(fault.request(lasts), Vec::new(), out);
+                }
+            }
         }
     }
 
@@ -332,12 +353,14 @@ impl Session {
         };
         self.backoff.succeeded();
         let changes = self.image.apply(&update);
-        if update.whole {
-            self.image.settle(self.subscriptions.settle());
-        }
+        let settled = if update.whole { self.subscriptions.settle() } else { Vec::new() };
+        self.image.settle(settled.iter().cloned());
         if !changes.is_empty() {
             let (position, time) = (update.position, update.time);
             out.push(Output::Event(Event::Update { position, time, changes }));
+        }
+        if !settled.is_empty() {
+            out.push(Output::Event(Event::Settled { topics: settled }));
         }
     }
 
@@ -381,6 +404,10 @@ impl Session {
                 };
                 let topics = topics.into_iter().map(equal).collect();
                 Event::Verified { position: Position::new(position), topics }
+            }
+            Answer::Fault { id, fault, .. } => {
+                self.answered(id.as_ref());
+                Event::Fault { fault }
             }
             Answer::Error { id, code, message } => {
                 // A request refused as a whole: each of its topics is.
@@ -449,8 +476,17 @@ impl Session {
         error: &dyn std::fmt::Display,
         out: &mut Vec<Output>,
     ) {
-        const KNOWN: [&str; 8] =
-            ["welcome", "subscribed", "unsubscribed", "pong", "stats", "checksum", "error", "goodbye"];
+        const KNOWN: [&str; 9] = [
+            "welcome",
+            "subscribed",
+            "unsubscribed",
+            "pong",
+            "stats",
+            "checksum",
+            "fault",
+            "error",
+            "goodbye",
+        ];
         if kind.is_none_or(|KindOnly { kind }| KNOWN.contains(&&*kind)) {
             self.broken(now, &error.to_string(), out);
         }

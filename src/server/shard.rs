@@ -93,7 +93,12 @@ struct ShardSocket {
 impl Shard {
     /// # Errors
     /// The operating system's, where it has no thread or poll to give.
-    pub fn start(number: usize, epoch: Epoch, ops: bool) -> io::Result<(Self, impl Reader + use<>)> {
+    pub fn start(
+        number: usize,
+        epoch: Epoch,
+        ops: bool,
+        allow_faults: bool,
+    ) -> io::Result<(Self, impl Reader + use<>)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (batches, batches_in) = mpsc::sync_channel(WAITING_BATCHES);
@@ -103,6 +108,9 @@ impl Shard {
         let mut fanout = Fanout::new(epoch);
         if !ops {
             fanout.forbid_stats();
+        }
+        if allow_faults {
+            fanout.allow_faults();
         }
         let run = Run {
             poll,

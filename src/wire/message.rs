@@ -1,5 +1,7 @@
+use super::fault::{Fault, FaultFields};
 use crate::hub::nearest;
 use serde::{Deserialize, Deserializer, Serialize};
+use std::time::Duration;
 
 /// Range of `max_hz`, in updates a second.
 pub const MIN_HZ: f64 = 0.1;
@@ -32,6 +34,11 @@ pub enum Op {
         topics: Vec<String>,
     },
     Auth,
+    Fault {
+        fault: Fault,
+        /// `None`: until the next one.
+        lasts: Option<Duration>,
+    },
 }
 
 /// A client's own name for a request.
@@ -132,6 +139,14 @@ pub enum Answer {
         position: u64,
         topics: Vec<TopicChecksum>,
     },
+    /// The fault that is on from here.
+    Fault {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<Id>,
+        fault: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        for_ms: Option<u64>,
+    },
     Error {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<Id>,
@@ -209,9 +224,21 @@ struct Fields {
     enabled: Option<bool>,
     #[serde(default)]
     token: Option<String>,
+    #[serde(default)]
+    fault: Option<String>,
+    #[serde(default)]
+    for_ms: Option<u64>,
+    #[serde(default)]
+    by_ms: Option<u64>,
+    #[serde(default)]
+    bytes_per_second: Option<u32>,
+    #[serde(default)]
+    code: Option<u16>,
+    #[serde(default)]
+    what: Option<String>,
 }
 
-const OPS: [&str; 6] = ["subscribe", "unsubscribe", "ping", "stats", "checksum", "auth"];
+const OPS: [&str; 7] = ["subscribe", "unsubscribe", "ping", "stats", "checksum", "auth", "fault"];
 
 impl TopicAnswer {
     #[must_use]
@@ -266,7 +293,9 @@ impl Request {
     }
 
     fn check(fields: Fields) -> Result<Self, RequestError> {
-        let Fields { op, id, topics, since, max_hz, times, enabled, token } = fields;
+        let Fields { op, id, topics, since, max_hz, times, enabled, token, .. } = fields;
+        let Fields { fault, for_ms, by_ms, bytes_per_second, code, what, .. } = fields;
+        let fault = FaultFields { fault, for_ms, by_ms, bytes_per_second, code, what };
         let bad = |message: String| RequestError::bad(id.clone(), message);
         if let Some(Id::Text(text)) = &id
             && text.len() > 64
@@ -287,8 +316,10 @@ impl Request {
             ("enabled", enabled.is_some(), &["stats"]),
             ("token", token.is_some(), &["auth"]),
         ];
+        let of_faults = fault.given().map(|(field, there)| (field, there, &["fault"][..]));
         if OPS.contains(&&*op)
-            && let Some((field, ..)) = strange.iter().find(|(_, there, ops)| *there && !ops.contains(&&*op))
+            && let Some((field, ..)) =
+                strange.iter().chain(&of_faults).find(|(_, there, ops)| *there && !ops.contains(&&*op))
         {
             return Err(bad(format!("{op:?} has no field {field:?}")));
         }
@@ -309,6 +340,10 @@ impl Request {
             "stats" => Op::Stats { enabled: enabled.unwrap_or(true) },
             "checksum" => Op::Checksum { topics: named(topics)? },
             "auth" => Op::Auth,
+            "fault" => {
+                let (fault, lasts) = fault.check().map_err(&bad)?;
+                Op::Fault { fault, lasts }
+            }
             other => {
                 let hint = match nearest(other, OPS.into_iter()) {
                     Some(op) => format!("did you mean {op:?}?"),

@@ -31,7 +31,7 @@ const CODES: [CloseCode; 13] = [
     CloseCode::RATE_LIMITED,
 ];
 
-const OPS: [&str; 6] = ["subscribe", "unsubscribe", "ping", "stats", "checksum", "auth"];
+const OPS: [&str; 7] = ["subscribe", "unsubscribe", "ping", "stats", "checksum", "auth", "fault"];
 
 impl Tally {
     /// Connections that ended, by the code of the Close frame that ended them: ours, or the client's where it closed first.
@@ -60,6 +60,7 @@ impl Tally {
             Op::Stats { .. } => 3,
             Op::Checksum { .. } => 4,
             Op::Auth => 5,
+            Op::Fault { .. } => 6,
         };
         self.requests[at] += 1;
     }
