@@ -141,6 +141,7 @@ impl World {
             protocol: "tickcast.v1".to_owned(),
             server: "test".to_owned(),
             epoch: self.replica.epoch().get(),
+            begins: 0,
             position: self.replica.position().get(),
             time: self.replica.time().micros(),
             heartbeat_ms: 5000,

@@ -100,7 +100,7 @@ impl Summary {
                 self.recv.add(trade.ts_recv);
             }
             Event::Status(..) => self.states += 1,
-            Event::Instrument(_) | Event::Feed(_) | Event::Snapshot(..) | Event::Stats(_) => {}
+            Event::Instrument(_) | Event::Feed(_) | Event::Snapshot(..) | Event::Stats(_) | Event::Reset => {}
         }
     }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
-use tickcast::hub::{Form, Kind, Owed, Ring, Upto};
+use tickcast::hub::{Form, Kind, Owed, Ring, Run, Upto};
 use tickcast::market::{
     Bar, Conditions, FeedKind, FeedState, FeedStats, FeedStatus, Instrument, InstrumentId, LatencyStats,
     MAX_UNITS, Price, Quote, ServerStats, SessionStats, ShardStats, Side, Size, SlowSession, Speed, Status,
@@ -400,6 +400,38 @@ fn definitions() -> Script {
     script
 }
 
+/// The tape goes on at another moment: back in time, where other instruments have the numbers.
+fn resets() -> Script {
+    let mut script = Script::new("resets", 10, NOW);
+    let trades = [trade(18_942, 100, Side::Buy, "", 0), trade(18_941, 1, Side::Sell, "", 1)];
+    let (all, last) = (ring(&trades, 2), ring(&trades, 1));
+    let since = |ring: &Ring<Trade>, position, tell: &mut dyn FnMut(&Run<'_, Trade>)| {
+        tell(&ring.owed(Position::new(position), Position::MAX));
+    };
+    script.update("before it", 1, 0, |sink| {
+        sink.definition(&apple());
+        sink.quote(&apple(), 15, &quote(Some(18_941), 300, Some(18_943), 200, 0));
+        since(&all, 0, &mut |run| sink.trades(&apple(), true, run));
+    });
+    let other = Instrument {
+        id: apple().id,
+        price_scale: 0,
+        anchor: Price::new(5),
+        ..Instrument::unknown(Symbol::new("OTHER").unwrap())
+    };
+    let upto = script.plus(1, -60_000_000);
+    script.encode("a minute back, more to follow", false, upto, false, |sink| {
+        sink.reset();
+        sink.definition(&other);
+        sink.quote(&other, 15, &quote(Some(6), 1, None, 0, 0));
+    });
+    script.encode("the rest of it: a ring is counted from where it is", false, upto, true, |sink| {
+        since(&last, 0, &mut |run| sink.trades(&other, true, run));
+    });
+    script.update("nothing but a reset", 1, 5, Owed::reset);
+    script
+}
+
 fn extremes() -> Script {
     let mut script = Script::new("extremes", (1 << 53) - 11, MAX_UNITS - 1_000_000);
     let far = Instrument { id: InstrumentId(u32::MAX), anchor: Price::new(1), ..bitcoin() };
@@ -436,6 +468,20 @@ fn answers() -> Vec<(&'static str, Answer)> {
                 protocol: "tickcast.v1".to_owned(),
                 server: "tickcast/0.1.0".to_owned(),
                 epoch: (1 << 53) - 1,
+                begins: 0,
+                position: 1000,
+                time: NOW,
+                heartbeat_ms: 5000,
+                limits,
+            },
+        ),
+        (
+            "welcome to a tape that began anew",
+            Answer::Welcome {
+                protocol: "tickcast.v1".to_owned(),
+                server: "tickcast/0.1.0".to_owned(),
+                epoch: 5,
+                begins: 999,
                 position: 1000,
                 time: NOW,
                 heartbeat_ms: 5000,
@@ -557,8 +603,8 @@ fn requests() -> Vec<(&'static str, Value)> {
     ]
 }
 
-fn scripts() -> [Script; 7] {
-    [quotes(), trades(), bars(), states(), stats(), definitions(), extremes()]
+fn scripts() -> [Script; 8] {
+    [quotes(), trades(), bars(), states(), stats(), definitions(), resets(), extremes()]
 }
 
 fn path(name: &str) -> PathBuf {
@@ -649,6 +695,7 @@ fn the_vectors_use_every_tag() {
         "\"state\":",
         "\"feed\":",
         "\"instrument\":",
+        "\"reset\":",
         "\"ts_event\":",
     ] {
         assert!(text.contains(word), "{word}");
@@ -658,7 +705,7 @@ fn the_vectors_use_every_tag() {
 proptest! {
     #[test]
     fn no_mutation_of_an_update_makes_the_decoder_panic_or_hoard(
-        file in 0..6_usize,
+        file in 0..8_usize,
         edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         cut in any::<prop::sample::Index>(),
     ) {

@@ -90,7 +90,7 @@ fn set_time(event: &mut Event, at: Timestamp) {
         Event::Quote(_, quote) => (quote.ts_event, quote.ts_recv) = (at, at),
         Event::Trade(_, trade) => (trade.ts_event, trade.ts_recv) = (at, at),
         Event::Status(_, status) => status.ts_event = at,
-        Event::Instrument(_) | Event::Feed(_) | Event::Snapshot(..) | Event::Stats(_) => {}
+        Event::Instrument(_) | Event::Feed(_) | Event::Snapshot(..) | Event::Stats(_) | Event::Reset => {}
     }
 }
 

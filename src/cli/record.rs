@@ -386,6 +386,12 @@ impl Taker {
                 break;
             }
             let event = match change {
+                Change::Reset => {
+                    // Its numbers of instruments mean others now.
+                    self.translator = Translator::default();
+                    self.talk.push("the server's replay was wound to another time".to_owned());
+                    continue;
+                }
                 Change::Definition(instrument) => market::Event::Instrument(instrument),
                 Change::Quote { instrument, quote, .. } => {
                     market::Event::Quote(instrument.id, whole(&quote, time))

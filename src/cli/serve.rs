@@ -1,16 +1,14 @@
 use super::reading::Reading;
 use super::scenario;
-use crate::feed::formats::{OpenError, open};
 use crate::feed::sim::scenario::Scenario;
-use crate::feed::sim::{SimConfig, Simulator, default_universe};
-use crate::feed::{Feed, FeedError, Looped, Merged, Preloaded, Strict};
-use crate::market::{Instruments, Speed, Timestamp};
+use crate::feed::sim::{SimConfig, default_universe};
+use crate::feed::{Feed, FeedError, Preloaded, Recordings, Scripted, Simulation, Source};
+use crate::market::{Instruments, Speed, Symbol, Timestamp};
 use crate::record::{Output, Recording};
-use crate::server::{Config, Server};
+use crate::server::{Config, ControlRule, Server};
 use crate::tape::Epoch;
 use anyhow::{Context, Result, bail};
-use std::convert::Infallible;
-use std::fmt::{Display, Write as _};
+use std::fmt::Write as _;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -35,6 +33,7 @@ const DATA_FAULT: u8 = 5;
   tickcast serve --symbols 100 --rate 200000         a busier market
   tickcast serve --scenario flash-crash --seed 7     a market that crashes and recovers
   tickcast serve --feed day.tape --speed 10 --loop   a recording, ten times as fast, for ever
+  tickcast serve --feed day.tape --start 2024-08-08T14:30:00Z --only AAPL,MSFT   from the opening bell, two symbols
   tickcast serve --feed none                         only what is published to it
   tickcast serve --record 'day-{date}-{time}.tape'   writes down everything, a file a day")]
 pub struct Args {
@@ -58,6 +57,23 @@ pub struct Args {
     /// Play recordings or the scenario again from the start when they end
     #[arg(long = "loop")]
     pub looped: bool,
+
+    /// Play recordings from this time (RFC 3339, such as 2024-08-08T14:30:00Z); the market is what it was by then
+    #[arg(long, value_name = "TIME")]
+    pub start: Option<Timestamp>,
+
+    /// Play recordings up to this time
+    #[arg(long, value_name = "TIME")]
+    pub end: Option<Timestamp>,
+
+    /// Play only these symbols of recordings
+    #[arg(long, value_name = "SYMBOL,...", value_delimiter = ',')]
+    pub only: Vec<Symbol>,
+
+    /// Who may pause, seek, step and change the speed of what is played: nobody, everybody where only this machine reaches the
+    /// server, or everybody who does
+    #[arg(long, default_value = "local", value_name = "off|local|all")]
+    pub control: ControlRule,
 
     /// Read recordings into memory before serving them, so that neither the disk nor decoding limits their speed
     #[arg(long)]
@@ -120,7 +136,7 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<ExitCode> {
     raise_descriptor_limit();
     end_with_any_of_its_threads();
-    let (feed, about) = match feed(&args) {
+    let (source, about) = match source(&args) {
         Err(error) if error.is::<FeedError>() => {
             eprintln!("tickcast: {error}");
             return Ok(ExitCode::from(DATA_FAULT));
@@ -143,8 +159,10 @@ pub async fn run(args: Args) -> Result<ExitCode> {
             .unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)),
         max_connections: args.max_connections,
         allowed_origins: args.allow_origin,
-        feed,
+        source,
         speed: args.speed,
+        start: args.start,
+        control: args.control,
         epoch,
         recording,
         ops: args.ops.unwrap_or(args.listen.ip().is_loopback()),
@@ -175,8 +193,8 @@ fn is_word(feed: &[PathBuf], word: &str) -> bool {
     matches!(feed, [only] if only == Path::new(word))
 }
 
-/// The feed that was asked for, and what to say of it.
-fn feed(args: &Args) -> Result<(Option<Box<dyn Feed>>, String)> {
+/// What was asked to be played, and what to say of it.
+fn source(args: &Args) -> Result<(Option<Arc<dyn Source>>, String)> {
     if let Some(name) = &args.scenario {
         return scripted(name, args);
     }
@@ -184,8 +202,11 @@ fn feed(args: &Args) -> Result<(Option<Box<dyn Feed>>, String)> {
         return Ok((None, "what is published to it, nothing else".to_owned()));
     }
     if is_word(&args.feed, "sim") {
-        if args.looped || args.preload || args.speed != Speed::Times(1.0) {
-            bail!("--loop, --preload and --speed are for recordings: give one with --feed PATH");
+        let is_narrowed = args.start.is_some() || args.end.is_some() || !args.only.is_empty();
+        if args.looped || args.preload || is_narrowed || args.speed != Speed::Times(1.0) {
+            bail!(
+                "--loop, --preload, --start, --end, --only and --speed are for recordings: give one with --feed PATH"
+            );
         }
         let usual = SimConfig::starting(Timestamp::now());
         let config = SimConfig {
@@ -196,43 +217,58 @@ fn feed(args: &Args) -> Result<(Option<Box<dyn Feed>>, String)> {
         };
         let SimConfig { symbols, rate, seed, .. } = config;
         let about = format!("a simulated market: {symbols} symbols, {rate} ticks/s, seed {seed}");
-        return Ok((Some(Box::new(Simulator::new(&default_universe(), config))), about));
+        return Ok((Some(Arc::new(Simulation { universe: default_universe(), config })), about));
     }
-    let (options, strict) = (args.reading.options(), args.reading.strict);
-    let paths = args.feed.clone();
-    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-    let open_all = move || -> Result<Box<dyn Feed>, OpenError> {
-        let mut feeds = paths.iter().map(|path| open(path, &options)).collect::<Result<Vec<_>, _>>()?;
-        if feeds.len() == 1 { Ok(feeds.remove(0)) } else { Ok(Box::new(Merged::new(feeds))) }
-    };
+    recordings(args)
+}
+
+fn recordings(args: &Args) -> Result<(Option<Arc<dyn Source>>, String)> {
+    if let (Some(start), Some(end)) = (args.start, args.end)
+        && end < start
+    {
+        bail!("--end {end} is before --start {start}");
+    }
+    let mut recordings = Recordings::new(args.feed.clone(), args.reading.options());
+    recordings.strict = args.reading.strict;
+    (recordings.start, recordings.end) = (args.start, args.end);
+    recordings.only.clone_from(&args.only);
+    recordings.looped = args.looped;
+    let names: Vec<String> = args.feed.iter().map(|path| path.display().to_string()).collect();
     let mut about = format!("a replay of {} at speed {}", names.join(" and "), args.speed);
+    let bounds = [("from", args.start), ("to", args.end)];
+    for (word, at) in bounds.into_iter().filter_map(|(word, at)| Some((word, at?))) {
+        write!(about, " {word} {at}")?;
+    }
+    if !args.only.is_empty() {
+        let symbols: Vec<&str> = args.only.iter().map(Symbol::as_str).collect();
+        write!(about, ", only {}", symbols.join(", "))?;
+    }
     if args.looped {
         about.push_str(", again and again");
     }
     if args.preload {
-        let held = Arc::new(preload(&mut *open_all()?, strict)?);
+        let held = preload(&mut recordings)?;
         write!(about, ", from memory: {} events, {} MiB", held.events(), held.bytes().div_ceil(1 << 20))?;
-        let play = move || -> Result<Box<dyn Feed>, Infallible> { Ok(Box::new(held.play())) };
-        return Ok((Some(played(play, args.looped)?), about));
     }
-    if !strict {
-        return Ok((Some(played(open_all, args.looped)?), about));
+    // What cannot be opened is told before anything is served.
+    let mut feed = recordings.open()?;
+    if recordings.strict {
+        probe(&mut *feed)?;
     }
-    probe(&mut *open_all()?)?;
-    // Around the loop, which would begin anew where a record ends.
-    Ok((Some(Box::new(Strict::new(played(open_all, args.looped)?))), about))
+    Ok((Some(Arc::new(recordings)), about))
 }
 
 /// A simulated market under a script.
-fn scripted(name: &str, args: &Args) -> Result<(Option<Box<dyn Feed>>, String)> {
-    if !is_word(&args.feed, "sim") || args.preload {
-        bail!("--scenario is of the simulated market: without --feed and --preload");
+fn scripted(name: &str, args: &Args) -> Result<(Option<Arc<dyn Source>>, String)> {
+    let is_narrowed = args.start.is_some() || args.end.is_some() || !args.only.is_empty();
+    if !is_word(&args.feed, "sim") || args.preload || is_narrowed {
+        bail!("--scenario is of the simulated market: without --feed, --preload, --start, --end and --only");
     }
     let mut scenario = scenario::read(name)?;
     scenario.symbols = args.symbols.map_or(scenario.symbols, |symbols| symbols as usize);
     scenario.rate = args.rate.and_then(NonZeroU32::new).unwrap_or(scenario.rate);
     scenario.seed = args.seed.unwrap_or(scenario.seed);
-    let Scenario { symbols, rate, seed, end, .. } = scenario;
+    let Scenario { symbols, rate, seed, end, .. } = scenario.clone();
     let mut about = format!(
         "the scenario {name}: {symbols} symbols, {rate} ticks/s, seed {seed}, at speed {}",
         args.speed
@@ -243,33 +279,27 @@ fn scripted(name: &str, args: &Args) -> Result<(Option<Box<dyn Feed>>, String)> 
         None if args.looped => bail!("--loop: {name} never ends"),
         None => {}
     }
-    let (name, now) = (name.to_owned(), Timestamp::now());
-    let play = move || scenario.clone().play(now).map_err(|error| scenario::error(&name, &error));
-    Ok((Some(played(play, args.looped)?), about))
+    let script = Scripted { scenario, start: Timestamp::now(), looped: args.looped };
+    // One that names what its market does not have is told before anything is served.
+    script.scenario.check().map_err(|error| scenario::error(name, &error))?;
+    Ok((Some(Arc::new(script)), about))
 }
 
-/// What `open` opens, once or again and again.
-fn played<Error: Display + 'static>(
-    mut open: impl FnMut() -> Result<Box<dyn Feed>, Error> + Send + 'static,
-    looped: bool,
-) -> Result<Box<dyn Feed>, Error> {
-    if looped { Ok(Box::new(Looped::new(open)?)) } else { open() }
-}
-
-fn preload(feed: &mut dyn Feed, strict: bool) -> Result<Preloaded, FeedError> {
+fn preload(recordings: &mut Recordings) -> Result<Arc<Preloaded>> {
+    let strict = recordings.strict;
     let (mut faults, mut first) = (0_usize, None);
-    let held = Preloaded::read(feed, |error| {
+    let held = recordings.preload(|error| {
         faults += 1;
         if strict {
             first.get_or_insert(error);
         } else if faults <= FAULTS_TOLD {
             tracing::warn!("{error}");
         }
-    });
+    })?;
     if faults > FAULTS_TOLD {
         tracing::warn!("{faults} records could not be read");
     }
-    first.map_or(Ok(held), Err)
+    first.map_or(Ok(held), |error: FeedError| Err(error.into()))
 }
 
 /// Reads the beginning of a strict feed, so that one whose first records cannot be read is not served at all.

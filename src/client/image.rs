@@ -17,6 +17,8 @@ pub struct Image {
     stats: Option<Arc<ServerStats>>,
     /// Topics whose first snapshot is in: an uncounted ring of theirs was empty then, so it begins at 0.
     settled: Vec<Topic>,
+    /// A reset was told, and the flush that told of it has not ended: rings begin where the server says.
+    is_beginning: bool,
 }
 
 /// What a client knows of one instrument.
@@ -35,6 +37,8 @@ pub struct Book {
 /// One thing that an update changed. Images are whole, as they stand now.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
+    /// The tape goes on at another moment, as after a seek in a replay: all that was known is void, and what follows is the market there.
+    Reset,
     /// New or changed reference data.
     Definition(Arc<Instrument>),
     Quote {
@@ -82,11 +86,17 @@ impl Image {
         for entry in &update.entries {
             self.entry(entry, &mut changes);
         }
+        self.is_beginning &= !update.whole;
         changes
     }
 
     fn entry(&mut self, entry: &Entry, changes: &mut Vec<Change>) {
         match entry {
+            Entry::Reset => {
+                let settled = std::mem::take(&mut self.settled);
+                *self = Self { settled, is_beginning: true, ..Self::default() };
+                changes.push(Change::Reset);
+            }
             Entry::Definition(definition) => {
                 self.define(definition);
                 changes.push(Change::Definition(Arc::clone(definition)));
@@ -147,7 +157,8 @@ impl Image {
         changes: &mut Vec<Change>,
     ) -> impl Iterator<Item = (u64, &'a T)> + use<'a, T> {
         let expected = *self.book_mut(instrument).expected_mut(kind);
-        let settled = || self.settled.iter().any(|topic| topic.kind == kind && topic.covers(instrument));
+        let covers = |topic: &Topic| topic.kind == kind && topic.covers(instrument);
+        let settled = || !self.is_beginning && self.settled.iter().any(covers);
         // A ring that is met for the first time begins where the server says, and nothing of it was lost.
         let from = expected.unwrap_or_else(|| if settled() { 0 } else { run.number });
         *self.book_mut(instrument).expected_mut(kind) = Some(from.max(run.number + run.entries.len() as u64));
@@ -280,11 +291,11 @@ impl Book {
 }
 
 impl Change {
-    /// The topic it belongs to; a definition belongs to none.
+    /// The topic it belongs to; a definition and a reset belong to none.
     #[must_use]
     pub fn topic(&self) -> Option<String> {
         let (kind, instrument) = match self {
-            Self::Definition(_) => return None,
+            Self::Reset | Self::Definition(_) => return None,
             Self::Quote { instrument, .. } => (Kind::Quote, Some(instrument)),
             Self::Trade { instrument, .. } => (Kind::Trades, Some(instrument)),
             Self::Bar { instrument, kind, .. }
@@ -298,16 +309,17 @@ impl Change {
     }
 
     /// As one object that stands alone: topic, the update's time and position, and whole images in the fields of the
-    /// protocol's JSON form. `None` for a definition.
+    /// protocol's JSON form. A reset has no topic. `None` for a definition.
     #[must_use]
     pub fn to_json(&self, time: Timestamp, position: Position) -> Option<Value> {
-        let mut line = Map::from_iter([
-            ("topic".to_owned(), self.topic()?.into()),
-            ("time".to_owned(), json::moment(time)),
-            ("position".to_owned(), position.get().into()),
-        ]);
+        let mut line = match self {
+            Self::Reset => Map::from_iter([("reset".to_owned(), true.into())]),
+            _ => Map::from_iter([("topic".to_owned(), self.topic()?.into())]),
+        };
+        line.insert("time".to_owned(), json::moment(time));
+        line.insert("position".to_owned(), position.get().into());
         match self {
-            Self::Definition(_) => return None,
+            Self::Reset | Self::Definition(_) => {}
             Self::Quote { instrument, quote, .. } => line.extend(json::quote_fields(instrument, quote)),
             Self::Trade { instrument, number, trade } => {
                 extend(&mut line, json::trade(instrument, *number, trade));

@@ -366,12 +366,12 @@ impl Session {
 
     fn answer(&mut self, now: Instant, answer: Answer, out: &mut Vec<Output>) {
         let event = match answer {
-            Answer::Welcome { server, epoch, position, time, heartbeat_ms, .. } => {
+            Answer::Welcome { server, epoch, begins, position, time, heartbeat_ms, .. } => {
                 let heartbeat = Duration::from_millis(heartbeat_ms.clamp(100, 3_600_000));
                 self.link = Link::Live { heard: now, heartbeat, stale: false };
                 let (epoch, position) = (Epoch::new(epoch), Position::new(position));
                 out.push(Output::Event(Event::Connected { server, epoch, position }));
-                self.welcomed(epoch, position, Timestamp::from_micros(time), out);
+                self.welcomed(epoch, Position::new(begins), (position, Timestamp::from_micros(time)), out);
                 return;
             }
             Answer::Subscribed { id, resumed, topics, position, .. } => {
@@ -440,9 +440,15 @@ impl Session {
         }
     }
 
-    fn welcomed(&mut self, epoch: Epoch, position: Position, time: Timestamp, out: &mut Vec<Output>) {
+    fn welcomed(
+        &mut self,
+        epoch: Epoch,
+        begins: Position,
+        (position, time): (Position, Timestamp),
+        out: &mut Vec<Output>,
+    ) {
         let known = self.epoch.replace(epoch);
-        if known == Some(epoch) {
+        if known == Some(epoch) && self.decoder.position() >= begins {
             self.decoder.reconnect(position, time);
         } else if known.is_some() {
             self.replace(position, time, out);

@@ -3,14 +3,16 @@ use super::{Feed, FeedError};
 use crate::market::{Event, FeedKind, Instruments, Timestamp};
 use std::fmt::Display;
 
-/// A recording played over and over. Each round is later by the length of the recording and one mean gap between
-/// its batches, so that time never runs back; the events' own times are shifted alike.
+/// A recording played over and over. Each round begins one mean gap between batches after the end of the one before, so that time never
+/// runs back; the events' own times are shifted alike.
 pub struct Looped<Open> {
     open: Open,
     feed: Option<Box<dyn Feed>>,
     kind: FeedKind,
     simulation: Option<SimConfig>,
     shift: i64,
+    /// When the present round is to begin, where nothing of it was read yet.
+    begins: Option<Timestamp>,
     round: Round,
     /// In the rounds before.
     left_out: u64,
@@ -25,11 +27,10 @@ struct Round {
 }
 
 impl Round {
-    /// From the start of this round to the start of the next, at least 1 ns.
-    fn length(&self) -> i64 {
+    /// From the end of this round to the start of the next, at least 1 ns.
+    fn gap(&self) -> i64 {
         let span = self.first.map_or(0, |first| self.last.nanos_since(first));
-        let mean_gap = span / (self.batches - 1).max(1);
-        span.saturating_add(mean_gap.max(1))
+        (span / (self.batches - 1).max(1)).max(1)
     }
 }
 
@@ -43,9 +44,13 @@ where
     /// # Errors
     /// What `open` gives the first time. Later failures come out of [`Feed::next`], and end the feed.
     pub fn new(mut open: Open) -> Result<Self, Error> {
-        let feed = open()?;
-        let (kind, simulation, round) = (feed.kind(), feed.simulation(), Round::default());
-        Ok(Self { open, kind, simulation, feed: Some(feed), shift: 0, round, left_out: 0 })
+        Ok(Self::after(open()?, open))
+    }
+
+    /// Plays `first`, and then again and again what `open` opens.
+    pub fn after(first: Box<dyn Feed>, open: Open) -> Self {
+        let (kind, simulation, round) = (first.kind(), first.simulation(), Round::default());
+        Self { open, kind, simulation, feed: Some(first), shift: 0, begins: None, round, left_out: 0 }
     }
 }
 
@@ -62,6 +67,10 @@ where
         self.simulation
     }
 
+    fn shift(&self) -> i64 {
+        self.shift
+    }
+
     fn next(
         &mut self,
         instruments: &mut Instruments,
@@ -71,6 +80,9 @@ where
         while let Some(feed) = &mut self.feed {
             if let Some(time) = feed.next(instruments, out)? {
                 self.round.first.get_or_insert(time);
+                if let Some(begins) = self.begins.take() {
+                    self.shift = begins.nanos_since(time);
+                }
                 self.round.last = time;
                 self.round.batches += 1;
                 out[start..].iter_mut().for_each(|event| shift(event, self.shift));
@@ -80,7 +92,8 @@ where
             self.feed = None;
             // A recording without any batch would be opened for ever.
             if self.round.batches > 0 {
-                self.shift = self.shift.saturating_add(self.round.length());
+                let ended = self.round.last.plus_nanos(self.shift);
+                self.begins = Some(ended.plus_nanos(self.round.gap()));
                 self.round = Round::default();
                 let reopened = (self.open)().map_err(|error| FeedError {
                     place: "start of the next round".to_owned(),
@@ -109,7 +122,7 @@ fn shift(event: &mut Event, nanos: i64) {
         }
         Event::Status(_, status) => status.ts_event = status.ts_event.plus_nanos(nanos),
         // What a snapshot holds is as old as it is.
-        Event::Instrument(_) | Event::Feed(_) | Event::Snapshot(..) | Event::Stats(_) => {}
+        Event::Instrument(_) | Event::Feed(_) | Event::Snapshot(..) | Event::Stats(_) | Event::Reset => {}
     }
 }
 

@@ -1,20 +1,26 @@
 //! Where events come from: the simulator, recorded files, a user's own publisher. All give the same batches.
 
+mod filter;
 pub mod formats;
 mod looped;
 mod merge;
 mod preload;
 pub mod publish;
+mod recordings;
 #[cfg(test)]
 mod script;
 pub mod sim; // a market of invented prices that never closes
+mod source;
 mod strict;
 mod text;
 mod translate;
 
+pub use filter::{Between, Only};
 pub use looped::Looped;
 pub use merge::Merged;
 pub use preload::{Playback, Preloaded};
+pub use recordings::Recordings;
+pub use source::{Scripted, Simulation, Source, SourceError, Span};
 pub use strict::Strict;
 pub use translate::{TranslateError, Translator};
 
@@ -29,6 +35,11 @@ pub trait Feed: Send {
     /// What is simulated; `None` where it is a record of something.
     fn simulation(&self) -> Option<SimConfig> {
         None
+    }
+
+    /// How much later its present moments are than they were recorded, in ns: more with each round of what is played again and again.
+    fn shift(&self) -> i64 {
+        0
     }
 
     /// Appends the next events to `out`, all of one moment of the feed's timeline, and says which; `None` when the

@@ -63,7 +63,7 @@ impl Translator {
                 let units = self.units(id, instruments)?;
                 Event::Snapshot(units.known.id, units.snapshot(snapshot)?)
             }
-            other @ (Event::Status(None, _) | Event::Feed(_) | Event::Stats(_)) => other,
+            other @ (Event::Status(None, _) | Event::Feed(_) | Event::Stats(_) | Event::Reset) => other,
         };
         out.push(event);
         Ok(())

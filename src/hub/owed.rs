@@ -9,6 +9,8 @@ use std::ops::Range;
 
 /// Takes down what a reader is owed, in the order it must be told. The wire's encoders are such.
 pub trait Owed {
+    /// The tape began anew: all that the reader knows is void.
+    fn reset(&mut self);
     fn definition(&mut self, instrument: &Instrument);
     /// `mask` as of [`super::QuoteImage::changed_since`], never 0.
     fn quote(&mut self, instrument: &Instrument, mask: u8, quote: &Quote);

@@ -28,6 +28,8 @@ pub struct Replica {
     epoch: Epoch,
     position: Position,
     time: Timestamp,
+    /// Where the tape last began anew.
+    reset_at: Position,
     books: Vec<Book>,
     by_symbol: FxHashMap<Symbol, InstrumentId>,
     market: Market,
@@ -71,6 +73,7 @@ impl Replica {
             epoch,
             position: Position::START,
             time: Timestamp::default(),
+            reset_at: Position::START,
             books: Vec::new(),
             by_symbol: FxHashMap::default(),
             market: Market::default(),
@@ -92,6 +95,12 @@ impl Replica {
     #[must_use]
     pub fn time(&self) -> Timestamp {
         self.time
+    }
+
+    /// Where the tape last began anew: whoever stands before it knows nothing that still holds.
+    #[must_use]
+    pub fn reset_at(&self) -> Position {
+        self.reset_at
     }
 
     #[must_use]
@@ -180,6 +189,13 @@ impl Replica {
                 touched.push(TopicKey::MARKET_STATUS);
             }
             Event::Snapshot(instrument, snapshot) => self.restore(*instrument, snapshot, touched),
+            Event::Reset => {
+                // What the server tells of itself is not of the market, but whoever is told of a reset drops it, too.
+                let stats = self.market.stats.take().map(|(stats, _)| (stats, at));
+                *self = Self { position: at, time: self.time, reset_at: at, ..Self::new(self.epoch) };
+                self.market.stats = stats;
+                touched.push(TopicKey::MARKET_STATUS);
+            }
             Event::Stats(stats) => {
                 self.market.stats = stats.as_ref().map(|stats| (Arc::clone(stats), at));
                 touched.push(TopicKey::SERVER_STATS);

@@ -54,6 +54,14 @@ pub struct Flush {
     pub upto: Upto,
 }
 
+impl Flush {
+    /// Whether it begins with the word that all is void which the session knows.
+    #[must_use]
+    pub fn resets(&self, replica: &Replica) -> bool {
+        self.next == 0 && self.from.position < replica.reset_at()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscribed {
     /// Whether the client's position was one of this tape; `false` also where it gave none.
@@ -144,7 +152,8 @@ impl Session {
         views: &mut Views,
     ) -> Subscribed {
         let resumed = since
-            .filter(|&(epoch, _)| epoch == replica.epoch())
+            // From before the tape began anew nothing is left that could be gone on with.
+            .filter(|&(epoch, at)| epoch == replica.epoch() && at >= replica.reset_at())
             // A client that comes from a shard or a node which was ahead of this one is told the little between again.
             .map(|(_, at)| at.min(replica.position()));
         let before = views.get(self.view).expect("a session has a view");
@@ -207,7 +216,9 @@ impl Session {
     #[must_use]
     pub fn flush(&self, replica: &Replica) -> Flush {
         let from = self.upto();
-        if let Some(Begun { next, upto }) = self.catch_up.as_ref().and_then(|catch_up| catch_up.begun) {
+        let begun = self.catch_up.as_ref().and_then(|catch_up| catch_up.begun);
+        // What was begun before the tape began anew has no rest.
+        if let Some(Begun { next, upto }) = begun.filter(|begun| begun.upto.position >= replica.reset_at()) {
             Flush { next, from, upto }
         } else {
             let upto = Upto { position: replica.position(), time: replica.time() };

@@ -261,12 +261,7 @@ impl Views {
         for (index, &topic) in (0..).zip(&topics) {
             self.watchers.add(topic, id, index);
         }
-        let waits = |topic: &Topic| match &topic.scope {
-            Scope::Market => false,
-            Scope::Symbol(symbol) => replica.by_symbol(symbol.as_str()).is_none(),
-            Scope::All | Scope::Sector(_) => true,
-        };
-        if key.topics.iter().any(waits) {
+        if key.topics.iter().any(|topic| waits(topic, replica)) {
             self.expectant.insert(id);
         }
         self.by_key.insert(key.clone(), id);
@@ -325,6 +320,30 @@ impl Views {
     /// The views touched since this was last called; some may be gone, or clean again, or there twice.
     pub fn take_dirty(&mut self, into: &mut Vec<ViewId>) {
         into.append(&mut self.dirty);
+    }
+
+    /// The tape began anew: what topics come down to is another thing now, and everybody is to hear of it. Undoes what was not settled.
+    pub fn reset(&mut self, replica: &Replica) {
+        self.watchers = Watchers::default();
+        self.touched = Touched::default();
+        self.expectant.clear();
+        self.dirty.clear();
+        for (number, slot) in self.slots.iter_mut().enumerate() {
+            let Some(view) = slot else { continue };
+            let id = ViewId(u32::try_from(number).expect("fewer views than sessions"));
+            view.topics = resolve(&view.key.topics, replica);
+            view.touched.clear();
+            view.touched.resize(view.topics.len().div_ceil(64), u64::MAX);
+            view.is_dirty = true;
+            view.events += view.topics.len() as u64;
+            self.dirty.push(id);
+            for (index, &topic) in (0..).zip(&view.topics) {
+                self.watchers.add(topic, id, index);
+            }
+            if view.key.topics.iter().any(|topic| waits(topic, replica)) {
+                self.expectant.insert(id);
+            }
+        }
     }
 
     /// Adds a new instrument to the views whose topics take it in. To be called before its first [`Self::settle`].
@@ -407,6 +426,15 @@ impl Touched {
             self.events.resize(instrument.index() + 1, Default::default());
         }
         &mut self.events[instrument.index()][topic.kind.index()]
+    }
+}
+
+/// Whether instruments that are still to come may belong to a topic.
+fn waits(topic: &Topic, replica: &Replica) -> bool {
+    match &topic.scope {
+        Scope::Market => false,
+        Scope::Symbol(symbol) => replica.by_symbol(symbol.as_str()).is_none(),
+        Scope::All | Scope::Sector(_) => true,
     }
 }
 

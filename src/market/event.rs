@@ -14,6 +14,9 @@ pub enum Event {
     Feed(FeedStatus),
     /// All that is known of an instrument, in place of the events that led to it: where a reader begins in the middle of a recording.
     Snapshot(InstrumentId, Arc<Snapshot>),
+    /// The tape goes on at another moment of what it plays: all that was known before is void, the numbers of instruments included.
+    /// Stands first in its batch, whose other events say how the market stands there.
+    Reset,
     /// What the server at this tape tells of itself; `None` where it stops to, as nobody watches any more.
     Stats(Option<Arc<ServerStats>>),
 }

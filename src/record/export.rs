@@ -140,7 +140,7 @@ fn json_line(to: &mut Vec<u8>, event: &Event, instruments: &Instruments) -> io::
                 json_number(to, "previous_close", x.previous_close.units(), x.price_scale)?;
             }
         }
-        Event::Feed(_) | Event::Snapshot(..) | Event::Stats(_) => return Ok(()),
+        Event::Feed(_) | Event::Snapshot(..) | Event::Stats(_) | Event::Reset => return Ok(()),
     }
     to.write_all(b"}\n")
 }

@@ -143,7 +143,7 @@ impl Summary {
                 }
                 Event::Status(..) => self.states += 1,
                 Event::Instrument(_) => self.definitions += 1,
-                Event::Feed(_) | Event::Snapshot(..) | Event::Stats(_) => {}
+                Event::Feed(_) | Event::Snapshot(..) | Event::Stats(_) | Event::Reset => {}
             }
         }
         let first = self.span.map_or(time, |(first, _)| first);

@@ -52,13 +52,13 @@ pub(super) async fn feed(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, Problem> {
     query_of::<0>(query.as_deref(), [])?;
-    let Timeline { status, feed, wall, speed, reanchored } = app.progress.timeline();
+    let Timeline { status, feed, wall, speed, reanchored } = app.public.progress.timeline();
     let speed = match speed {
         _ if status.kind == FeedKind::Publisher => Value::Null,
         Speed::Max => "max".into(),
         Speed::Times(factor) => factor.into(),
     };
-    let simulator = app.simulation.map(|SimConfig { symbols, rate, seed, start }| {
+    let simulator = app.public.source().and_then(|source| source.simulation()).map(|SimConfig { symbols, rate, seed, start }| {
         json!({ "symbols": symbols, "rate": rate, "seed": seed, "start": start.to_string() })
     });
     Ok(Json(json!({
@@ -68,7 +68,7 @@ pub(super) async fn feed(
         "simulator": simulator,
         "clock": { "feed_us": feed.micros(), "wall_us": wall.micros() },
         "reanchored": reanchored,
-        "behind_ms": u64::try_from(app.progress.behind().as_millis()).unwrap_or(u64::MAX),
+        "behind_ms": u64::try_from(app.public.progress.behind().as_millis()).unwrap_or(u64::MAX),
     })))
 }
 
@@ -159,7 +159,7 @@ pub(super) async fn bars(
 
 /// Any other path.
 pub(super) fn not_found(uri: &axum::http::Uri) -> Problem {
-    const PATHS: [&str; 12] = [
+    const PATHS: [&str; 13] = [
         "/",
         "/ops",
         "/v1/ws",
@@ -169,6 +169,7 @@ pub(super) fn not_found(uri: &axum::http::Uri) -> Problem {
         "/v1/trades/SYMBOL",
         "/v1/bars/SYMBOL",
         "/v1/feed",
+        "/v1/replay",
         "/metrics",
         "/readyz",
         "/version",

@@ -121,7 +121,7 @@ impl Scrape {
             shards: app.shards.iter().map(|shard| shard.monitor().status()).collect(),
             refused: app.refused.counts(),
             max_connections: app.seats.all(),
-            tape: Arc::clone(&app.progress),
+            tape: Arc::clone(&app.public.progress),
             started: app.started,
             recorded: app.recording.as_ref().map(|status| (status.written(), status.failure().is_none())),
             resident_bytes: resident_bytes(),

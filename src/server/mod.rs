@@ -11,17 +11,20 @@ mod metrics;
 mod origin;
 mod problem;
 mod publish;
+mod replay;
+pub mod room;
 mod seats;
 mod shard;
 mod stats;
 mod upgrade;
 
-use crate::feed::Feed;
-use crate::feed::sim::SimConfig;
+pub use replay::ControlRule;
+
+use crate::feed::Source;
 use crate::hub::Replica;
 use crate::market::{Speed, Timestamp};
 use crate::record::{Failure, Recording, RecordingStatus, Written};
-use crate::tape::{Batch, Epoch, Progress, Publisher, Reader, Writer};
+use crate::tape::{Epoch, Publisher, Reader};
 use crate::wire::CloseCode;
 use axum::Router;
 use axum::extract::Request;
@@ -33,6 +36,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use metrics::Refused;
 use problem::Problem;
+use room::{Beginning, Room};
 use seats::{Seat, Seats};
 use shard::Shard;
 use std::io;
@@ -40,7 +44,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -55,10 +59,14 @@ pub struct Config {
     pub max_connections: usize,
     /// Origins of pages that may connect, besides the server's own and loopback ones: `https://desk.example`, a host, or `*`.
     pub allowed_origins: Vec<String>,
-    /// `None`: only what is published.
-    pub feed: Option<Box<dyn Feed>>,
+    /// What is played; `None`: only what is published.
+    pub source: Option<Arc<dyn Source>>,
     /// How fast the feed's clock runs.
     pub speed: Speed,
+    /// From where it is played; `None`: from the beginning.
+    pub start: Option<Timestamp>,
+    /// Who may control that.
+    pub control: ControlRule,
     /// The life of the tape that begins now.
     pub epoch: Epoch,
     /// Writes the tape down; it must be of the same epoch.
@@ -82,10 +90,8 @@ pub struct Server {
 
 /// What the routes share.
 struct App {
-    replica: Arc<Mutex<Replica>>,
-    simulation: Option<SimConfig>,
-    progress: Arc<Progress>,
-    publisher: Mutex<Option<Publisher>>,
+    public: Arc<Room>,
+    control: ControlRule,
     recording: Option<Arc<RecordingStatus>>,
     shards: Vec<Shard>,
     next_shard: AtomicUsize,
@@ -102,8 +108,6 @@ struct App {
 const BACKLOG: u32 = 4096;
 /// A client that has not sent its request by then is not going to.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Batches that may wait for readers of the replica; then the tape waits as well.
-const WAITING_BATCHES: usize = 256;
 /// How long requests under way may take once the server leaves.
 const DRAIN: Duration = Duration::from_secs(2);
 /// When clients may come back to a server that leaves.
@@ -119,8 +123,7 @@ impl Server {
         let listener = listen(config.listen)?;
         let address = listener.local_addr()?;
         let epoch = config.epoch;
-        let replica = Arc::new(Mutex::new(Replica::new(epoch)));
-        let mut readers: Vec<Box<dyn Reader>> = vec![Box::new(replica_reader(&replica))];
+        let mut readers: Vec<Box<dyn Reader>> = Vec::new();
         if let Some(recording) = &mut config.recording {
             readers.push(Box::new(recording.reader()));
         }
@@ -130,14 +133,11 @@ impl Server {
             shards.push(shard);
             readers.push(Box::new(reader));
         }
-        let simulation = config.feed.as_ref().and_then(|feed| feed.simulation());
-        let writer = Writer { feed: config.feed, speed: config.speed, readers };
-        let (publisher, tape) = writer.start()?;
+        let beginning = Beginning { speed: config.speed, start: config.start };
+        let (public, tape) = Room::start(None, epoch, config.source, beginning, readers)?;
         let app = Arc::new(App {
-            replica,
-            simulation,
-            progress: Arc::clone(publisher.progress()),
-            publisher: Mutex::new(Some(publisher)),
+            public,
+            control: config.control,
             recording: config.recording.as_ref().map(|recording| Arc::clone(recording.status())),
             shards,
             next_shard: AtomicUsize::new(0),
@@ -170,7 +170,7 @@ impl Server {
         let _ = stop.send(true);
         let _ = telling.await;
         let _ = accepting.await;
-        app.publisher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        app.public.end();
         let joined = tokio::task::spawn_blocking(move || {
             // Upgrades under way may hold the app a little longer; their sockets close with their shard.
             if let Some(app) = Arc::into_inner(app) {
@@ -187,12 +187,20 @@ impl Server {
 
 impl App {
     fn replica(&self) -> MutexGuard<'_, Replica> {
-        // A fold that panicked leaves a replica that can still be read.
-        self.replica.lock().unwrap_or_else(PoisonError::into_inner)
+        self.public.folded.replica()
     }
 
     fn publisher(&self) -> Option<Publisher> {
-        self.publisher.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.public.publisher()
+    }
+
+    /// Whether anybody may control what the public market plays.
+    fn may_control(&self) -> bool {
+        match self.control {
+            ControlRule::Off => false,
+            ControlRule::Local => self.is_local,
+            ControlRule::All => true,
+        }
     }
 
     /// The shard for the next connection, and its seat there.
@@ -216,6 +224,7 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/trades/{*symbol}", get(api::trades))
         .route("/v1/bars/{*symbol}", get(api::bars))
         .route("/v1/feed", get(api::feed))
+        .route("/v1/replay", get(replay::state).post(replay::control))
         .route("/metrics", get(metrics::metrics))
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))
@@ -233,26 +242,6 @@ async fn page_or_problem(request: Request) -> Response {
             .header(header::ALLOW, "GET,HEAD")
             .into_response(),
         None => api::not_found(request.uri()).into_response(),
-    }
-}
-
-/// Folds the tape into the replica that answers HTTP. Whoever is reading it is not waited for at once: what comes meanwhile is folded with
-/// a later batch, at the latest when the tape next tells the time.
-fn replica_reader(replica: &Arc<Mutex<Replica>>) -> impl Reader + use<> {
-    let replica = Arc::clone(replica);
-    let (mut waiting, mut touched) = (Vec::new(), Vec::new());
-    move |batch: &Arc<Batch>| {
-        waiting.push(Arc::clone(batch));
-        let mut replica = match replica.try_lock() {
-            Ok(replica) => replica,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) if waiting.len() < WAITING_BATCHES => return,
-            Err(TryLockError::WouldBlock) => replica.lock().unwrap_or_else(PoisonError::into_inner),
-        };
-        for batch in waiting.drain(..) {
-            replica.apply(&batch, &mut touched);
-            touched.clear();
-        }
     }
 }
 

@@ -106,8 +106,8 @@ impl Teller {
                 batches_per_s: period.rate(|counts| counts.position),
                 events: now.events,
                 events_per_s: period.rate(|counts| counts.events),
-                publications: app.progress.publications(),
-                faults: app.progress.faults(),
+                publications: app.public.progress.publications(),
+                faults: app.public.progress.faults(),
                 instruments: self.changes.counts.len() as u64,
             },
             feed: feed(app),
@@ -164,8 +164,8 @@ impl Counts {
     fn of(app: &App) -> Self {
         Self {
             at: Instant::now(),
-            position: app.progress.position().get(),
-            events: app.progress.events(),
+            position: app.public.progress.position().get(),
+            events: app.public.progress.events(),
             shards: app.shards.iter().map(|shard| shard.monitor().status()).collect(),
         }
     }
@@ -275,7 +275,7 @@ async fn reports(app: &App, topics: Arc<[TopicKey]>) -> Vec<Option<Report>> {
 }
 
 fn feed(app: &App) -> FeedStats {
-    let timeline = app.progress.timeline();
+    let timeline = app.public.progress.timeline();
     FeedStats {
         kind: timeline.status.kind.name().to_owned(),
         state: timeline.status.state.name().to_owned(),
@@ -284,7 +284,7 @@ fn feed(app: &App) -> FeedStats {
             Speed::Max => None,
         },
         clock: app.replica().time().micros(),
-        behind_ms: millis(app.progress.behind()),
+        behind_ms: millis(app.public.progress.behind()),
         reanchored: timeline.reanchored,
     }
 }

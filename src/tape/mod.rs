@@ -1,9 +1,13 @@
 //! The ordered log: every event gets its place here, and a place is all that a reader needs to go on.
 
+mod control;
+mod playhead;
 mod progress;
 mod schedule;
 mod writer;
 
+pub use control::{Attachment, Control, Detached, Playing, Step};
+pub use playhead::{OnFault, Playhead, opening};
 pub use progress::{Progress, Timeline};
 pub use writer::{Publication, Publisher, Reader, Writer};
 
@@ -22,7 +26,7 @@ pub struct Epoch(u64);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
     pub position: Position,
-    /// The tape's clock: wall time for a live feed, recorded time for a replay. Never runs back within an epoch.
+    /// The tape's clock: wall time for a live feed, recorded time for a replay. Runs back only with [`Event::Reset`].
     pub time: Timestamp,
     /// May be empty: then only time has passed.
     pub events: Vec<Event>,

@@ -1,9 +1,9 @@
+use super::control::{Attachment, Control, Detached, Playing, Step};
+use super::playhead::{Playhead, opening};
 use super::schedule::Schedule;
 use super::{Batch, Position, Progress};
-use crate::feed::{Feed, Translator};
-use crate::market::{
-    Event, FeedKind, FeedState, FeedStatus, Instruments, Speed, Status, Timestamp, TradingState,
-};
+use crate::feed::Feed;
+use crate::market::{Event, FeedKind, FeedState, FeedStatus, Instruments, Speed, Timestamp};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -22,33 +22,37 @@ impl<F: FnMut(&Arc<Batch>) + Send> Reader for F {
 /// Events from outside: told the arrival time, they define and append, as a feed does.
 pub type Publication = Box<dyn FnOnce(Timestamp, &mut Instruments, &mut Vec<Event>) + Send>;
 
-/// What comes to the tape from outside.
-enum Incoming {
-    Publication(Publication, Reply),
+/// A handle to a running tape: to publish on it, and to control what it plays. Cheap to clone; the tape ends when all of them are gone.
+#[derive(Clone)]
+pub struct Publisher {
+    requests: mpsc::SyncSender<Request>,
+    progress: Arc<Progress>,
+}
+
+/// What a tape is asked for, with who is to be told of the outcome.
+enum Request {
+    Publish(Publication, Reply<Position>),
+    Control(Control, Reply<Playing>),
+    Detach(Reply<Detached>),
+    Attach(Box<Attachment>, Reply<Playing>),
     /// Of the server itself.
     Note(Event),
 }
 
-/// A handle to publish on a running tape. Cheap to clone; the tape ends when all of them are gone.
-#[derive(Clone)]
-pub struct Publisher {
-    incoming: mpsc::SyncSender<Incoming>,
-    progress: Arc<Progress>,
-}
-
-/// Called with the position of the publication's batch.
-type Reply = Box<dyn FnOnce(Position) + Send>;
+type Reply<T> = Box<dyn FnOnce(T) + Send>;
 
 /// What the tape's thread is made of.
 pub struct Writer {
     /// `None`: only publishers feed this tape.
     pub feed: Option<Box<dyn Feed>>,
+    /// The feed is not played, but stands for another one that will be [attached](Publisher::attach).
+    pub held: bool,
     pub speed: Speed,
     pub readers: Vec<Box<dyn Reader>>,
 }
 
-/// Publications that may wait for the tape; more make the publisher wait.
-const WAITING_PUBLICATIONS: usize = 64;
+/// Requests that may wait for the tape; more make those wait who ask.
+const WAITING_REQUESTS: usize = 64;
 /// Events of one batch. A feed that is behind, or runs as fast as it can, is cut into batches of this size.
 const BATCH_EVENTS: usize = 1024;
 /// Ticks closer together than this leave together: waking up for each would cost more than they do.
@@ -70,19 +74,39 @@ impl Publisher {
     ///
     /// Waits while many others do. Returns whether the tape is still there.
     pub fn publish(&self, publication: Publication, reply: impl FnOnce(Position) + Send + 'static) -> bool {
-        self.incoming.send(Incoming::Publication(publication, Box::new(reply))).is_ok()
+        self.request(Request::Publish(publication, Box::new(reply)))
+    }
+
+    /// Controls what is played; `reply` is told how things stand then. As [`Self::publish`].
+    pub fn control(&self, control: Control, reply: impl FnOnce(Playing) + Send + 'static) -> bool {
+        self.request(Request::Control(control, Box::new(reply)))
+    }
+
+    /// Takes the feed off the tape, which then stands still, but for what is published, until one is put [on](Self::attach) again.
+    /// As [`Self::publish`].
+    pub fn detach(&self, reply: impl FnOnce(Detached) + Send + 'static) -> bool {
+        self.request(Request::Detach(Box::new(reply)))
+    }
+
+    /// Puts a feed on the tape. It plays unless the tape is paused. As [`Self::publish`].
+    pub fn attach(&self, attachment: Attachment, reply: impl FnOnce(Playing) + Send + 'static) -> bool {
+        self.request(Request::Attach(Box::new(attachment), Box::new(reply)))
     }
 
     /// Puts an event on the tape that is not from the market: it counts as no publication, and no publisher is live by it. Does not wait:
-    /// where many publications do, it is dropped.
+    /// where many requests do, it is dropped.
     pub fn note(&self, event: Event) {
-        let _ = self.incoming.try_send(Incoming::Note(event));
+        let _ = self.requests.try_send(Request::Note(event));
     }
 
     /// How the tape does.
     #[must_use]
     pub fn progress(&self) -> &Arc<Progress> {
         &self.progress
+    }
+
+    fn request(&self, request: Request) -> bool {
+        self.requests.send(request).is_ok()
     }
 }
 
@@ -92,41 +116,41 @@ impl Writer {
     /// # Errors
     /// The operating system's, where it has no thread to give.
     pub fn start(self) -> std::io::Result<(Publisher, std::thread::JoinHandle<()>)> {
-        let (publish, incoming) = mpsc::sync_channel(WAITING_PUBLICATIONS);
-        let run = Run::new(self, incoming);
-        let publisher = Publisher { incoming: publish, progress: Arc::clone(&run.progress) };
+        let (request, requests) = mpsc::sync_channel(WAITING_REQUESTS);
+        let run = Run::new(self, requests);
+        let publisher = Publisher { requests: request, progress: Arc::clone(&run.progress) };
         let thread = std::thread::Builder::new().name("tape".to_owned()).spawn(|| run.run())?;
         Ok((publisher, thread))
     }
 }
 
-/// The tape's thread: pulls the feed, lets each moment out when it is due, and takes publications in between.
+/// The tape's thread: pulls the feed, lets each moment out when it is due, and does what it is asked for in between.
 struct Run {
+    /// Until the thread begins.
     feed: Option<Box<dyn Feed>>,
+    playhead: Option<Playhead>,
     readers: Vec<Box<dyn Reader>>,
-    incoming: mpsc::Receiver<Incoming>,
+    requests: mpsc::Receiver<Request>,
     instruments: Instruments,
-    /// The feed is read ahead and so counts in instruments of its own until its events are due: what is published in between may
-    /// define others, or make scales finer.
-    feed_instruments: Instruments,
-    translator: Translator,
     position: Position,
     /// The clock of the last batch.
     time: Timestamp,
     schedule: Schedule,
+    /// Where the feed's clock stands still, because it is paused or the feed was taken off.
+    stopped: Option<Timestamp>,
     status: FeedStatus,
     progress: Arc<Progress>,
-    /// The feed's next moment, pulled and not yet due.
-    next: Option<(Timestamp, Vec<Event>)>,
     last_batch: Instant,
     last_publication: Instant,
+    /// Whether anything was published since the tape began or began anew.
+    published: bool,
     /// When it was last told that the feed is behind.
     told_behind: Option<Instant>,
 }
 
 impl Run {
-    fn new(writer: Writer, incoming: mpsc::Receiver<Incoming>) -> Self {
-        let Writer { feed, speed, readers } = writer;
+    fn new(writer: Writer, requests: mpsc::Receiver<Request>) -> Self {
+        let Writer { feed, held, speed, readers } = writer;
         let kind = feed.as_ref().map_or(FeedKind::Publisher, |feed| feed.kind());
         let speed = if feed.is_some() { speed } else { Speed::Times(1.0) };
         let state = if feed.is_some() { FeedState::Live } else { FeedState::Stale };
@@ -134,46 +158,44 @@ impl Run {
         let now = Instant::now();
         let schedule = Schedule::from_now(Timestamp::now(), speed);
         Self {
-            feed,
+            feed: feed.filter(|_| !held),
+            playhead: None,
             readers,
-            incoming,
+            requests,
             instruments: Instruments::default(),
-            feed_instruments: Instruments::default(),
-            translator: Translator::default(),
             position: Position::START,
             time: schedule.feed,
             progress: Arc::new(Progress::new(status, &schedule)),
             schedule,
+            stopped: held.then_some(schedule.feed),
             status,
-            next: None,
             last_batch: now,
             last_publication: now,
+            published: false,
             told_behind: None,
         }
     }
 
     fn run(mut self) {
-        self.pull();
-        if let Some((first, _)) = self.next {
-            // The feed's timeline begins now, whatever its clock says.
-            self.schedule = Schedule::from_now(first, self.schedule.speed);
-            self.progress.begun(&self.schedule);
-            self.time = first;
+        if let Some(feed) = self.feed.take() {
+            let playhead = Playhead::new(feed, &mut |fault| tell_fault(&self.progress, fault));
+            if let Some(first) = playhead.next_at() {
+                // The feed's timeline begins now, whatever its clock says.
+                self.schedule = Schedule::from_now(first, self.schedule.speed);
+                self.progress.begun(&self.schedule);
+                self.time = first;
+            }
+            self.playhead = Some(playhead);
         }
-        let states =
-            |(_, events): &(_, Vec<Event>)| events.iter().any(|e| matches!(e, Event::Status(None, _)));
         let mut events = vec![Event::Feed(self.status)];
-        if !self.next.as_ref().is_some_and(states) {
-            // A feed that says nothing of the market's state is of one that is open.
-            events.push(Event::Status(None, Status { state: TradingState::Open, ts_event: self.time }));
-        }
+        events.extend(self.playhead.as_ref().map_or_else(|| Some(opening(self.time)), Playhead::opening));
         self.append(self.time, events);
         loop {
             let wake = match self.let_out_due() {
                 Some(due) => due.max(self.last_batch + MIN_WAIT),
                 None => self.last_batch + CLOCK_EVERY,
             };
-            if !self.publications_until(wake.min(self.last_batch + CLOCK_EVERY)) {
+            if !self.requests_until(wake.min(self.last_batch + CLOCK_EVERY)) {
                 return;
             }
             self.tell_time();
@@ -184,8 +206,10 @@ impl Run {
     fn let_out_due(&mut self) -> Option<Instant> {
         let mut batch = Vec::new();
         let mut time = self.time;
-        while let Some((at, events)) = &mut self.next {
-            let (at, due, now) = (*at, self.schedule.due(*at), Instant::now());
+        while self.stopped.is_none()
+            && let Some(at) = self.playhead.as_ref().and_then(Playhead::next_at)
+        {
+            let (due, now) = (self.schedule.due(at), Instant::now());
             if due > now {
                 self.append_unless_empty(time, &mut batch);
                 self.progress.next_due(Some(due));
@@ -195,63 +219,53 @@ impl Run {
             if behind > NOTABLY_BEHIND && self.schedule.speed != Speed::Max {
                 tell_behind(&mut self.told_behind, now, behind);
                 if behind > MAX_BEHIND {
-                    self.schedule = Schedule::from_now(at, self.schedule.speed);
-                    self.progress.reanchored(&self.schedule);
+                    self.follow(Schedule::from_now(at, self.schedule.speed));
                 }
             }
-            for mut event in events.drain(..) {
-                if let Event::Feed(told) = &mut event {
-                    // A feed knows whether it lives; what it is, how fast it is played and when it ends, its tape knows better.
-                    if matches!(told.state, FeedState::Live | FeedState::Stale) {
-                        self.status.state = told.state;
-                    }
-                    *told = self.status;
-                    self.progress.changed(self.status);
-                }
-                if let Err(error) = self.translator.translate(event, &mut self.instruments, &mut batch) {
-                    tell_fault(&self.progress, &error);
-                }
-            }
+            self.take(&mut batch);
             time = time.max(at);
-            self.pull();
             if batch.len() >= BATCH_EVENTS {
                 self.append_unless_empty(time, &mut batch);
                 self.tell_due();
-                // A feed without a pace never waits, and publishers must still get in between.
-                if !self.publications_until(Instant::now()) {
-                    (self.next, self.feed) = (None, None);
+                // A feed without a pace never waits, and requests must still get in between.
+                if !self.requests_until(Instant::now()) {
+                    self.playhead = None;
                 }
+                time = self.time;
             }
         }
         self.append_unless_empty(time, &mut batch);
-        self.feed_ended();
+        if self.stopped.is_none() {
+            self.end_if_over();
+        }
         None
     }
 
-    /// Pulls the feed's next moment into `next`, telling of records that cannot be read.
-    fn pull(&mut self) {
-        let Some(feed) = &mut self.feed else { return };
-        let mut events = match self.next.take() {
-            Some((_, mut events)) => {
-                events.clear();
-                events
+    /// Takes the feed's next moment in.
+    fn take(&mut self, batch: &mut Vec<Event>) {
+        let before = batch.len();
+        if let Some(playhead) = &mut self.playhead {
+            playhead.take(&mut self.instruments, batch, &mut |fault| tell_fault(&self.progress, fault));
+        }
+        self.correct(&mut batch[before..]);
+    }
+
+    /// A feed knows whether it lives; what it is, how fast it is played, whether it is paused and when it ends, its tape knows better.
+    fn correct(&mut self, events: &mut [Event]) {
+        for event in events {
+            let Event::Feed(told) = event else { continue };
+            let is_state = matches!(told.state, FeedState::Live | FeedState::Stale);
+            if is_state && self.status.state != FeedState::Paused {
+                self.status.state = told.state;
             }
-            None => Vec::new(),
-        };
-        loop {
-            match feed.next(&mut self.feed_instruments, &mut events) {
-                Ok(Some(at)) => {
-                    self.next = Some((at, events));
-                    return;
-                }
-                Ok(None) => return,
-                Err(error) => tell_fault(&self.progress, &error),
-            }
+            *told = self.status;
+            self.progress.changed(self.status);
         }
     }
 
-    fn feed_ended(&mut self) {
-        if self.feed.take().is_none() {
+    /// Gives a feed up that has nothing more to tell.
+    fn end_if_over(&mut self) {
+        if self.playhead.take_if(|playhead| playhead.next_at().is_none()).is_none() {
             return;
         }
         let faults = self.progress.faults();
@@ -261,25 +275,40 @@ impl Run {
             tracing::info!("the feed has ended");
         }
         // From here on the clock is the wall's pace from where the record ended.
-        self.schedule = Schedule::from_now(self.time, Speed::Times(1.0));
-        self.progress.reanchored(&self.schedule);
+        let now = self.clock();
+        self.stopped = None;
+        self.follow(Schedule::from_now(now, Speed::Times(1.0)));
         self.progress.next_due(None);
         self.set_state(FeedState::Ended);
     }
 
     /// Tells since when the feed's next moment is overdue, where it has a pace.
     fn tell_due(&self) {
-        let next = self.next.as_ref().filter(|_| self.schedule.speed != Speed::Max);
-        self.progress.next_due(next.map(|(at, _)| self.schedule.due(*at)));
+        let next = self.playhead.as_ref().filter(|_| self.schedule.speed != Speed::Max);
+        self.progress.next_due(next.and_then(Playhead::next_at).map(|at| self.schedule.due(at)));
     }
 
-    /// Takes publications until `wake`; returns whether anyone is left who could publish.
-    fn publications_until(&mut self, wake: Instant) -> bool {
+    /// Does what is asked for until `wake`, or until it changes when the feed is due; returns whether anyone is left who could ask.
+    fn requests_until(&mut self, wake: Instant) -> bool {
         loop {
             let wait = wake.saturating_duration_since(Instant::now());
-            match self.incoming.recv_timeout(wait) {
-                Ok(Incoming::Publication(publication, reply)) => self.publish(publication, reply),
-                Ok(Incoming::Note(event)) => {
+            match self.requests.recv_timeout(wait) {
+                Ok(Request::Publish(publication, reply)) => self.publish(publication, reply),
+                Ok(Request::Control(control, reply)) => {
+                    self.control(control);
+                    reply(self.playing());
+                    return true;
+                }
+                Ok(Request::Detach(reply)) => {
+                    reply(self.detach());
+                    return true;
+                }
+                Ok(Request::Attach(attachment, reply)) => {
+                    self.attach(*attachment);
+                    reply(self.playing());
+                    return true;
+                }
+                Ok(Request::Note(event)) => {
                     let time = self.clock();
                     self.append_counting(0, time, vec![event]);
                 }
@@ -292,8 +321,9 @@ impl Run {
         }
     }
 
-    fn publish(&mut self, publication: Publication, reply: Reply) {
+    fn publish(&mut self, publication: Publication, reply: Reply<Position>) {
         self.last_publication = Instant::now();
+        self.published = true;
         self.progress.published();
         if self.status.kind == FeedKind::Publisher && self.status.state == FeedState::Stale {
             self.set_state(FeedState::Live);
@@ -305,6 +335,124 @@ impl Run {
             self.append(arrival, events);
         }
         reply(self.position);
+    }
+
+    fn control(&mut self, control: Control) {
+        // Where there is no feed, or none any more, nothing can stand still.
+        let plays = self.playhead.is_some();
+        match control {
+            Control::Play if self.status.state == FeedState::Paused => {
+                let now = self.clock();
+                self.stopped = None;
+                self.follow(Schedule::from_now(now, self.status.speed));
+                self.set_state(FeedState::Live);
+            }
+            Control::Pause if (plays || self.stopped.is_some()) && self.runs() => self.pause(),
+            Control::Speed(speed) if self.status.kind != FeedKind::Publisher => {
+                if self.status.state != FeedState::Ended {
+                    let now = self.clock();
+                    self.follow(Schedule::from_now(now, speed));
+                }
+                self.status.speed = speed;
+                self.set_state(self.status.state);
+            }
+            Control::Step(step) if plays => {
+                if self.runs() {
+                    self.pause();
+                }
+                self.step(step);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether it is neither paused nor over.
+    fn runs(&self) -> bool {
+        matches!(self.status.state, FeedState::Live | FeedState::Stale)
+    }
+
+    fn pause(&mut self) {
+        self.stopped = Some(self.clock());
+        self.progress.next_due(None);
+        self.set_state(FeedState::Paused);
+    }
+
+    fn step(&mut self, step: Step) {
+        let mut batch = Vec::new();
+        match (step, &mut self.playhead) {
+            (Step::Event, Some(playhead)) => {
+                let Some(at) = playhead.next_at() else { return self.end_if_over() };
+                let on_fault = &mut |fault: &dyn std::fmt::Display| tell_fault(&self.progress, fault);
+                playhead.take_one(&mut self.instruments, &mut batch, on_fault);
+                self.correct(&mut batch);
+                let now = self.clock().max(at);
+                self.stopped = Some(now);
+                self.append_unless_empty(now, &mut batch);
+            }
+            (Step::Interval(by), _) => {
+                let until = self.clock().plus_nanos(i64::try_from(by.as_nanos()).unwrap_or(i64::MAX));
+                while let Some(at) =
+                    self.playhead.as_ref().and_then(Playhead::next_at).filter(|&at| at <= until)
+                {
+                    self.take(&mut batch);
+                    if batch.len() >= BATCH_EVENTS {
+                        self.append_unless_empty(at.max(self.time), &mut batch);
+                    }
+                }
+                self.stopped = Some(until);
+                // Also where nothing happened: time has passed, and bars may have closed.
+                self.append(until, batch);
+            }
+            (Step::Event, None) => {}
+        }
+        self.end_if_over();
+    }
+
+    fn detach(&mut self) -> Detached {
+        let now = self.clock();
+        self.stopped = Some(now);
+        self.progress.next_due(None);
+        Detached {
+            playhead: self.playhead.take(),
+            instruments: self.instruments.clone(),
+            position: self.position,
+            now,
+            is_pure: !self.published,
+        }
+    }
+
+    fn attach(&mut self, attachment: Attachment) {
+        let Attachment { playhead, instruments, checkpoint, now } = attachment;
+        self.playhead = playhead;
+        if self.status.state == FeedState::Ended && self.playhead.is_some() {
+            self.status.state = FeedState::Live;
+        }
+        if checkpoint.is_some() {
+            self.instruments = instruments;
+            self.published = false;
+            self.time = now;
+        }
+        let ended = self.status.state == FeedState::Ended;
+        let speed = if ended { Speed::Times(1.0) } else { self.status.speed };
+        self.stopped = (self.status.state == FeedState::Paused).then_some(now);
+        self.follow(Schedule::from_now(now, speed));
+        self.progress.changed(self.status);
+        if let Some(checkpoint) = checkpoint {
+            let mut events = vec![Event::Reset];
+            events.extend(checkpoint);
+            events.push(Event::Feed(self.status));
+            self.append_counting(0, now, events);
+        }
+    }
+
+    fn playing(&self) -> Playing {
+        let shift = self.playhead.as_ref().map_or(0, Playhead::shift);
+        Playing { status: self.status, now: self.clock(), shift }
+    }
+
+    fn follow(&mut self, schedule: Schedule) {
+        self.schedule = schedule;
+        self.progress.reanchored(&self.schedule);
     }
 
     /// Tells the time where nothing else did, and a publisher's silence.
@@ -321,12 +469,14 @@ impl Run {
         }
     }
 
-    /// The tape's clock, which never runs back.
+    /// The tape's clock, which runs back only where the tape begins anew.
     fn clock(&self) -> Timestamp {
-        let clock = self.schedule.clock(Instant::now());
-        // Events that are pulled and not yet due must not be overtaken.
-        let limit = self.next.as_ref().map_or(clock, |&(at, _)| clock.min(at));
-        limit.max(self.time)
+        let clock = self.stopped.unwrap_or_else(|| {
+            let clock = self.schedule.clock(Instant::now());
+            // Events that are pulled and not yet due must not be overtaken.
+            self.playhead.as_ref().and_then(Playhead::next_at).map_or(clock, |at| clock.min(at))
+        });
+        clock.max(self.time)
     }
 
     fn set_state(&mut self, state: FeedState) {
@@ -366,7 +516,7 @@ fn tell_behind(told: &mut Option<Instant>, now: Instant, behind: Duration) {
     }
 }
 
-fn tell_fault(progress: &Progress, error: &impl std::fmt::Display) {
+fn tell_fault(progress: &Progress, error: &dyn std::fmt::Display) {
     progress.failed();
     match progress.faults() {
         1..=FAULTS_TOLD => tracing::warn!("{error}"),

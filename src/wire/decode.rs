@@ -38,6 +38,8 @@ pub struct Update {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
+    /// The tape began anew: all that was known is void.
+    Reset,
     Definition(Arc<Instrument>),
     /// The fields that changed.
     Quote(Arc<Instrument>, QuoteFields),
@@ -119,6 +121,11 @@ impl UpdateDecoder {
             return match tag {
                 tag::STATUS => Ok(Entry::Status(None, self.status(reader)?)),
                 tag::FEED => Ok(Entry::Feed(reader.feed()?)),
+                tag::RESET => {
+                    self.definitions.clear();
+                    self.numbers.clear();
+                    Ok(Entry::Reset)
+                }
                 tag::STATS => Ok(Entry::Stats(Arc::new(reader.stats()?))),
                 _ => Err(unknown),
             };
@@ -296,6 +303,7 @@ impl Entry {
     #[must_use]
     pub fn to_json(&self) -> Option<Value> {
         Some(match self {
+            Self::Reset => json!({ "reset": true }),
             Self::Definition(definition) => json!({ "instrument": json::instrument(definition) }),
             Self::Quote(instrument, quote) => {
                 json::entry(Kind::Quote, Some(instrument), json::quote_fields(instrument, quote))

@@ -194,6 +194,10 @@ impl JsonUpdate {
 }
 
 impl Owed for JsonUpdate {
+    fn reset(&mut self) {
+        self.push(&json!({ "reset": true }));
+    }
+
     fn definition(&mut self, definition: &Instrument) {
         self.push(&json!({ "instrument": instrument(definition) }));
     }

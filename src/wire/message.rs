@@ -78,6 +78,10 @@ pub enum ErrorCode {
     NotSupported,
     NotAllowed,
     TooLarge,
+    /// Others may, this session may not.
+    Forbidden,
+    /// It could not be done now.
+    Unavailable,
 }
 
 /// Every message of the server but `update`.
@@ -89,6 +93,9 @@ pub enum Answer {
         protocol: String,
         server: String,
         epoch: u64,
+        /// Where the tape last began anew, as by a seek; 0 where it never has. A client that stands before it knows nothing that holds.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        begins: u64,
         position: u64,
         /// The tape's clock, µs.
         time: i64,
@@ -362,6 +369,11 @@ impl RequestError {
 struct IdOnly {
     #[serde(default)]
     id: Option<Id>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Tells `null` from absent.

@@ -11,6 +11,7 @@ pub(crate) mod json;
 mod message;
 mod msgpack;
 mod reader;
+mod replay;
 mod runs;
 pub mod tag;
 mod told;
@@ -27,6 +28,7 @@ pub use message::{
     TopicChecksum,
 };
 pub use reader::DecodeError;
+pub use replay::{ReplayAction, ReplaySpeed, ReplayState};
 pub use update::{FULL_BYTES, MAX_UPDATE_BYTES, UpdateEncoder};
 
 /// The two subprotocols by name.

@@ -45,6 +45,12 @@ impl MsgpackUpdate {
         Self { full, told: Some(Told::default()), runs: Some(Runs::default()), ..Self::default() }
     }
 
+    /// Forgets what it keeps of a tape that began anew.
+    pub(super) fn forget(&mut self) {
+        self.told = self.told.as_ref().map(|_| Told::default());
+        self.runs = self.runs.as_ref().map(|_| Runs::default());
+    }
+
     pub(super) fn begin(&mut self, times: bool, from: Upto, upto: Upto) {
         self.entries.clear();
         self.elements = 0;
@@ -187,6 +193,11 @@ pub(super) fn write_trade(trade: &Trade, out: &mut Vec<u8>) -> u32 {
 }
 
 impl Owed for MsgpackUpdate {
+    fn reset(&mut self) {
+        self.nil();
+        self.uint(u64::from(tag::RESET));
+    }
+
     fn definition(&mut self, instrument: &Instrument) {
         self.entry(instrument, tag::DEFINITION);
         self.elements += 1;

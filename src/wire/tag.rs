@@ -15,5 +15,6 @@ pub const CLOSED_1S_NUMBERED: u8 = 46;
 pub const CLOSED_1M_NUMBERED: u8 = 47;
 pub const STATUS: u8 = 60;
 pub const FEED: u8 = 61;
+pub const RESET: u8 = 59;
 pub const STATS: u8 = 62;
 pub const DEFINITION: u8 = 63;

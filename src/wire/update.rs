@@ -34,6 +34,11 @@ impl UpdateEncoder {
         Self { msgpack: MsgpackUpdate::sharing(full), ..Self::new(full) }
     }
 
+    /// The tape began anew: what is kept of it to be told again is void.
+    pub fn forget(&mut self) {
+        self.msgpack.forget();
+    }
+
     /// Starts an update of a flush that goes from `from` to `upto`.
     pub fn begin(&mut self, form: Form, times: bool, from: Upto, upto: Upto) {
         self.form = form;
@@ -74,6 +79,7 @@ macro_rules! forward {
 
 impl Owed for UpdateEncoder {
     forward! {
+        reset();
         definition(instrument: &Instrument);
         quote(instrument: &Instrument, mask: u8, quote: &Quote);
         trades(instrument: &Instrument, numbered: bool, run: &Run<'_, Trade>);

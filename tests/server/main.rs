@@ -10,6 +10,7 @@ mod handshake;
 mod metrics;
 mod pacing;
 mod publish;
+mod replay;
 mod rest;
 mod resume;
 mod scenario;

@@ -21,6 +21,7 @@ impl Paced {
         let (told, batches) = mpsc::channel();
         let (publisher, _thread) = Writer {
             feed: Some(Box::new(Simulator::new(&default_universe(), config))),
+            held: false,
             speed,
             readers: vec![Box::new(move |batch: &Arc<Batch>| {
                 let is_tick = |event: &&Event| matches!(event, Event::Quote(..) | Event::Trade(..));

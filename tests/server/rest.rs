@@ -1,7 +1,9 @@
 use crate::support::{Client, PATIENCE, TestServer, quote, request, soon, trade};
 use serde_json::{Value, json};
 use std::num::NonZeroU32;
-use tickcast::feed::sim::{SimConfig, Simulator, default_universe};
+use std::sync::Arc;
+use tickcast::feed::Simulation;
+use tickcast::feed::sim::{SimConfig, default_universe};
 use tickcast::market::{Speed, Timestamp};
 
 /// A server with two symbols whose replica has folded what was published.
@@ -149,7 +151,7 @@ async fn what_feeds_the_tape_is_told_with_its_clock() {
     let config =
         SimConfig { symbols: 3, rate: NonZeroU32::MIN, seed: 7, start: Timestamp::from_micros(1_000) };
     let server = TestServer::start_with(|server| {
-        server.feed = Some(Box::new(Simulator::new(&default_universe(), config)));
+        server.source = Some(Arc::new(Simulation { universe: default_universe(), config }));
         server.speed = Speed::Times(2.0);
     })
     .await;
@@ -174,7 +176,7 @@ async fn a_feed_that_has_ended_is_told_with_the_clock_that_runs_on() {
     let config =
         SimConfig { symbols: 0, rate: NonZeroU32::MIN, seed: 7, start: Timestamp::from_micros(1_000) };
     let server = TestServer::start_with(|server| {
-        server.feed = Some(Box::new(Simulator::new(&default_universe(), config)));
+        server.source = Some(Arc::new(Simulation { universe: default_universe(), config }));
         server.speed = Speed::Max;
     })
     .await;

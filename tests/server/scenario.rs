@@ -1,5 +1,7 @@
 use crate::support::{Client, TestServer};
 use serde_json::json;
+use std::sync::Arc;
+use tickcast::feed::Scripted;
 use tickcast::feed::sim::scenario::Scenario;
 use tickcast::market::{Speed, Timestamp};
 
@@ -25,9 +27,10 @@ for = "20s"
 
 #[tokio::test]
 async fn clients_see_phases_a_stalled_feed_and_its_end() {
-    let feed = Scenario::parse(OUTAGE).unwrap().play(Timestamp::now()).unwrap();
+    let scenario = Scenario::parse(OUTAGE).unwrap();
+    let script = Scripted { scenario, start: Timestamp::now(), looped: false };
     let server = TestServer::start_with(|config| {
-        config.feed = Some(feed);
+        config.source = Some(Arc::new(script));
         config.speed = Speed::Times(20.0);
     })
     .await;

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 use tickcast::market::Speed;
-use tickcast::server::{Config, Server};
+use tickcast::server::{Config, ControlRule, Server};
 use tickcast::tape::Epoch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -44,8 +44,10 @@ impl TestServer {
             shards: NonZeroUsize::MIN,
             max_connections: 100,
             allowed_origins: Vec::new(),
-            feed: None,
+            source: None,
             speed: Speed::Times(1.0),
+            start: None,
+            control: ControlRule::Local,
             epoch: Epoch::random(),
             recording: None,
             ops: true,
@@ -338,6 +340,8 @@ pub struct Seen {
     /// Entries of updates by topic.
     pub told: BTreeMap<String, usize>,
     pub updates: usize,
+    /// How often the tape began anew.
+    pub resets: usize,
     /// Bytes of the updates.
     pub bytes: usize,
 }
@@ -441,6 +445,11 @@ impl Seen {
         self.updates += 1;
         for entry in update["updates"].as_array().unwrap() {
             let entry = entry.as_object().unwrap();
+            if entry.contains_key("reset") {
+                self.resets += 1;
+                (self.images, self.rings, self.instruments) = Default::default();
+                continue;
+            }
             if let Some(instrument) = entry.get("instrument") {
                 self.instruments
                     .insert(instrument["symbol"].as_str().unwrap().to_owned(), instrument.clone());

@@ -46,6 +46,7 @@ impl World {
             protocol: "tickcast.v1".to_owned(),
             server: "s".to_owned(),
             epoch,
+            begins: 0,
             position,
             time: 0,
             heartbeat_ms: 5000,

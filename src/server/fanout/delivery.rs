@@ -1,6 +1,6 @@
 use super::Counters;
 use super::connection::{Connection, Socket, State};
-use crate::hub::{Flush, Replica, Since, TopicKey, Upto, View, ViewId, tell};
+use crate::hub::{Flush, Owed as _, Replica, Since, TopicKey, Upto, View, ViewId, tell};
 use crate::tape::Position;
 use crate::wire::UpdateEncoder;
 use rustc_hash::FxHashMap;
@@ -202,6 +202,9 @@ impl Delivery<'_> {
         self.frames.make_room();
         let options = self.view.key.options;
         self.encoder.begin(options.form, options.times, flush.from, flush.upto);
+        if flush.resets(self.replica) {
+            self.encoder.reset();
+        }
         // A session with fresh topics is owed them from further back than the touched ones tell.
         let oldest = if shares { flush.from.position } else { Position::START };
         let next = tell(

@@ -177,6 +177,13 @@ impl<S: Socket> Fanout<S> {
         self.frames.clear();
         let mut known = self.replica.books().len();
         self.replica.apply(batch, &mut self.touched);
+        if matches!(batch.events.first(), Some(Event::Reset)) {
+            // What the views were to tell is void, and told anew.
+            self.encoder.forget();
+            self.views.reset(&self.replica);
+            self.touched.clear();
+            return;
+        }
         for event in &batch.events {
             // A new instrument is often defined twice in its first batch: by name, then with the scales its numbers need.
             if let Event::Instrument(instrument) = event
@@ -202,6 +209,7 @@ impl<S: Socket> Fanout<S> {
             protocol: PROTOCOL.to_owned(),
             server: concat!("tickcast/", env!("CARGO_PKG_VERSION")).to_owned(),
             epoch: self.replica.epoch().get(),
+            begins: self.replica.reset_at().get(),
             position: self.replica.position().get(),
             time: self.replica.time().micros(),
             heartbeat_ms: u64::try_from(HEARTBEAT.as_millis()).expect("seconds"),

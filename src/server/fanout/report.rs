@@ -105,6 +105,8 @@ impl<S: Socket> Fanout<S> {
 struct Entries(u64);
 
 impl Owed for Entries {
+    fn reset(&mut self) {}
+
     fn definition(&mut self, _: &Instrument) {}
 
     fn quote(&mut self, _: &Instrument, _: u8, _: &Quote) {

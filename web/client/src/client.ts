@@ -41,7 +41,10 @@ export interface ClientEvents {
   gap: { readonly topic: Topic; readonly missed: number };
   /** A lost session was continued: nothing that the rings still held was lost. */
   resumed: Cursor;
-  /** Everything kept was dropped, and comes anew: the server's tape is another one, or a frame was malformed. */
+  /**
+   * Everything kept was dropped, and comes anew: the server's tape is another one, or goes on at another moment, as after a
+   * seek in a replay; or a frame was malformed. Told before the update that brings what is new.
+   */
   replaced: { readonly epoch: Epoch };
   /** The state of the market, an instrument or the feed changed. */
   status: Extract<Change, { kind: "trading" | "feed" }>;
@@ -370,6 +373,8 @@ export class TickcastClient extends Emitter<ClientEvents> {
       this.enterLive();
     }
     this.counters.changes += update.changes.length;
+    if (update.changes.some(({ kind }) => kind === "reset"))
+      this.emit("replaced", { epoch: this.image.epoch as Epoch });
     this.emit("update", update);
     for (const change of update.changes) this.announce(change);
   }
@@ -429,8 +434,9 @@ export class TickcastClient extends Emitter<ClientEvents> {
     this.cancelTimer();
     this.welcome = welcome;
     this.welcomedAt = this.heardAt;
-    if (this.image.epoch !== null && this.image.epoch !== welcome.epoch)
-      this.replace(welcome.epoch);
+    const goesOn =
+      this.image.epoch === welcome.epoch && this.image.position >= (welcome.begins ?? 0);
+    if (this.image.epoch !== null && !goesOn) this.replace(welcome.epoch);
     this.image.begin(welcome);
     const { resumable, fresh } = this.subscriptions.split();
     this.requestTopics(resumable, fresh);

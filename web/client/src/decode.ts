@@ -107,6 +107,7 @@ export type WireEntry =
       ts_event: Relative;
     }
   | { kind: "feed"; feed: number; state: number; speed: number | null }
+  | { kind: "reset" }
   | { kind: "stats"; stats: ServerStats }
   | WireDefinition;
 
@@ -151,6 +152,7 @@ function decodeEntry(read: Reader): WireEntry {
       state: read.count("state"),
       speed: read.numberOrNull("speed"),
     };
+  if (tag === 59 && number === null) return { kind: "reset" };
   if (tag === 62 && number === null)
     return { kind: "stats", stats: readServerStats(read.map("stats")) };
   if (number === null) throw read.wrong("instrument", "a number", null);

@@ -42,6 +42,8 @@ export class Image {
   /** What the server last told of itself. */
   stats: ServerStats | null = null;
 
+  /** A reset was told, and the flush that told of it has not ended: rings begin where the server says. */
+  private beginning = false;
   private readonly instruments = new Map<number, Instrument>();
   private readonly quotes = new Map<number, Quote>();
   private readonly bars: Record<BarTopic, Map<number, Bar>> = {
@@ -96,6 +98,7 @@ export class Image {
   reset(): void {
     this.forget(() => false);
     this.instruments.clear();
+    this.beginning = false;
   }
 
   /** Drops the images of all topics for which `covered` is false; definitions stay. */
@@ -126,17 +129,24 @@ export class Image {
   apply(update: WireUpdate, whole: Whole = () => false): Update {
     this.position = (this.position + (update.positions ?? 0)) as Position;
     this.time = (this.time + update.micros) as Micros;
+    const known: Whole = (kind, instrument) => !this.beginning && whole(kind, instrument);
+    const changes = update.entries.map((entry) => this.applyEntry(entry, known));
+    if (update.positions !== null) this.beginning = false;
     return {
       type: "update",
       position: this.position,
       time: this.time,
       whole: update.positions !== null,
-      changes: update.entries.map((entry) => this.applyEntry(entry, whole)),
+      changes,
     };
   }
 
   private applyEntry(entry: WireEntry, whole: Whole): Change {
     switch (entry.kind) {
+      case "reset":
+        this.reset();
+        this.beginning = true;
+        return { kind: "reset" };
       case "definition":
         return { kind: "instrument", instrument: this.define(entry) };
       case "quote": {

@@ -21,6 +21,8 @@ function says(change: Change): boolean {
 
 function changeToJson(change: Change): object {
   switch (change.kind) {
+    case "reset":
+      return { reset: true };
     case "instrument":
       return { instrument: instrumentToJson(change.instrument) };
     case "quote": {

@@ -104,6 +104,8 @@ export interface Feed {
 
 /** One thing that an update said, in exact absolute values. `changed` holds the fields that it carried. */
 export type Change =
+  /** The tape goes on at another moment, as after a seek in a replay: all that was known is void, and comes anew. */
+  | { readonly kind: "reset" }
   | { readonly kind: "instrument"; readonly instrument: Instrument }
   | {
       readonly kind: "quote";
@@ -190,6 +192,8 @@ export interface Welcome {
   readonly protocol: string;
   readonly server: string;
   readonly epoch: Epoch;
+  /** Where the tape last began anew: a client that stands before it knows nothing that holds. Absent where it never has. */
+  readonly begins?: Position;
   readonly position: Position;
   readonly time: Micros;
   readonly heartbeat_ms: number;

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { DecodeError } from "../src/decode.js";
+import { encode } from "@msgpack/msgpack";
+import { DecodeError, decodeFrame, type WireUpdate } from "../src/decode.js";
 import type { Image } from "../src/image.js";
 import type { Instrument, InstrumentNumber } from "../src/protocol.js";
 import { Subscriptions } from "../src/subscriptions.js";
@@ -118,6 +119,24 @@ test("a reset image knows no instrument", () => {
     undefined,
     undefined,
   ]);
+});
+
+test("after a reset instruments and rings begin anew, and nothing counts as lost", () => {
+  const image = imageWithApple();
+  const whole = () => true;
+  checkTrades(image, [33, 10, 1, ...trade], [10]);
+  const msft = { ...AAPL, symbol: "MSFT" };
+  const apply = (...values: unknown[]) =>
+    image.apply(decodeFrame(encode(values)) as WireUpdate, whole);
+  expect(apply(null, -5, null, 59, 3, 63, msft, 3, 33, 4, 1, ...trade).changes).toMatchObject([
+    { kind: "reset" },
+    { kind: "instrument" },
+    { kind: "trades", missed: 0, trades: [{ number: 4 }] },
+  ]);
+  expect([image.find("AAPL"), image.quote(apple)]).toEqual([undefined, undefined]);
+  // The flush that told of it goes on, and what comes behind it is counted again.
+  expect(apply(2, 0, 3, 46, 9, 1, 1, 1, 1, 1, 1, 1, 1, 1).changes).toMatchObject([{ missed: 0 }]);
+  expect(apply(1, 0, 3, 33, 7, 0).changes).toMatchObject([{ missed: 2 }]);
 });
 
 test("sets cover the instruments they name", () => {

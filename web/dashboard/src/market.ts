@@ -85,7 +85,13 @@ export class Market {
       this.define(change.instrument);
       return;
     }
-    if (change.kind === "feed" || change.kind === "stats" || !change.instrument) return;
+    if (
+      change.kind === "feed" ||
+      change.kind === "reset" ||
+      change.kind === "stats" ||
+      !change.instrument
+    )
+      return;
     const row = this.byNumber.get(change.instrument.number);
     if (!row) return;
     switch (change.kind) {

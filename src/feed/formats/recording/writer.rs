@@ -89,7 +89,7 @@ impl<W: Write> RecordingWriter<W> {
         put_uint(&mut self.batch, position);
         put_int(&mut self.batch, time.nanos());
         // A recording is of the market; what the server told of itself is not for a later one to tell.
-        let market = || events.iter().filter(|event| !matches!(event, Event::Stats(_)));
+        let market = || events.iter().filter(|event| !matches!(event, Event::Stats(_) | Event::Reset));
         let count = market().count();
         put_array(&mut self.batch, count);
         for event in market() {
@@ -308,7 +308,7 @@ fn put_event(to: &mut ByteBuf, event: &Event, anchors: &mut FxHashMap<Instrument
             }
         }
         // It was left out before.
-        Event::Stats(_) => {}
+        Event::Stats(_) | Event::Reset => {}
         Event::Snapshot(id, snapshot) => put_snapshot(to, *id, snapshot, anchor(id), time),
     }
 }

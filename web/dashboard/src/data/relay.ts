@@ -224,6 +224,8 @@ export class Relay {
       case "trading":
       case "feed":
         return from === "universe";
+      case "reset":
+        return false; // pages begin anew by it
       case "stats":
         return tab.demand.topics.includes("stats");
     }
