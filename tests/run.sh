@@ -37,7 +37,7 @@ main() {
     step "vitest" 180 json npm --prefix web run --silent test -- \
         --reporter=default --reporter=json --outputFile.json="$logs/report.json"
     PLAYWRIGHT_JSON_OUTPUT_FILE="$logs/report.json" \
-        step "browser" 600 json npm --prefix web run --silent test:browser -- --reporter=list,json
+        step "browser" 1500 json npm --prefix web run --silent test:browser -- --reporter=list,json
 
     conclude
 }

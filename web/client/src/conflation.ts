@@ -31,12 +31,14 @@ export class Conflation {
   private readonly rings = new Map<string, Ring>();
   private readonly statuses = new Map<string, Of<"trading" | "feed" | "stats">>();
   private newest: Omit<Update, "changes"> | null = null;
+  private wasReset = false;
 
   constructor(private readonly entries = ENTRIES_KEPT) {}
 
   /** Whether there is nothing to take. */
   get empty(): boolean {
-    return this.instruments.size + this.images.size + this.rings.size + this.statuses.size === 0;
+    const kept = [this.instruments, this.images, this.rings, this.statuses];
+    return !this.wasReset && kept.every(({ size }) => size === 0);
   }
 
   add(update: Update): void {
@@ -45,13 +47,14 @@ export class Conflation {
   }
 
   /**
-   * What has come together since the last call, or null where nothing has. Definitions come first.
+   * What has come together since the last call, or null where nothing has. A reset comes first, then definitions.
    *
    * @param most definitions and images at most: a consumer that may not be kept busy for long takes the rest later
    */
   take(most = Infinity): Update | null {
     if (this.empty || !this.newest) return null;
-    const changes: Change[] = [];
+    const changes: Change[] = this.wasReset ? [{ kind: "reset" }] : [];
+    this.wasReset = false;
     for (const instrument of this.instruments.values()) {
       if (changes.length >= most) break;
       changes.push({ kind: "instrument", instrument });
@@ -87,11 +90,16 @@ export class Conflation {
 
   /** Drops everything, as when the server's tape is another one. */
   clear(): void {
+    this.wasReset = false;
     for (const kept of [this.instruments, this.images, this.rings, this.statuses]) kept.clear();
   }
 
   private merge(change: Change): void {
     switch (change.kind) {
+      case "reset":
+        this.clear();
+        this.wasReset = true;
+        break;
       case "instrument":
         this.define(change.instrument);
         break;

@@ -163,6 +163,23 @@ test("a consumer that takes a little at a time gets no image before its definiti
   expect(waiting.empty).toBe(true);
 });
 
+test("a reset voids what waits, and is told before what comes behind it", () => {
+  const image = imageWithApple();
+  const waiting = conflated(image, [
+    [3, 15, 41, 300, 43, 200, 3, 33, 10, 1, ...trade(1)],
+    [null, 59, 4, 63, MSFT, 4, 1, 44],
+  ]);
+  expect(waiting.take()!.changes).toMatchObject([
+    { kind: "reset" },
+    { kind: "instrument", instrument: { symbol: "MSFT" } },
+    { kind: "quote", changed: { bid: 18_944 } },
+  ]);
+  waiting.add(applyTo(image, 1, 0, null, 59));
+  expect(waiting.empty).toBe(false);
+  expect(waiting.take()!.changes).toEqual([{ kind: "reset" }]);
+  expect(waiting.take()).toBeNull();
+});
+
 test("one who takes now and then ends with the images of one who takes everything", () => {
   // A plain model: the fields of all changes, one after the other.
   let seed = 7;

@@ -379,6 +379,26 @@ test.each([
   expect([...new Set(names)].sort()).toEqual(["3 MSFT", "4 AAPL"]);
 });
 
+/** Both sessions on AAPL, which is open, and the replay wound back: numbers are others from here on. */
+function wound(...order: ("watched" | "universe")[]) {
+  const it = withUniverse();
+  const tab = it.open();
+  tab.link.open("AAPL", "1s");
+  asked(it);
+  it.watched.socket.deliver([1, 0, 3, 63, AAPL, 3, 1, 41, 3, 33, 5, 1, ...trade]);
+  tab.drawAll();
+  tab.said.length = 0;
+  for (const session of order) {
+    const entries =
+      session === "universe"
+        ? [3, 63, MSFT, 3, DAY, 16, 50, 4, 63, AAPL, 4, DAY, 16, 40]
+        : [4, 63, AAPL, 4, 1, 44, 4, 33, 2, 1, ...trade];
+    it[session].socket.deliver([10, -1_000_000, null, 59, ...entries]);
+    tab.drawAll();
+  }
+  return { ...it, tab };
+}
+
 const saidOf = (tab: FakeTab) =>
   tab.said.flatMap(([type, event]) => {
     if (type === "replaced") return ["replaced"];
@@ -399,6 +419,36 @@ function describe(change: Change): string {
       return change.kind;
   }
 }
+
+test("a replay that was wound is told anew, once both sessions are behind the place", () => {
+  const { tab } = wound("universe", "watched");
+  expect(saidOf(tab)).toEqual([
+    "replaced",
+    ...["3 is MSFT", "4 is AAPL", "MSFT last 18950", "AAPL last 18940"],
+    "AAPL bid 18944",
+    "AAPL trades from 2, 0 missed",
+  ]);
+});
+
+test("what the faster session has behind the place waits for the slower one, which hurries", () => {
+  const it = wound("watched");
+  expect(saidOf(it.tab)).toEqual([]);
+  expect(it.universe.client.maxHz).toBeGreaterThan(1);
+  it.universe.asked();
+  it.universe.socket.deliver([12, -1_000_000, null, 59, 3, 63, MSFT, 4, 63, AAPL, 4, DAY, 16, 40]);
+  it.watched.socket.deliver([5, 0]);
+  it.tab.drawAll();
+  const said = saidOf(it.tab);
+  expect(said[0]).toBe("replaced");
+  expect(said.slice(1).sort()).toEqual([
+    "3 is MSFT",
+    "4 is AAPL",
+    "AAPL bid 18944",
+    "AAPL last 18940",
+    "AAPL trades from 2, 0 missed",
+  ]);
+  expect(it.universe.client.maxHz).toBe(1);
+});
 
 test("while the session of what is watched is away, its instruments have what the universe tells", () => {
   const it = withUniverse();
