@@ -224,7 +224,7 @@ fn a_file_that_cannot_be_written_at_all_is_told_at_the_start() {
 /// What recording costs the server: the processor time of the whole process, the recorder's thread included, for each event that a tape
 /// hands over. The feed was made before.
 #[test]
-#[ignore = "a measurement: run it with --release, alone"]
+#[ignore = "a measurement: its figure counts with --release, and alone"]
 fn recording_costs_less_than_a_microsecond_a_tick() {
     use tickcast::feed::Feed;
     use tickcast::feed::sim::{SimConfig, Simulator, default_universe};
@@ -270,5 +270,6 @@ fn recording_costs_less_than_a_microsecond_a_tick() {
         written.bytes
     );
     assert_eq!(written.events, ticks as u64);
-    assert!(each < Duration::from_micros(1), "{each:?}");
+    // A build for debugging is many times slower.
+    assert!(cfg!(debug_assertions) || each < Duration::from_micros(1), "{each:?}");
 }

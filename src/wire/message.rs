@@ -1,5 +1,6 @@
 use super::fault::{Fault, FaultFields};
 use crate::hub::nearest;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::time::Duration;
 
@@ -280,11 +281,10 @@ impl Request {
     /// [`RequestError`] to be answered.
     pub fn from_msgpack(bytes: &[u8]) -> Result<Self, RequestError> {
         let mut reader = bytes;
-        let fields =
-            Fields::deserialize(&mut rmp_serde::Deserializer::new(&mut reader)).map_err(|error| {
-                let id = rmp_serde::from_slice(bytes).ok().and_then(|IdOnly { id }| id);
-                RequestError::bad(id, format!("malformed request: {error}"))
-            })?;
+        let fields: Fields = read_msgpack(&mut reader).map_err(|error| {
+            let id = read_msgpack(&mut &*bytes).ok().and_then(|IdOnly { id }| id);
+            RequestError::bad(id, format!("malformed request: {error}"))
+        })?;
         if !reader.is_empty() {
             let message = format!("malformed request: {} bytes after its end", reader.len());
             return Err(RequestError::bad(fields.id, message));
@@ -379,6 +379,15 @@ fn is_zero(number: &u64) -> bool {
 /// Tells `null` from absent.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
     T::deserialize(from).map(Some)
+}
+
+/// How deep a request may nest. Those that there are need three; the library's own bound of 1,024 takes more stack than a thread may have.
+const MAX_DEPTH: usize = 16;
+
+fn read_msgpack<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, rmp_serde::decode::Error> {
+    let mut reader = rmp_serde::Deserializer::new(bytes);
+    reader.set_max_depth(MAX_DEPTH);
+    T::deserialize(&mut reader)
 }
 
 #[cfg(test)]
