@@ -276,6 +276,9 @@ function decodeAnswer(map: Record<string, unknown>): Answer | { type: "unknown" 
     case "checksum":
       fields.topics();
       break;
+    case "fault":
+      fields.string("fault");
+      break;
     case "pong":
     case "stats":
       fields.integer("position");
