@@ -89,7 +89,7 @@ async fn survive(fault: Fault, lasts: Option<Duration>) -> Survived {
                 assert!(topics.iter().all(|(_, equal)| *equal), "{topics:?}");
                 break;
             }
-            Event::Connected { .. } | Event::Subscribed { .. } => {}
+            Event::Connected { .. } | Event::Subscribed { .. } | Event::Settled { .. } => {}
             other => panic!("{other:?}"),
         }
     }
