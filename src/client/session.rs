@@ -4,7 +4,10 @@ use super::subscriptions::{Subscriptions, in_requests};
 use crate::hub::Topic;
 use crate::market::Timestamp;
 use crate::tape::{Epoch, Position};
-use crate::wire::{Answer, CloseCode, ErrorCode, Id, Refusal, TopicAnswer, TopicChecksum, UpdateDecoder};
+use crate::wire::{
+    Answer, CloseCode, ErrorCode, Id, Refusal, ReplayAction, ReplayState, TopicAnswer, TopicChecksum,
+    UpdateDecoder,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -69,6 +72,8 @@ pub enum Command {
     Verify {
         topics: Vec<String>,
     },
+    /// Controls what is played, or asks how it does.
+    Replay(ReplayAction),
 }
 
 #[derive(Debug)]
@@ -137,6 +142,8 @@ pub enum Event {
         position: Position,
         topics: Vec<(String, bool)>,
     },
+    /// How what is played stands, after what was asked of it.
+    Replay(ReplayState),
     /// Nothing was heard for twice the server's heartbeat.
     Stale,
     /// Something was heard again.
@@ -288,6 +295,15 @@ impl Session {
                     self.image.keep(&self.subscriptions.topics());
                 }
             }
+            Command::Replay(action) => {
+                if live {
+                    let mut request = json!({ "op": "replay" });
+                    if let Value::Object(fields) = &mut request {
+                        fields.extend(action.fields());
+                    }
+                    self.request(request, Vec::new(), out);
+                }
+            }
             Command::Verify { topics } => {
                 if live {
                     self.request(json!({ "op": "checksum", "topics": topics }), Vec::new(), out);
@@ -395,6 +411,10 @@ impl Session {
                 }
                 Event::Error { code, message }
             }
+            Answer::Replay(state) => {
+                self.answered(state.id.as_ref());
+                Event::Replay(state)
+            }
             Answer::Goodbye { code, reason, retry_after_ms, jitter_ms } => {
                 // No server has a reason to keep its clients away for days.
                 let wait = |ms: u64| Duration::from_millis(ms.min(86_400_000));
@@ -449,8 +469,17 @@ impl Session {
         error: &dyn std::fmt::Display,
         out: &mut Vec<Output>,
     ) {
-        const KNOWN: [&str; 8] =
-            ["welcome", "subscribed", "unsubscribed", "pong", "stats", "checksum", "error", "goodbye"];
+        const KNOWN: [&str; 9] = [
+            "welcome",
+            "subscribed",
+            "unsubscribed",
+            "pong",
+            "stats",
+            "checksum",
+            "replay",
+            "error",
+            "goodbye",
+        ];
         if kind.is_none_or(|KindOnly { kind }| KNOWN.contains(&&*kind)) {
             self.broken(now, &error.to_string(), out);
         }

@@ -13,6 +13,7 @@ mod problem;
 mod publish;
 mod replay;
 pub mod room;
+mod rooms;
 mod seats;
 mod shard;
 mod stats;
@@ -36,6 +37,7 @@ use hyper_util::service::TowerToHyperService;
 use metrics::Refused;
 use problem::Problem;
 use room::{Beginning, Room};
+use rooms::Rooms;
 use seats::{Seat, Seats};
 use shard::Shard;
 use std::io;
@@ -66,6 +68,10 @@ pub struct Config {
     pub start: Option<Timestamp>,
     /// Who may control that.
     pub control: ControlRule,
+    /// Private markets at a time.
+    pub max_rooms: usize,
+    /// A private market that is paused or at its end is closed when nobody asked anything of it for so long.
+    pub room_idle: Duration,
     /// Whether sessions may watch the topic `stats`, which tells of other sessions.
     pub ops: bool,
 }
@@ -83,6 +89,7 @@ pub struct Server {
 /// What the routes share.
 struct App {
     public: Arc<Room>,
+    rooms: Arc<Rooms>,
     control: ControlRule,
     shards: Vec<Shard>,
     next_shard: AtomicUsize,
@@ -125,6 +132,7 @@ impl Server {
         let (public, tape) = Room::start(None, epoch, config.source, beginning, readers)?;
         let app = Arc::new(App {
             public,
+            rooms: Arc::new(Rooms::new(config.max_rooms, config.room_idle)),
             control: config.control,
             shards,
             next_shard: AtomicUsize::new(0),
@@ -135,6 +143,9 @@ impl Server {
             is_local: address.ip().is_loopback(),
             leaving: AtomicBool::new(false),
         });
+        for shard in &app.shards {
+            shard.serve(app.public.replay_control(), app.may_control());
+        }
         let (stop, stopped) = watch::channel(false);
         let telling = tokio::spawn(stats::tell(Arc::clone(&app), stopped.clone()));
         let accepting = tokio::spawn(accept(listener, routes(Arc::clone(&app)), stopped));
@@ -157,6 +168,7 @@ impl Server {
         let _ = telling.await;
         let _ = accepting.await;
         app.public.end();
+        app.rooms.leave(CloseCode::RESTART, "server is shutting down", RETRY_AFTER);
         let joined = tokio::task::spawn_blocking(move || {
             // Upgrades under way may hold the app a little longer; their sockets close with their shard.
             if let Some(app) = Arc::into_inner(app) {

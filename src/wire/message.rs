@@ -1,3 +1,4 @@
+use super::replay::{ReplayAction, ReplayFields, ReplaySpeed, ReplayState};
 use crate::hub::nearest;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -31,6 +32,8 @@ pub enum Op {
     Checksum {
         topics: Vec<String>,
     },
+    /// Controls what is played.
+    Replay(ReplayAction),
     Auth,
 }
 
@@ -138,6 +141,7 @@ pub enum Answer {
         code: ErrorCode,
         message: String,
     },
+    Replay(ReplayState),
     Goodbye {
         code: u16,
         reason: String,
@@ -209,9 +213,17 @@ struct Fields {
     enabled: Option<bool>,
     #[serde(default)]
     token: Option<String>,
+    #[serde(default)]
+    action: Option<String>,
+    #[serde(default)]
+    speed: Option<ReplaySpeed>,
+    #[serde(default)]
+    to: Option<String>,
+    #[serde(default)]
+    by: Option<String>,
 }
 
-const OPS: [&str; 6] = ["subscribe", "unsubscribe", "ping", "stats", "checksum", "auth"];
+const OPS: [&str; 7] = ["subscribe", "unsubscribe", "ping", "stats", "checksum", "replay", "auth"];
 
 impl TopicAnswer {
     #[must_use]
@@ -266,7 +278,7 @@ impl Request {
     }
 
     fn check(fields: Fields) -> Result<Self, RequestError> {
-        let Fields { op, id, topics, since, max_hz, times, enabled, token } = fields;
+        let Fields { op, id, topics, since, max_hz, times, enabled, token, action, speed, to, by } = fields;
         let bad = |message: String| RequestError::bad(id.clone(), message);
         if let Some(Id::Text(text)) = &id
             && text.len() > 64
@@ -286,6 +298,10 @@ impl Request {
             ("times", times.is_some(), &["subscribe"]),
             ("enabled", enabled.is_some(), &["stats"]),
             ("token", token.is_some(), &["auth"]),
+            ("action", action.is_some(), &["replay"]),
+            ("speed", speed.is_some(), &["replay"]),
+            ("to", to.is_some(), &["replay"]),
+            ("by", by.is_some(), &["replay"]),
         ];
         if OPS.contains(&&*op)
             && let Some((field, ..)) = strange.iter().find(|(_, there, ops)| *there && !ops.contains(&&*op))
@@ -308,6 +324,10 @@ impl Request {
             "ping" => Op::Ping,
             "stats" => Op::Stats { enabled: enabled.unwrap_or(true) },
             "checksum" => Op::Checksum { topics: named(topics)? },
+            "replay" => {
+                let fields = ReplayFields { action, speed, to, by };
+                Op::Replay(ReplayAction::check(fields).map_err(&bad)?)
+            }
             "auth" => Op::Auth,
             other => {
                 let hint = match nearest(other, OPS.into_iter()) {

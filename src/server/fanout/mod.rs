@@ -16,7 +16,7 @@ use crate::market::Event;
 use crate::tape::{Batch, Epoch};
 use crate::wire::{
     Answer, CloseCode, FULL_BYTES, FrameError, Incoming, Limits, MAX_HZ, MAX_MESSAGE_BYTES, Opcode, PROTOCOL,
-    Resume, UpdateEncoder,
+    ReplayAction, Resume, UpdateEncoder,
 };
 use connection::{Connection, State};
 use delivery::{Delivery, FrameCache};
@@ -66,6 +66,20 @@ pub struct Fanout<S> {
     touched: Vec<TopicKey>,
     draining: bool,
     stats_forbidden: bool,
+    /// Whether sessions may control what is played.
+    controllable: bool,
+    /// What they ask of it, to be taken by whoever can do it, and how often they have asked.
+    asked: Vec<AskedReplay>,
+    replays: u64,
+}
+
+/// What a session asks of what is played.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AskedReplay {
+    pub key: usize,
+    /// Tells requests apart, also where a connection has the key of one before.
+    pub number: u64,
+    pub action: ReplayAction,
 }
 
 /// What this core has done since it exists.
@@ -106,6 +120,9 @@ impl<S: Socket> Fanout<S> {
             touched: Vec::new(),
             draining: false,
             stats_forbidden: false,
+            controllable: false,
+            asked: Vec::new(),
+            replays: 0,
         }
     }
 
@@ -148,6 +165,23 @@ impl<S: Socket> Fanout<S> {
     /// The socket of a connection that is still there.
     pub fn socket(&mut self, key: usize) -> Option<&mut S> {
         self.connections.get_mut(key).map(|connection| &mut connection.socket)
+    }
+
+    /// Says whether sessions may control what is played. They may not, at first.
+    pub fn set_controllable(&mut self, controllable: bool) {
+        self.controllable = controllable;
+    }
+
+    /// Lets one session control it.
+    pub fn let_control(&mut self, key: usize) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.may_control = true;
+        }
+    }
+
+    /// What sessions have asked of what is played since this was last called. Each is to be [answered](Self::answer_replay).
+    pub fn take_asked(&mut self) -> Vec<AskedReplay> {
+        std::mem::take(&mut self.asked)
     }
 
     /// Time passes; everything below happens at `now`, counted from when this core was made.
