@@ -39,7 +39,7 @@ pub struct Args {
     pub listen: SocketAddr,
 
     /// What feeds the market: `sim`, `none` (only what is published), or recordings: .tape, CSV (with a header, or as LEAN, HISTDATA and
-    /// TrueFX write it), Databento DBN, captures of exchange sessions; also packed by gzip, zstd or zip. Several are merged by time
+    /// TrueFX write it), Databento DBN, NASDAQ ITCH 5.0, captures of exchange sessions; also packed by gzip, zstd or zip. Several are merged by time
     #[arg(long, env = "TICKCAST_FEED", default_value = "sim", value_name = "sim|none|PATH", num_args = 1..)]
     pub feed: Vec<PathBuf>,
 

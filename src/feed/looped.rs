@@ -12,6 +12,8 @@ pub struct Looped<Open> {
     /// When the present round is to begin, where nothing of it was read yet.
     begins: Option<Timestamp>,
     round: Round,
+    /// In the rounds before.
+    left_out: u64,
 }
 
 /// What a round has shown so far, in the recording's own time.
@@ -46,7 +48,7 @@ where
     /// Plays `first`, and then again and again what `open` opens.
     pub fn after(first: Box<dyn Feed>, open: Open) -> Self {
         let round = Round::default();
-        Self { open, kind: first.kind(), feed: Some(first), shift: 0, begins: None, round }
+        Self { open, kind: first.kind(), feed: Some(first), shift: 0, begins: None, round, left_out: 0 }
     }
 }
 
@@ -80,6 +82,7 @@ where
                 out[start..].iter_mut().for_each(|event| shift(event, self.shift));
                 return Ok(Some(time.plus_nanos(self.shift)));
             }
+            self.left_out += feed.left_out();
             self.feed = None;
             // A recording without any batch would be opened for ever.
             if self.round.batches > 0 {
@@ -94,6 +97,10 @@ where
             }
         }
         Ok(None)
+    }
+
+    fn left_out(&self) -> u64 {
+        self.left_out + self.feed.as_ref().map_or(0, |feed| feed.left_out())
     }
 }
 

@@ -91,6 +91,7 @@ impl Feed for Merged {
 mod tests {
     use super::*;
     use crate::feed::script::{Script, play};
+    use proptest::prelude::*;
 
     #[track_caller]
     fn check(feeds: &[&'static str], expected: &[&str]) {
@@ -113,5 +114,33 @@ mod tests {
     #[test]
     fn an_error_of_one_feed_is_told_and_all_go_on() {
         check(&["1:A=1 ! 3:A=3", "2:B=2"], &["1 A=1", "script: bad", "2 B=2", "3 A=3"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_feeds_come_out_sorted_by_time_and_each_in_its_own_order(
+            mut feeds in prop::collection::vec(prop::collection::vec(0..20_u8, 0..20), 0..5),
+        ) {
+            feeds.iter_mut().for_each(|times| times.sort_unstable());
+            let named = |feed: usize, n: usize, time: u8| (time, format!("{}={n}", char::from(b'A' + u8::try_from(feed).unwrap())));
+            let mut expected: Vec<_> = feeds
+                .iter()
+                .enumerate()
+                .flat_map(|(feed, times)| times.iter().enumerate().map(move |(n, &time)| named(feed, n, time)))
+                .collect();
+            expected.sort_by_key(|(time, _)| *time);
+            let scripts: Vec<String> = feeds
+                .iter()
+                .enumerate()
+                .map(|(feed, times)| {
+                    let word = |(n, &time): (usize, &u8)| format!("{time}:{} ", named(feed, n, time).1);
+                    times.iter().enumerate().map(word).collect()
+                })
+                .collect();
+            let boxed = |script: &String| Box::new(Script::new(String::leak(script.clone()))) as Box<dyn Feed>;
+            let played = play(&mut Merged::new(scripts.iter().map(boxed).collect()));
+            let expected: Vec<String> = expected.into_iter().map(|(time, trade)| format!("{time} {trade}")).collect();
+            prop_assert_eq!(played, expected);
+        }
     }
 }

@@ -51,8 +51,7 @@ impl Recordings {
         };
         let feeds: Result<Vec<_>, OpenError> = self.paths.iter().map(open).collect();
         let mut feeds = feeds.map_err(|error| SourceError(error.to_string()))?;
-        let feed = if feeds.len() == 1 { feeds.remove(0) } else { Box::new(Merged::new(feeds)) };
-        Ok(if self.strict { Box::new(Strict::new(feed)) } else { feed })
+        Ok(if feeds.len() == 1 { feeds.remove(0) } else { Box::new(Merged::new(feeds)) })
     }
 
     /// What is played of them, once.
@@ -69,12 +68,13 @@ impl Recordings {
 
     fn played(&self, at: Option<Timestamp>) -> Result<Box<dyn Feed>, SourceError> {
         // What comes before the start is not left out here: it makes the market what it is at the start.
-        let first = self.once(at, None)?;
-        if !self.looped {
-            return Ok(first);
+        let mut feed = self.once(at, None)?;
+        if self.looped {
+            let again = self.clone();
+            feed = Box::new(Looped::after(feed, move || again.once(None, again.start)));
         }
-        let again = self.clone();
-        Ok(Box::new(Looped::after(first, move || again.once(None, again.start))))
+        // Around the loop, which would begin anew where a record ends.
+        Ok(if self.strict { Box::new(Strict::new(feed)) } else { feed })
     }
 }
 

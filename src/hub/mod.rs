@@ -17,4 +17,4 @@ pub use replica::{BARS_KEPT, Bars, Book, Market, Replica, TRADES_KEPT};
 pub use ring::{Ring, Run};
 pub use session::{Flush, MAX_TOPICS, Session, Subscribed};
 pub use topic::{Kind, Scope, Topic, TopicError, TopicKey, nearest};
-pub use view::{Changed, Form, View, ViewId, ViewKey, ViewOptions, Views};
+pub use view::{Changed, Flushed, Form, View, ViewId, ViewKey, ViewOptions, Views};

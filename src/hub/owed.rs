@@ -55,7 +55,7 @@ pub struct Since {
 }
 
 /// The end of a flush: where the reader will stand after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Upto {
     pub position: Position,
     pub time: Timestamp,

@@ -1,7 +1,7 @@
 use super::owed::{Since, Upto};
 use super::replica::Replica;
 use super::topic::{Topic, TopicKey};
-use super::view::{View, ViewId, ViewKey, ViewOptions, Views, resolve};
+use super::view::{View, ViewId, ViewKey, ViewOptions, Views, low, resolve};
 use crate::market::Timestamp;
 use crate::tape::{Epoch, Position};
 use rustc_hash::FxHashMap;
@@ -11,11 +11,16 @@ use std::sync::Arc;
 pub const MAX_TOPICS: usize = 1024;
 
 /// One subscriber: a view and a position. What it is owed follows from these, so there is no queue.
+///
+/// Nearly all sessions of a view stand where its last flush has brought them. Those are *in step*: their position is the view's, and a
+/// flush that each of them takes whole writes to none of them. A session falls out of step before anything is done for it alone, and falls
+/// in again with a flush of its view.
 #[derive(Debug)]
 pub struct Session {
     view: ViewId,
     /// What its view had counted in changes when it last had them all told; modulo 2^32, as only differences matter.
     events_told: u32,
+    /// [`Self::IN_STEP`]: where its view stands, of which `time` and `events_told` know nothing then.
     position: Position,
     time: Timestamp,
     /// What its position alone does not say; `None` in steady state.
@@ -64,6 +69,9 @@ pub struct Subscribed {
 }
 
 impl Session {
+    /// No tape gets there.
+    const IN_STEP: Position = Position::MAX;
+
     /// A session without topics, at the tape's end.
     pub fn open(key: u32, options: ViewOptions, replica: &Replica, views: &mut Views) -> Self {
         let mut session = Self {
@@ -89,12 +97,34 @@ impl Session {
     }
 
     #[must_use]
+    pub fn is_in_step(&self) -> bool {
+        self.position == Self::IN_STEP
+    }
+
+    /// Its place is its own from here on.
+    pub fn fall_out(&mut self, view: &View) {
+        if self.is_in_step() {
+            let flushed = view.flushed();
+            Upto { position: self.position, time: self.time } = flushed.upto;
+            self.events_told = flushed.events;
+        }
+    }
+
+    /// It stands where the flush of its view ends that is just being made, and is owed nothing more.
+    pub fn fall_in(&mut self) {
+        debug_assert!(self.is_steady());
+        self.position = Self::IN_STEP;
+    }
+
+    /// Of one that is out of step, as all that follows.
+    #[must_use]
     pub fn position(&self) -> Position {
-        self.position
+        self.upto().position
     }
 
     #[must_use]
     pub fn upto(&self) -> Upto {
+        debug_assert!(!self.is_in_step(), "its view knows better");
         Upto { position: self.position, time: self.time }
     }
 
@@ -127,6 +157,7 @@ impl Session {
             // A client that comes from a shard or a node which was ahead of this one is told the little between again.
             .map(|(_, at)| at.min(replica.position()));
         let before = views.get(self.view).expect("a session has a view");
+        self.fall_out(before);
         let added: Vec<Topic> =
             view.topics.iter().filter(|t| before.key.topics.binary_search(t).is_err()).cloned().collect();
         let had = before.topics().to_vec();
@@ -216,8 +247,4 @@ impl Session {
         self.events_told = low(view.events);
         delivered.max(u64::from(untold))
     }
-}
-
-fn low(events: u64) -> u32 {
-    u32::try_from(events & u64::from(u32::MAX)).expect("the lower half")
 }

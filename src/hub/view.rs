@@ -1,3 +1,4 @@
+use super::owed::Upto;
 use super::replica::Replica;
 use super::topic::{Kind, Scope, Topic, TopicKey};
 use crate::market::{Instrument, InstrumentId, Symbol};
@@ -43,14 +44,25 @@ pub struct View {
     /// other record of what is marked already; a topic that is not touched costs a 64th of a word to pass over.
     touched: Vec<u64>,
     is_dirty: bool,
-    /// Where the tape was at the last flush: `touched` is all that has changed since.
-    flushed_at: Position,
+    /// The last flush: `touched` is all that has changed since.
+    flushed: Flushed,
     /// On its owner's clock: not to be flushed before, for its rate.
     pub next_flush: Duration,
     /// Changes of its topics since it exists.
     pub events: u64,
     /// Sessions that have this view, sorted: they are visited as they lie in memory, and found by halving.
     members: Vec<u32>,
+}
+
+/// Where the last flush of a view has brought it, and with it all of its sessions that are in step: what would be the same for each of
+/// them is kept once, so that a flush need not write to them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Flushed {
+    pub upto: Upto,
+    /// What the view had counted in changes, modulo 2^32.
+    pub(super) events: u32,
+    /// On its owner's clock.
+    pub second: u32,
 }
 
 /// The topics of a view that may have changed, with their numbers; made by [`View::changed`].
@@ -119,7 +131,7 @@ impl View {
     /// for a reader that is as far as the last flush, all for one further back.
     #[must_use]
     pub fn changed(&self, since: Position, next: usize) -> Changed<'_> {
-        let touched = (since >= self.flushed_at).then_some(&*self.touched);
+        let touched = (since >= self.flushed.upto.position).then_some(&*self.touched);
         let word = next / 64;
         let mut changed = Changed { topics: &self.topics, touched, word, bits: 0 };
         changed.bits = changed.word() & (u64::MAX << (next % 64));
@@ -144,8 +156,14 @@ impl View {
     }
 
     #[must_use]
-    pub fn flushed_at(&self) -> Position {
-        self.flushed_at
+    pub fn flushed(&self) -> Flushed {
+        self.flushed
+    }
+
+    /// Changes of its topics since the last flush, modulo 2^32.
+    #[must_use]
+    pub fn events_since_flush(&self) -> u32 {
+        low(self.events).wrapping_sub(self.flushed.events)
     }
 
     /// Whether anything was touched since the last flush.
@@ -161,9 +179,9 @@ impl View {
         !std::mem::replace(&mut self.is_dirty, true)
     }
 
-    /// A flush is over: nothing is touched since `at`.
-    pub fn flushed(&mut self, at: Position) {
-        self.flushed_at = at;
+    /// A flush is over: nothing is touched since `upto`.
+    pub fn flush(&mut self, upto: Upto, second: u32) {
+        self.flushed = Flushed { upto, events: low(self.events), second };
         self.touched.fill(0);
         self.is_dirty = false;
     }
@@ -252,7 +270,10 @@ impl Views {
             touched: vec![0; topics.len().div_ceil(64)],
             topics,
             is_dirty: false,
-            flushed_at: replica.position(),
+            flushed: Flushed {
+                upto: Upto { position: replica.position(), time: replica.time() },
+                ..Flushed::default()
+            },
             next_flush: Duration::ZERO,
             events: 0,
             members: Vec::new(),
@@ -415,6 +436,11 @@ fn waits(topic: &Topic, replica: &Replica) -> bool {
         Scope::Symbol(symbol) => replica.by_symbol(symbol.as_str()).is_none(),
         Scope::All | Scope::Sector(_) => true,
     }
+}
+
+/// Of a count of changes, of which only differences matter.
+pub(super) fn low(events: u64) -> u32 {
+    u32::try_from(events & u64::from(u32::MAX)).expect("the lower half")
 }
 
 /// The topics of `subscribed` on this tape, sorted, each once.

@@ -186,8 +186,8 @@ impl Instruments {
         }
         let mut first = None;
         for (price, size) in numbers {
-            first = first.or(Some(Price::from_decimal(price, price_scale)?));
-            Price::from_decimal(price, price_scale)?;
+            let price = Price::from_decimal(price, price_scale)?;
+            first = first.or(Some(price));
             Size::from_decimal(size, size_scale)?;
         }
         let finer = price_scale > known.price_scale || size_scale > known.size_scale;

@@ -76,14 +76,14 @@ export class Dashboard {
   }
 
   /** What axe says against the page as it is. */
-  async violations(): Promise<unknown[]> {
+  async violations(within = "html"): Promise<unknown[]> {
     await this.page.evaluate(AXE);
-    const results = await this.page.evaluate<AxeResults, string[]>(
-      (values) =>
-        (globalThis as unknown as { axe: { run(o: object): Promise<AxeResults> } }).axe.run({
-          runOnly: { type: "tag", values },
-        }),
-      ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"],
+    const results = await this.page.evaluate<AxeResults, { within: string; values: string[] }>(
+      ({ within, values }) =>
+        (
+          globalThis as unknown as { axe: { run(in_: string, o: object): Promise<AxeResults> } }
+        ).axe.run(within, { runOnly: { type: "tag", values } }),
+      { within, values: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"] },
     );
     return results.violations.map(({ id, nodes }) => ({
       id,

@@ -10,13 +10,13 @@ pub(super) struct BestQuotes(FxHashMap<InstrumentId, Venues>);
 #[derive(Debug, Default)]
 struct Venues {
     /// The newest quote of each venue. They are few, so a list is faster than a table.
-    quotes: Vec<(Box<str>, QuoteValues)>,
+    quotes: Vec<(Box<[u8]>, QuoteValues)>,
     told: QuoteValues,
 }
 
 impl BestQuotes {
     /// Takes a venue's newest quote; the best one, where it is another now.
-    pub(super) fn fold(&mut self, id: InstrumentId, venue: &str, quote: QuoteValues) -> Option<QuoteValues> {
+    pub(super) fn fold(&mut self, id: InstrumentId, venue: &[u8], quote: QuoteValues) -> Option<QuoteValues> {
         let venues = self.0.entry(id).or_default();
         match venues.quotes.iter_mut().find(|(known, _)| &**known == venue) {
             Some((_, known)) => *known = quote,
@@ -67,7 +67,8 @@ mod tests {
     #[test]
     fn the_best_of_the_venues_is_told_when_it_changes() {
         let mut best = BestQuotes::default();
-        let mut fold = |venue, bid, ask| show(best.fold(InstrumentId(0), venue, quote(bid, ask)));
+        let mut fold =
+            |venue, bid, ask| show(best.fold(InstrumentId(0), str::as_bytes(venue), quote(bid, ask)));
         assert_eq!(fold("N", 10, 12), "10 x 2 / 12 x 3");
         assert_eq!(fold("P", 9, 13), "the same");
         assert_eq!(fold("T", 10, 11), "10 x 4 / 11 x 3");
@@ -82,7 +83,7 @@ mod tests {
             let (mut best, mut newest, mut told) = (BestQuotes::default(), BTreeMap::new(), QuoteValues::default());
             for (venue, bid, ask) in history {
                 newest.insert(venue, (bid, ask));
-                told = best.fold(InstrumentId(7), &venue.to_string(), quote(bid, ask)).unwrap_or(told);
+                told = best.fold(InstrumentId(7), &[venue], quote(bid, ask)).unwrap_or(told);
                 let bid = newest.values().map(|q| q.0).filter(|&p| p > 0).max();
                 let ask = newest.values().map(|q| q.1).filter(|&p| p > 0).min();
                 prop_assert_eq!((told.bid, told.ask), (bid.map(Decimal::from), ask.map(Decimal::from)));

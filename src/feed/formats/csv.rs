@@ -217,7 +217,7 @@ impl Records {
                 let mut values = quote_values(cells, &self.layout)?;
                 let id = intern(name, instruments, out)?;
                 if let Some(best) = &mut self.best {
-                    match best.fold(id, cells[Field::Venue as usize], values) {
+                    match best.fold(id, cells[Field::Venue as usize].as_bytes(), values) {
                         Some(best) => values = best,
                         None => return Ok(None),
                     }

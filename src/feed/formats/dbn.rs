@@ -1,33 +1,38 @@
+mod records;
+
+use self::records::Records;
 use super::clock::Clock;
 use super::unpack::Input;
-use crate::feed::text::intern;
 use crate::feed::{Feed, FeedError};
-use crate::market::{
-    Conditions, Event, FeedKind, InstrumentId, Instruments, NumberError, QuoteValues, Side, SymbolError,
-    Timestamp,
-};
+use crate::market::{Event, FeedKind, Instruments, NumberError, SymbolError, Timestamp};
 use dbn::decode::dbn::fsm::{DbnFsm, ProcessResult};
-use dbn::{
-    Action, BboMsg, BidAskPair, Mbp1Msg, Metadata, RecordHeader, RecordRef, Schema, TradeMsg, TsSymbolMap,
-};
-use rust_decimal::Decimal;
+use dbn::{Metadata, Schema, TsSymbolMap};
 use std::io::{self, Read};
 
 /// The most metadata that is read: enough for the mappings of some 400,000 symbols.
 const MAX_METADATA: u32 = 64 << 20;
 
-/// A Databento file of version 1 to 3 with schema `mbp-1`, `tbbo`, `trades`, `bbo-1s` or `bbo-1m`; one record a batch.
+/// A Databento file of version 1 to 3, or a live session of mixed records; one record a batch.
 ///
-/// The order within a record is that of the market: a trade of `mbp-1` comes before the quote it left behind, one of
-/// `tbbo` after the quote it met. The timeline is the time of arrival, by which such files are sorted.
+/// | schema | gives |
+/// |---|---|
+/// | `mbp-1`, `cmbp-1` | a quote a record, with the trade that led to it in front |
+/// | `tbbo`, `tcbbo` | the quote that a trade met, and then the trade |
+/// | `bbo-1s`, `bbo-1m`, `cbbo-1s`, `cbbo-1m` | a quote a record |
+/// | `trades` | trades |
+/// | `mbp-10` | trades, and quotes where the best level changes |
+/// | `mbo` | trades, and quotes where the orders' best prices change, at the end of each event |
+/// | `status` | trading states |
+/// | `definition` | tick size and currency of instruments |
+///
+/// The timeline is the time of arrival, by which such files are sorted.
 pub struct Dbn {
     file: String,
     input: Input,
     decoder: DbnFsm,
-    symbols: TsSymbolMap,
-    schema: Schema,
+    records: Records,
     clock: Clock,
-    records: u64,
+    read: u64,
     ended: bool,
 }
 
@@ -45,8 +50,11 @@ pub enum DbnError {
     NotDbn,
     #[error("the file breaks off in its metadata")]
     Truncated,
-    #[error("schema {schema} is not supported: expected mbp-1, tbbo, trades, bbo-1s or bbo-1m")]
-    Schema { schema: String },
+    #[error(
+        "schema {schema} holds {content}, and neither quotes nor trades: expected mbp-1, mbp-10, mbo, tbbo, trades, bbo, cmbp-1, tcbbo, cbbo, \
+         status or definition"
+    )]
+    Schema { schema: Schema, content: &'static str },
 }
 
 /// Why a record is no quote or trade.
@@ -64,6 +72,8 @@ enum RecordError {
     NoSymbol { id: u32, time: Timestamp },
     #[error("the trade has no price")]
     NoPrice,
+    #[error("order {id} is not in the book of {symbol}")]
+    NoOrder { id: u64, symbol: String },
     #[error("{0}")]
     Symbol(#[from] SymbolError),
     #[error("{0}")]
@@ -72,7 +82,7 @@ enum RecordError {
 
 impl Dbn {
     /// Reads the metadata.
-    pub(super) fn new(file: String, mut input: Input) -> Result<Self, DbnError> {
+    pub(super) fn new(file: String, mut input: Input, best_quotes: bool) -> Result<Self, DbnError> {
         let mut prelude = [0; 8];
         input.read_exact(&mut prelude).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => DbnError::Truncated,
@@ -81,23 +91,26 @@ impl Dbn {
         if !prelude.starts_with(b"DBN") {
             return Err(DbnError::NotDbn);
         }
-        // The decoder would take its memory on the word of this length.
         let len = u32::from_le_bytes([prelude[4], prelude[5], prelude[6], prelude[7]]);
         if len > MAX_METADATA {
             return Err(DbnError::MetadataTooLarge { len });
         }
+        // The decoder would take its memory on the word of the length: it is given metadata only when all of it is there.
+        let mut metadata = Vec::new();
+        if (&mut input).take(len.into()).read_to_end(&mut metadata)? < len as usize {
+            return Err(DbnError::Truncated);
+        }
         let mut decoder = DbnFsm::builder().build()?;
         decoder.write_all(&prelude);
-        let metadata = read_metadata(&mut input, &mut decoder)?;
-        let schema = match metadata.schema {
-            Some(schema @ (Schema::Mbp1 | Schema::Tbbo | Schema::Trades | Schema::Bbo1S | Schema::Bbo1M)) => {
-                schema
-            }
-            Some(other) => return Err(DbnError::Schema { schema: other.to_string() }),
-            None => return Err(DbnError::Schema { schema: "mixed (a live session)".to_owned() }),
-        };
+        let metadata = read_metadata(&mut decoder, &metadata)?;
+        if let Some(schema) = metadata.schema
+            && let Some(content) = other_content(schema)
+        {
+            return Err(DbnError::Schema { schema, content });
+        }
         let symbols = TsSymbolMap::from_metadata(&metadata)?;
-        Ok(Self { file, input, decoder, symbols, schema, clock: Clock::default(), records: 0, ended: false })
+        let records = Records::new(metadata.schema, symbols, best_quotes);
+        Ok(Self { file, input, decoder, records, clock: Clock::default(), read: 0, ended: false })
     }
 
     /// Makes the next record the decoder's last; false at the end of the file.
@@ -133,11 +146,9 @@ impl Feed for Dbn {
         while !self.ended {
             let read = match self.advance() {
                 Ok(true) => {
-                    self.records += 1;
+                    self.read += 1;
                     let record = self.decoder.last_record();
-                    record.map_or(Ok(None), |record| {
-                        read_record(record, self.schema, &self.symbols, instruments, out)
-                    })
+                    record.map_or(Ok(None), |record| self.records.read(record, instruments, out))
                 }
                 Ok(false) => {
                     self.ended = true;
@@ -146,12 +157,12 @@ impl Feed for Dbn {
                 Err(error) => {
                     // Records have no marks between them: after a broken one the next cannot be found.
                     self.ended = true;
-                    self.records += 1;
+                    self.read += 1;
                     Err(error)
                 }
             };
             if let Some(arrival) = read.map_err(|error| FeedError {
-                place: format!("{} record {}", self.file, self.records),
+                place: format!("{} record {}", self.file, self.read),
                 reason: error.to_string(),
             })? {
                 return Ok(Some(self.clock.at(arrival)));
@@ -159,141 +170,37 @@ impl Feed for Dbn {
         }
         Ok(None)
     }
+
+    fn left_out(&self) -> u64 {
+        self.records.left_out
+    }
 }
 
-fn read_metadata(input: &mut Input, decoder: &mut DbnFsm) -> Result<Metadata, DbnError> {
+/// What a schema holds that is of no use here.
+fn other_content(schema: Schema) -> Option<&'static str> {
+    match schema {
+        Schema::Ohlcv1S | Schema::Ohlcv1M | Schema::Ohlcv1H | Schema::Ohlcv1D | Schema::OhlcvEod => {
+            Some("bars")
+        }
+        Schema::Statistics => Some("statistics of the venue"),
+        Schema::Imbalance => Some("imbalances of auctions"),
+        _ => None,
+    }
+}
+
+fn read_metadata(decoder: &mut DbnFsm, metadata: &[u8]) -> Result<Metadata, DbnError> {
+    let mut given = false;
     loop {
         match decoder.process() {
             ProcessResult::Metadata(metadata) => return Ok(metadata),
             ProcessResult::Err(error) => return Err(error.into()),
-            ProcessResult::Record(()) => return Err(DbnError::Truncated),
-            ProcessResult::ReadMore(_) => {
-                let got = input.read(decoder.space())?;
-                if got == 0 {
-                    return Err(DbnError::Truncated);
-                }
-                decoder.fill(got);
+            ProcessResult::ReadMore(_) if !given => {
+                decoder.write_all(metadata);
+                given = true;
             }
+            ProcessResult::ReadMore(_) | ProcessResult::Record(()) => return Err(DbnError::Truncated),
         }
     }
-}
-
-/// Appends what a record says to `out`; its time of arrival, or `None` where it is of another kind than the schema's
-/// (gateways put in messages of their own).
-fn read_record(
-    record: RecordRef,
-    schema: Schema,
-    symbols: &TsSymbolMap,
-    instruments: &mut Instruments,
-    out: &mut Vec<Event>,
-) -> Result<Option<Timestamp>, RecordError> {
-    // `has` then `try_get`: a plain `get` panics where a record is shorter than its kind must be.
-    if record.has::<Mbp1Msg>() {
-        let record = record.try_get::<Mbp1Msg>()?;
-        let mut sink = Sink::new(&record.hd, record.ts_recv, symbols, instruments, out)?;
-        let trade = (record.price, record.size, record.side().ok());
-        if schema == Schema::Tbbo {
-            sink.quote(&record.levels[0])?;
-            sink.trade(trade)?;
-        } else {
-            if matches!(record.action(), Ok(Action::Trade)) {
-                sink.trade(trade)?;
-            }
-            sink.quote(&record.levels[0])?;
-        }
-        Ok(Some(sink.arrival))
-    } else if record.has::<TradeMsg>() {
-        let record = record.try_get::<TradeMsg>()?;
-        let mut sink = Sink::new(&record.hd, record.ts_recv, symbols, instruments, out)?;
-        sink.trade((record.price, record.size, record.side().ok()))?;
-        Ok(Some(sink.arrival))
-    } else if record.has::<BboMsg>() {
-        let record = record.try_get::<BboMsg>()?;
-        let mut sink = Sink::new(&record.hd, record.ts_recv, symbols, instruments, out)?;
-        sink.quote(&record.levels[0])?;
-        Ok(Some(sink.arrival))
-    } else {
-        Ok(None)
-    }
-}
-
-/// Where the quote and the trade of one record go.
-struct Sink<'a> {
-    instrument: InstrumentId,
-    venue: Timestamp,
-    arrival: Timestamp,
-    instruments: &'a mut Instruments,
-    out: &'a mut Vec<Event>,
-}
-
-impl<'a> Sink<'a> {
-    fn new(
-        header: &RecordHeader,
-        ts_recv: u64,
-        symbols: &TsSymbolMap,
-        instruments: &'a mut Instruments,
-        out: &'a mut Vec<Event>,
-    ) -> Result<Self, RecordError> {
-        let (venue, arrival) = match (time(header.ts_event), time(ts_recv)) {
-            (Some(venue), Some(arrival)) => (venue, arrival),
-            (Some(both), None) | (None, Some(both)) => (both, both),
-            (None, None) => return Err(RecordError::NoTime),
-        };
-        let id = header.instrument_id;
-        let symbol = symbols
-            .get_for_ts(arrival.nanos().unsigned_abs(), id)
-            .ok_or(RecordError::NoSymbol { id, time: arrival })?;
-        let instrument = intern(symbol, instruments, out)?;
-        Ok(Self { instrument, venue, arrival, instruments, out })
-    }
-
-    fn quote(&mut self, level: &BidAskPair) -> Result<(), RecordError> {
-        let values = QuoteValues {
-            bid: price(level.bid_px),
-            bid_size: level.bid_sz.into(),
-            ask: price(level.ask_px),
-            ask_size: level.ask_sz.into(),
-        };
-        let times = (self.venue, self.arrival);
-        let quote = self.instruments.quote(self.instrument, &values, times, self.out)?;
-        self.out.push(Event::Quote(self.instrument, quote));
-        Ok(())
-    }
-
-    fn trade(&mut self, (units, size, aggressor): (i64, u32, Option<dbn::Side>)) -> Result<(), RecordError> {
-        let numbers = (price(units).ok_or(RecordError::NoPrice)?, Decimal::from(size));
-        let times = (self.venue, self.arrival);
-        let kind = (side(aggressor), Conditions::default());
-        let trade = self.instruments.trade(self.instrument, numbers, kind, times, self.out)?;
-        self.out.push(Event::Trade(self.instrument, trade));
-        Ok(())
-    }
-}
-
-fn side(aggressor: Option<dbn::Side>) -> Side {
-    match aggressor {
-        Some(dbn::Side::Ask) => Side::Sell,
-        Some(dbn::Side::Bid) => Side::Buy,
-        Some(dbn::Side::None) | None => Side::None,
-    }
-}
-
-/// `None` where undefined, or past the year 2261.
-fn time(nanos: u64) -> Option<Timestamp> {
-    i64::try_from(nanos).ok().map(Timestamp::from_nanos)
-}
-
-/// DBN writes prices in units of 1e-9. The trailing zeros go, so that an instrument's scale is what its prices need.
-fn price(units: i64) -> Option<Decimal> {
-    if units == dbn::UNDEF_PRICE {
-        return None;
-    }
-    let (mut units, mut scale) = (units, 9);
-    while scale > 0 && units % 10 == 0 {
-        units /= 10;
-        scale -= 1;
-    }
-    Some(Decimal::new(units, scale))
 }
 
 #[cfg(test)]

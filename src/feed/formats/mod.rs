@@ -7,7 +7,9 @@ mod columns;
 mod csv;
 mod dbn;
 mod exchange;
+mod itch;
 mod lines;
+mod orders;
 pub mod recording;
 #[cfg(test)]
 mod show;
@@ -19,6 +21,7 @@ pub use self::csv::{Csv, HeaderError};
 pub use self::dbn::{Dbn, DbnError};
 pub use columns::{ColumnError, ColumnMapping, Field};
 pub use exchange::ExchangeCapture;
+pub use itch::{CaptureError, Itch};
 pub use times::{Zone, ZoneError};
 
 use self::csv::About;
@@ -79,9 +82,11 @@ pub enum OpenReason {
     Dbn(#[from] DbnError),
     #[error("{0}")]
     Header(#[from] HeaderError),
+    #[error("{0}")]
+    Capture(#[from] CaptureError),
 }
 
-const FORMS: &str = "a .tape recording, Databento DBN, an exchange capture (time and JSON on each line), \
+const FORMS: &str = "a .tape recording, Databento DBN, NASDAQ ITCH 5.0 (messages or pcap), an exchange capture (time and JSON on each line), \
                      or CSV with a header, or as LEAN, HISTDATA and TrueFX write it; each may be packed by gzip, zstd or zip";
 
 /// How much of a file tells its form. Headers of CSV files can be long.
@@ -146,8 +151,16 @@ fn read_form(
     let stem = name.split('.').next().unwrap_or_default();
     Ok(match form {
         Form::Recording => Box::new(Recording::new(file, input)?),
-        Form::Dbn => Box::new(Dbn::new(file, input)?),
+        Form::Dbn => Box::new(Dbn::new(file, input, options.best_quotes)?),
         Form::Exchange => Box::new(ExchangeCapture::new(file, input, options.best_quotes)),
+        Form::Itch => {
+            let date = options.date.or_else(|| times::date_in(name)).or_else(|| times::date_in(&file));
+            let itch = Itch::new(file, input, date)?;
+            if itch.needs_date() {
+                return Err(OpenReason::NoDate);
+            }
+            Box::new(itch)
+        }
         Form::Csv(headless) => match (&options.columns, headless) {
             (Some(columns), _) if columns.is_numbered() => {
                 let about = about(TimeForm::Stated, None, stem);

@@ -1,13 +1,14 @@
 //! What the first bytes of a file, and its name where they do not tell, say of its form.
 
 use super::columns::ColumnMapping;
-use super::exchange;
+use super::{exchange, itch};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Recording,
     Dbn,
     Exchange,
+    Itch,
     /// With a header line, unless it is one of these.
     Csv(Option<Headless>),
 }
@@ -42,6 +43,7 @@ fn by_content(head: &[u8], name: &str) -> Option<Form> {
         // A map of up to 15 entries whose first key is `format`.
         [0x80..=0x8f, 0xa6, rest @ ..] if rest.starts_with(b"format") => return Some(Form::Recording),
         [b'D', b'B', b'N', ..] => return Some(Form::Dbn),
+        _ if itch::is_itch(head) => return Some(Form::Itch),
         _ => {}
     }
     let line = first_line(head)?;

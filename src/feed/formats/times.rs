@@ -32,6 +32,12 @@ impl Zone {
     /// New York's winter time all year, as some archives of foreign exchange count.
     pub(super) const EST: Self = Self(Rules::Fixed(-5 * 3_600 * SECOND));
 
+    /// New York, by the rules since 2007: independent of what the machine knows of zones.
+    pub(super) fn new_york() -> Self {
+        let rules = TimeZone::posix("EST5EDT,M3.2.0,M11.1.0").expect("these are POSIX rules");
+        Self(Rules::Changing(rules))
+    }
+
     /// The moment at which this zone's clocks show `local`, nanoseconds since they showed 1970. Of two such moments it is the first, and
     /// a time that is skipped is counted on from before the gap.
     pub(super) fn moment(&self, local: i64) -> Option<Timestamp> {
@@ -43,6 +49,23 @@ impl Zone {
                 i64::try_from(moment.as_nanosecond()).ok().map(Timestamp::from_nanos)
             }
         }
+    }
+
+    /// What this zone's calendars show at a moment.
+    pub(super) fn date(&self, moment: Timestamp) -> Option<Date> {
+        let moment = jiff::Timestamp::from_nanosecond(moment.nanos().into()).ok()?;
+        let zone = match &self.0 {
+            Rules::Fixed(east) => {
+                Offset::from_seconds(i32::try_from(east / SECOND).ok()?).ok()?.to_time_zone()
+            }
+            Rules::Changing(zone) => zone.clone(),
+        };
+        Some(zone.to_datetime(moment).date())
+    }
+
+    /// The moment at which a day begins.
+    pub(super) fn midnight(&self, date: Date) -> Option<Timestamp> {
+        self.moment(local_midnight(date)?)
     }
 }
 
@@ -215,6 +238,13 @@ mod tests {
     fn a_zone_with_summer_time_has_it() {
         check(TimeForm::Stated, Some("Europe/Paris"), "2024-07-01 12:00:00", "2024-07-01T10:00:00Z");
         check(TimeForm::Stated, Some("Europe/Paris"), "2024-01-01 12:00:00", "2024-01-01T11:00:00Z");
+        for zone in [Zone::from_str("America/New_York").unwrap(), Zone::new_york()] {
+            let moment = |date: &str| zone.midnight(self::date(date)).unwrap().to_string();
+            assert_eq!(moment("2023-08-22"), "2023-08-22T04:00:00Z");
+            assert_eq!(moment("2023-12-22"), "2023-12-22T05:00:00Z");
+            let evening = "2023-08-23T03:59:59Z".parse().unwrap();
+            assert_eq!(zone.date(evening), Some(date("2023-08-22")));
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 use super::tally::GONE;
-use crate::hub::{Form, Session, Upto};
+use crate::hub::{Form, Session, Upto, View, Views};
 use crate::wire::{Answer, CloseCode, FrameReader, Id, Opcode, write_frame};
 use std::io;
 
@@ -17,16 +17,16 @@ pub trait Socket {
 
 /// One client: a socket and a session. Idle connections are most of a server's memory, so what only some need is boxed.
 ///
-/// What a delivery touches stands together: a core that sends to a thousand sockets has none of this left in its caches when it comes by
-/// again. (Aligned to a cache line it was no faster, and took 80 bytes more.)
+/// What a delivery touches stands in front and together: a core that sends to a thousand sockets has none of this left in its caches when
+/// it comes by again. (Aligned to a cache line it was no faster, and took 80 bytes more.)
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Connection<S> {
     pub socket: S,
     pub session: Session,
-    /// Second of the shard's clock in which the socket last took bytes.
+    /// Second of the shard's clock in which the socket last took bytes; of a session in step its view may know of a later one.
     pub sent: u32,
-    /// Second of the shard's clock in which the last update went out.
+    /// Second of the shard's clock in which the last update went out; likewise.
     pub updated: u32,
     pub state: State,
     /// Whether `extras` have stats to count in.
@@ -124,6 +124,11 @@ impl<S: Socket> Connection<S> {
     pub fn send_frame(&mut self, frame: &[u8], second: u32) -> bool {
         debug_assert!(self.backlog.is_empty(), "frames go out in order");
         let sent = self.send(frame, second);
+        self.begun(frame, sent)
+    }
+
+    /// So much of a frame was sent: keeps the rest, if it was begun.
+    pub fn begun(&mut self, frame: &[u8], sent: usize) -> bool {
         if sent == 0 {
             return false;
         }
@@ -132,6 +137,32 @@ impl<S: Socket> Connection<S> {
         }
         self.count(frame.len());
         true
+    }
+
+    /// What is done next is done for it alone.
+    pub fn fall_out(&mut self, view: &View) {
+        if self.session.is_in_step() {
+            self.session.fall_out(view);
+            self.sent = self.sent.max(view.flushed().second);
+            self.updated = self.updated.max(view.flushed().second);
+        }
+    }
+
+    /// A flush of its view has ended at `upto`: one that went with it to its end is in step, unless something is kept of it alone.
+    pub fn fall_in(&mut self, upto: Upto) {
+        let is_alone = |extras: &Extras| extras.stats.is_some() || extras.checksum.is_some();
+        if self.has_reached(upto) && !self.extras.as_deref().is_some_and(is_alone) {
+            self.session.fall_in();
+        }
+    }
+
+    /// Second of the shard's clock in which it was last told anything.
+    pub fn last_updated(&self, views: &Views) -> u32 {
+        if !self.session.is_in_step() {
+            return self.updated;
+        }
+        let view = views.get(self.session.view()).expect("a session has a view");
+        self.updated.max(view.flushed().second)
     }
 
     /// Sends a frame that must not be lost: behind the backlog if need be.
@@ -205,11 +236,17 @@ impl<S: Socket> Connection<S> {
     }
 
     fn send(&mut self, bytes: &[u8], second: u32) -> usize {
-        if let Ok(sent) = self.socket.send(bytes) {
+        let sent = self.socket.send(bytes);
+        self.took(sent.ok(), bytes.len(), second)
+    }
+
+    /// So much of `len` bytes was sent; `None`: the connection is broken for good. Returns how many the socket took.
+    pub fn took(&mut self, sent: Option<usize>, len: usize, second: u32) -> usize {
+        if let Some(sent) = sent {
             if sent > 0 {
                 self.sent = second;
             }
-            if sent < bytes.len() {
+            if sent < len {
                 self.state = State::Blocked;
             }
             sent

@@ -1,9 +1,10 @@
 use super::Counters;
 use super::connection::{Connection, Socket};
-use crate::hub::{Flush, Owed as _, Replica, Upto, View, ViewId, tell};
+use crate::hub::{Flush, Owed as _, Replica, Since, TopicKey, Upto, View, ViewId, tell};
 use crate::tape::Position;
 use crate::wire::UpdateEncoder;
 use rustc_hash::FxHashMap;
+use slab::Slab;
 
 /// Frames of one flush kept for the sessions still to come. Many sessions at many places would need a frame each.
 const CACHED_BYTES: usize = 4 << 20;
@@ -47,6 +48,65 @@ struct Frame {
 }
 
 impl Delivery<'_> {
+    /// Sends its flush to the sessions in step with the view, as far as one frame holds it; the others, and those that fall out of step by
+    /// it, go into `others`.
+    ///
+    /// This is the loop that nearly all deliveries go through. Each reads the connection's socket, and writes to nothing but it: a core that
+    /// visits a thousand connections has them in no cache near, and the kernel's own path through a send suffers with every line that is touched
+    /// beside it (`docs/performance.md`).
+    pub fn deliver_in_step<S: Socket>(
+        &mut self,
+        connections: &mut Slab<Connection<S>>,
+        others: &mut Vec<u32>,
+    ) {
+        let (mut frame, mut sent) = (None, 0);
+        let flush = Flush { next: 0, from: self.view.flushed().upto, upto: self.upto };
+        for &key in self.view.members() {
+            let connection = &mut connections[key as usize];
+            if !connection.session.is_in_step() {
+                others.push(key);
+                continue;
+            }
+            let since = |_| Since { position: flush.from.position, numbered: false };
+            let frame = *frame.get_or_insert_with(|| self.frame(flush, true, since));
+            if frame.next.is_some() {
+                connection.fall_out(self.view);
+                others.push(key);
+                continue;
+            }
+            let bytes = &self.frames.bytes[frame.start..frame.end];
+            match connection.socket.send(bytes) {
+                Ok(len) if len == bytes.len() => sent += 1,
+                result => {
+                    self.stumble(connection, result.ok(), flush, frame);
+                    others.push(key);
+                }
+            }
+        }
+        if let Some(frame) = frame {
+            let events = u64::from(self.view.events_since_flush()).max(frame.delivered);
+            self.counters.add(sent, frame, events);
+        }
+    }
+
+    /// The socket did not take the whole frame: from here on the session is on its own.
+    #[cold]
+    fn stumble<S: Socket>(
+        &mut self,
+        connection: &mut Connection<S>,
+        sent: Option<usize>,
+        flush: Flush,
+        frame: Frame,
+    ) {
+        connection.fall_out(self.view);
+        let bytes = &self.frames.bytes[frame.start..frame.end];
+        let sent = connection.took(sent, bytes.len(), self.second);
+        if connection.begun(bytes, sent) {
+            connection.updated = self.second;
+            self.count(connection, flush, frame);
+        }
+    }
+
     /// Sends frame after frame until the session stands at the tape's end or its socket would block.
     pub fn deliver_all<S: Socket>(&mut self, connection: &mut Connection<S>) {
         while !connection.has_reached(self.upto) && self.deliver(connection) {}
@@ -61,7 +121,7 @@ impl Delivery<'_> {
         let shares = connection.session.shares();
         let frame = match self.frames.last {
             Some((last, frame)) if shares && last == (self.id, flush) => frame,
-            _ => self.frame(connection, flush, shares),
+            _ => self.frame(flush, shares, |topic| connection.session.since(topic)),
         };
         let bytes = &self.frames.bytes[frame.start..frame.end];
         let sent = connection.send_frame(bytes, self.second);
@@ -93,22 +153,19 @@ impl Delivery<'_> {
             Some(next) => session.told(next, flush.upto, delivered, self.view),
             None => session.reached(flush.upto, delivered, self.view),
         };
-        self.counters.sent += 1;
-        self.counters.bytes += (frame.end - frame.start) as u64;
-        self.counters.delivered += delivered;
-        self.counters.events += events;
+        self.counters.add(1, frame, events);
         if let Some(stats) = connection.stats() {
             stats.delivered += delivered;
         }
     }
 
-    /// The frame of that flush for that session, from the cache where others are owed the same (`shares`).
-    fn frame<S>(&mut self, connection: &Connection<S>, flush: Flush, shares: bool) -> Frame {
+    /// The frame of that flush for a session that is owed each topic from `since`, from the cache where others are owed the same (`shares`).
+    fn frame(&mut self, flush: Flush, shares: bool, since: impl Fn(TopicKey) -> Since) -> Frame {
         if shares && let Some(frame) = self.frames.get((self.id, flush)) {
             return frame;
         }
         self.frames.make_room();
-        let (session, options) = (&connection.session, self.view.key.options);
+        let options = self.view.key.options;
         self.encoder.begin(options.form, options.times, flush.from, flush.upto);
         if flush.resets(self.replica) {
             self.encoder.reset();
@@ -118,7 +175,7 @@ impl Delivery<'_> {
         let next = tell(
             self.replica,
             self.view.changed(oldest, flush.next),
-            |topic| session.since(topic),
+            since,
             flush.upto.position,
             self.encoder,
         );
@@ -130,6 +187,16 @@ impl Delivery<'_> {
             self.frames.put((self.id, flush), frame);
         }
         frame
+    }
+}
+
+impl Counters {
+    /// `sends` of one frame that stands for so many `events` to each who is sent it.
+    fn add(&mut self, sends: u64, frame: Frame, events: u64) {
+        self.sent += sends;
+        self.bytes += sends * (frame.end - frame.start) as u64;
+        self.delivered += sends * frame.delivered;
+        self.events += sends * events;
     }
 }
 

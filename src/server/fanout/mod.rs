@@ -64,6 +64,8 @@ pub struct Fanout<S> {
     counters: Counters,
     tally: Tally,
     touched: Vec<TopicKey>,
+    /// Members of the view that is being flushed which are not in step with it.
+    others: Vec<u32>,
     draining: bool,
     stats_forbidden: bool,
     /// Whether sessions may control what is played.
@@ -118,6 +120,7 @@ impl<S: Socket> Fanout<S> {
             counters: Counters::default(),
             tally: Tally::default(),
             touched: Vec::new(),
+            others: Vec::new(),
             draining: false,
             stats_forbidden: false,
             controllable: false,
@@ -260,7 +263,7 @@ impl<S: Socket> Fanout<S> {
     pub fn received(&mut self, key: usize, bytes: &[u8]) {
         self.views.settle();
         let now = second(self.now);
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(connection) = self.alone(key) else { return };
         connection.heard = now;
         if connection.state == State::Closing {
             return;
@@ -291,7 +294,9 @@ impl<S: Socket> Fanout<S> {
     pub fn writable(&mut self, key: usize) {
         self.views.settle();
         let now = second(self.now);
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        // The poll tells so of sockets that were never full, too: a session in step is owed nothing.
+        let blocked = |connection: &&mut Connection<S>| !connection.session.is_in_step();
+        let Some(connection) = self.connections.get_mut(key).filter(blocked) else { return };
         if connection.unblock(now) {
             self.catch_up(key);
         }
@@ -345,6 +350,12 @@ impl<S: Socket> Fanout<S> {
             let refill = REQUESTS_PER_SECOND.saturating_mul(seconds);
             connection.requests_left = connection.requests_left.saturating_add(refill).min(REQUEST_BURST);
             let silent = now.saturating_sub(connection.heard);
+            let needs_ping = now.saturating_sub(connection.pinged) >= PING_EVERY_SECONDS;
+            if connection.session.is_in_step() && silent < SILENCE_SECONDS && !needs_ping {
+                self.heartbeat(key, now);
+                continue;
+            }
+            let Some(connection) = self.alone(key) else { continue };
             let stuck = now.saturating_sub(connection.sent);
             match connection.state {
                 State::Closing if stuck >= LINGER_SECONDS => connection.state = State::Gone,
@@ -355,7 +366,7 @@ impl<S: Socket> Fanout<S> {
                     connection.close(CloseCode::STALLED, "nothing was heard for 60 s", now);
                 }
                 State::Open => {
-                    if now.saturating_sub(connection.pinged) >= PING_EVERY_SECONDS {
+                    if needs_ping {
                         connection.pinged = now;
                         connection.say(Opcode::Ping, b"", now);
                     }
@@ -384,7 +395,7 @@ impl<S: Socket> Fanout<S> {
     fn say_goodbye(&mut self, key: usize, code: CloseCode, reason: &str, retry_after: Duration) {
         let now = second(self.now);
         let form = self.form_of(key);
-        let connection = &mut self.connections[key];
+        let Some(connection) = self.alone(key) else { return };
         let retry_after_ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
         let goodbye = Answer::Goodbye {
             code: code.0,
@@ -436,15 +447,20 @@ impl<S: Socket> Fanout<S> {
 
     fn flush_view(&mut self, id: ViewId) {
         self.frames.clear();
+        let mut others = std::mem::take(&mut self.others);
         let (mut delivery, connections) = self.delivery(id);
         let mut any_gone = false;
-        for &key in delivery.view.members() {
+        delivery.deliver_in_step(connections, &mut others);
+        for key in others.drain(..) {
             let connection = &mut connections[key as usize];
             delivery.deliver_all(connection);
+            connection.fall_in(delivery.upto);
             any_gone |= connection.state == State::Gone;
         }
+        self.others = others;
+        let (upto, second) = (self.upto(), second(self.now));
         let view = self.views.get_mut(id).expect("due views are live");
-        view.flushed(self.replica.position());
+        view.flush(upto, second);
         if any_gone {
             let is_gone = |&key: &u32| self.connections[key as usize].state == State::Gone;
             let gone: Vec<u32> = view.members().iter().copied().filter(is_gone).collect();
@@ -474,7 +490,7 @@ impl<S: Socket> Fanout<S> {
     fn catch_up(&mut self, key: usize) {
         let Some(connection) = self.connections.get(key) else { return };
         let view = self.views.get(connection.session.view()).expect("a session has a view");
-        if connection.session.position() < view.flushed_at() || !connection.session.is_steady() {
+        if connection.session.position() < view.flushed().upto.position || !connection.session.is_steady() {
             self.deliver_alone(key);
         }
         self.answer_checksum(key);
@@ -482,16 +498,18 @@ impl<S: Socket> Fanout<S> {
 
     /// Brings one session to the tape's end as far as its socket lets it, outside a flush of its view.
     fn deliver_alone(&mut self, key: usize) {
+        self.alone(key);
         let (mut delivery, connections) = self.delivery(self.connections[key].session.view());
         delivery.deliver_all(&mut connections[key]);
     }
 
     fn heartbeat(&mut self, key: usize, now: u32) {
-        let connection = &self.connections[key];
-        let quiet = u64::from(now.saturating_sub(connection.updated)) + 1 >= HEARTBEAT.as_secs();
+        let updated = self.connections[key].last_updated(&self.views);
+        let quiet = u64::from(now.saturating_sub(updated)) + 1 >= HEARTBEAT.as_secs();
         if !quiet {
             return;
         }
+        let Some(connection) = self.alone(key) else { return };
         let (id, at) = (connection.session.view(), connection.session.upto());
         let (mut delivery, connections) = self.delivery(id);
         let connection = &mut connections[key];
@@ -501,6 +519,13 @@ impl<S: Socket> Fanout<S> {
         } else {
             delivery.deliver(connection);
         }
+    }
+
+    /// A connection out of step with its view, for what is done for it alone.
+    fn alone(&mut self, key: usize) -> Option<&mut Connection<S>> {
+        let connection = self.connections.get_mut(key)?;
+        connection.fall_out(self.views.get(connection.session.view()).expect("a session has a view"));
+        Some(connection)
     }
 
     /// Removes a connection that is gone.

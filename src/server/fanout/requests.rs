@@ -190,7 +190,7 @@ impl<S: Socket> Fanout<S> {
         let upto = self.upto();
         let stats = connection.extras.as_ref().and_then(|extras| extras.stats).unwrap_or_default();
         let view = self.views.get(connection.session.view()).expect("a session has a view");
-        let behind = view.is_dirty() || connection.session.position() < view.flushed_at();
+        let behind = view.is_dirty() || connection.session.position() < view.flushed().upto.position;
         // The tape may have gone on without anything for it.
         let at = if behind { connection.session.upto() } else { upto };
         let answer = Answer::Stats {

@@ -1,7 +1,11 @@
 use super::*;
 use crate::feed::formats::show::show;
 use dbn::encode::{DbnEncodable, EncodeRecord, dbn::Encoder};
-use dbn::{FlagSet, MappingInterval, MetadataBuilder, SType, SymbolMapping, UNDEF_PRICE, UNDEF_TIMESTAMP};
+use dbn::{
+    BidAskPair, CbboMsg, Cmbp1Msg, ConsolidatedBidAskPair, FlagSet, InstrumentDefMsg, MappingInterval,
+    MboMsg, Mbp1Msg, Mbp10Msg, MetadataBuilder, RecordHeader, SType, StatusMsg, SymbolMapping,
+    SymbolMappingMsg, TradeMsg, UNDEF_PRICE, UNDEF_TIMESTAMP,
+};
 use std::io::Cursor;
 
 const DAY: u64 = 1_704_067_200_000_000_000; // 2024-01-01T00:00:00Z
@@ -50,10 +54,10 @@ fn trade(nanos: u64, price: i64) -> TradeMsg {
 }
 
 /// A file of instrument 42, which is called ESH4 on 2024-01-01 and ESM4 on the next day.
-fn file<T: DbnEncodable>(schema: Schema, records: &[T]) -> Vec<u8> {
+fn file<T: DbnEncodable>(schema: impl Into<Option<Schema>>, records: &[T]) -> Vec<u8> {
     let mut metadata = MetadataBuilder::new()
         .dataset("GLBX.MDP3".to_owned())
-        .schema(Some(schema))
+        .schema(schema.into())
         .start(DAY)
         .stype_in(Some(SType::RawSymbol))
         .stype_out(SType::InstrumentId)
@@ -71,7 +75,7 @@ fn file<T: DbnEncodable>(schema: Schema, records: &[T]) -> Vec<u8> {
 }
 
 fn open(file: Vec<u8>) -> Result<Dbn, DbnError> {
-    Dbn::new("x.dbn".to_owned(), Box::new(Cursor::new(file)))
+    Dbn::new("x.dbn".to_owned(), Box::new(Cursor::new(file)), false)
 }
 
 #[track_caller]
@@ -163,11 +167,200 @@ fn a_file_cut_anywhere_is_read_up_to_there() {
 #[test]
 fn what_cannot_be_read_is_named() {
     let error = |file| open(file).err().unwrap().to_string();
-    assert_eq!(
-        error(file::<TradeMsg>(Schema::Mbo, &[])),
-        "schema mbo is not supported: expected mbp-1, tbbo, trades, bbo-1s or bbo-1m"
+    let message = error(file::<TradeMsg>(Schema::Ohlcv1S, &[]));
+    assert!(
+        message.starts_with("schema ohlcv-1s holds bars, and neither quotes nor trades: expected mbp-1,"),
+        "{message}"
     );
+    for schema in [Schema::Statistics, Schema::Imbalance] {
+        assert!(error(file::<TradeMsg>(schema, &[])).contains("neither quotes nor trades"));
+    }
     let huge = b"DBN\x03\xff\xff\xff\xff";
     assert_eq!(error(huge.to_vec()), "4294967295 bytes of metadata exceed the limit of 67108864");
     assert_eq!(error(b"DBN\x03\xff\x00\x00\x00".to_vec()), "the file breaks off in its metadata");
+}
+
+fn mbo(nanos: u64, action: char, (id, side, price, size): (u64, char, i64, u32), last: bool) -> MboMsg {
+    MboMsg {
+        hd: header::<MboMsg>(dbn::rtype::MBO, nanos),
+        order_id: id,
+        price: if price == UNDEF_PRICE { price } else { price * 1_000_000_000 },
+        size,
+        flags: FlagSet::from(if last { 0x80 } else { 0 }),
+        channel_id: 0,
+        action: char(action),
+        side: char(side),
+        ts_recv: DAY + nanos,
+        ts_in_delta: 0,
+        sequence: 1,
+    }
+}
+
+#[test]
+fn orders_are_folded_to_their_best_prices_at_the_end_of_each_event() {
+    let none = (0, 'N', UNDEF_PRICE, 0);
+    let records = [
+        mbo(1, 'C', (9, 'B', 50, 1), true),
+        mbo(2, 'R', none, false),
+        mbo(3, 'A', (1, 'B', 100, 5), false),
+        mbo(4, 'A', (2, 'B', 100, 2), false),
+        mbo(5, 'A', (3, 'A', 102, 4), true),
+        mbo(6, 'A', (4, 'B', 99, 1), true),
+        mbo(7, 'T', (0, 'A', 100, 5), false),
+        mbo(7, 'F', (1, 'B', 100, 5), false),
+        mbo(7, 'C', (1, 'B', 100, 5), true),
+        mbo(8, 'M', (2, 'B', 101, 3), true),
+        mbo(9, 'C', (7, 'B', 101, 3), true),
+    ];
+    check(
+        file(Schema::Mbo, &records),
+        &[
+            "2024-01-01T00:00:00.000000005Z quote ESH4 100 x 7 / 102 x 4",
+            "2024-01-01T00:00:00.000000007Z trade ESH4 100 x 5 sell",
+            "2024-01-01T00:00:00.000000007Z quote ESH4 100 x 2 / 102 x 4",
+            "2024-01-01T00:00:00.000000008Z quote ESH4 101 x 3 / 102 x 4",
+            "x.dbn record 11: order 7 is not in the book of ESH4",
+        ],
+    );
+}
+
+#[test]
+fn mbp_10_is_a_quote_where_the_best_level_changes() {
+    let mbp10 = |nanos: u64, action: char, first: BidAskPair| {
+        let mut levels = std::array::from_fn(|_| level(UNDEF_PRICE, UNDEF_PRICE));
+        levels[0] = first;
+        Mbp10Msg {
+            hd: header::<Mbp10Msg>(dbn::rtype::MBP_10, nanos),
+            price: 5_000_000_000,
+            size: 7,
+            action: char(action),
+            side: char('B'),
+            flags: FlagSet::default(),
+            depth: 0,
+            ts_recv: DAY + nanos,
+            ts_in_delta: 0,
+            sequence: 1,
+            levels,
+        }
+    };
+    let same = level(1_000_000_000, 2_000_000_000);
+    check(
+        file(
+            Schema::Mbp10,
+            &[
+                mbp10(0, 'A', same.clone()),
+                mbp10(1, 'A', same.clone()),
+                mbp10(2, 'T', same),
+                mbp10(3, 'A', level(1_500_000_000, 2_000_000_000)),
+            ],
+        ),
+        &[
+            "2024-01-01T00:00:00Z quote ESH4 1 x 3 / 2 x 4",
+            "2024-01-01T00:00:00.000000002Z trade ESH4 5 x 7 buy",
+            "2024-01-01T00:00:00.000000003Z quote ESH4 1.5 x 3 / 2 x 4",
+        ],
+    );
+}
+
+#[test]
+fn consolidated_quotes_are_read_as_those_of_one_venue() {
+    let level = ConsolidatedBidAskPair {
+        bid_px: 1_000_000_000,
+        ask_px: 2_000_000_000,
+        bid_sz: 3,
+        ask_sz: 4,
+        bid_pb: 20,
+        ask_pb: 21,
+        ..ConsolidatedBidAskPair::default()
+    };
+    let cmbp1 = Cmbp1Msg {
+        hd: header::<Cmbp1Msg>(dbn::rtype::CMBP_1, 0),
+        price: 1_500_000_000,
+        size: 7,
+        action: char('T'),
+        side: char('B'),
+        ts_recv: DAY,
+        levels: [level.clone()],
+        ..Cmbp1Msg::default_for_schema(Schema::Cmbp1)
+    };
+    let (quote, trade) =
+        ("2024-01-01T00:00:00Z quote ESH4 1 x 3 / 2 x 4", "2024-01-01T00:00:00Z trade ESH4 1.5 x 7 buy");
+    check(file(Schema::Cmbp1, std::slice::from_ref(&cmbp1)), &[trade, quote]);
+    check(file(Schema::Tcbbo, &[cmbp1]), &[quote, trade]);
+    let cbbo = CbboMsg {
+        hd: header::<CbboMsg>(dbn::rtype::CBBO_1S, 0),
+        ts_recv: DAY,
+        levels: [level],
+        ..CbboMsg::default_for_schema(Schema::Cbbo1S)
+    };
+    check(file(Schema::Cbbo1S, &[cbbo]), &[quote]);
+}
+
+#[test]
+fn quotes_of_several_publishers_are_folded_where_asked() {
+    let of = |publisher: u16, nanos: u64, bid: i64, ask: i64| {
+        let mut record = mbp1(nanos, 'A', 'B', level(bid * 1_000_000_000, ask * 1_000_000_000));
+        record.hd.publisher_id = publisher;
+        record.ts_recv = DAY + nanos;
+        record
+    };
+    let bytes = file(Schema::Mbp1, &[of(1, 0, 10, 13), of(2, 1, 9, 12), of(2, 2, 9, 13), of(1, 3, 8, 13)]);
+    let mut feed = Dbn::new("x.dbn".to_owned(), Box::new(Cursor::new(bytes)), true).unwrap();
+    assert_eq!(
+        show(&mut feed),
+        [
+            "2024-01-01T00:00:00Z quote ESH4 10 x 3 / 13 x 4",
+            "2024-01-01T00:00:00.000000001Z quote ESH4 10 x 3 / 12 x 4",
+            "2024-01-01T00:00:00.000000002Z quote ESH4 10 x 3 / 13 x 8",
+            "2024-01-01T00:00:00.000000003Z quote ESH4 9 x 3 / 13 x 8",
+        ]
+    );
+}
+
+#[test]
+fn status_and_definitions_say_what_they_can() {
+    let status = |nanos: u64, action: u16| StatusMsg {
+        hd: header::<StatusMsg>(dbn::rtype::STATUS, nanos),
+        ts_recv: DAY + nanos,
+        action,
+        ..StatusMsg::default()
+    };
+    let mut feed =
+        open(file(Schema::Status, &[status(0, 1), status(1, 7), status(2, 14), status(3, 8)])).unwrap();
+    let states: Vec<_> =
+        show(&mut feed).iter().map(|line| line.split("state: ").nth(1).unwrap().to_owned()).collect();
+    assert!(
+        states[0].starts_with("PreOpen") && states[1].starts_with("Open") && states[2].starts_with("Halted"),
+        "{states:?}"
+    );
+    assert_eq!((states.len(), feed.left_out()), (3, 1));
+
+    let mut definition = InstrumentDefMsg {
+        hd: header::<InstrumentDefMsg>(dbn::rtype::INSTRUMENT_DEF, 0),
+        ts_recv: DAY,
+        min_price_increment: 250_000_000,
+        ..InstrumentDefMsg::default()
+    };
+    for (slot, letter) in definition.currency.iter_mut().zip("USD".chars()) {
+        *slot = char(letter);
+    }
+    let mut feed = open(file(Schema::Definition, &[definition])).unwrap();
+    let (mut instruments, mut out) = (Instruments::default(), Vec::new());
+    assert!(feed.next(&mut instruments, &mut out).unwrap().is_some());
+    let known = instruments.by_symbol("ESH4").unwrap();
+    assert_eq!((known.tick_size_decimal().to_string(), &*known.currency), ("0.25".to_owned(), "USD"));
+}
+
+#[test]
+fn a_live_session_names_its_instruments_as_it_goes() {
+    let mapping =
+        SymbolMappingMsg::new(7, DAY, SType::RawSymbol, "NQZ4", SType::RawSymbol, "NQZ4", DAY, DAY).unwrap();
+    let mut record = trade(0, 3_000_000_000);
+    record.hd.instrument_id = 7;
+    let unnamed = file::<TradeMsg>(None, std::slice::from_ref(&record));
+    check(unnamed, &["x.dbn record 1: instrument id 7 has no symbol at 2024-01-01T00:00:00Z"]);
+    let mut named = file::<SymbolMappingMsg>(None, &[mapping]);
+    let records = file::<TradeMsg>(None, &[record]);
+    named.extend(&records[records.len() - std::mem::size_of::<TradeMsg>()..]);
+    check(named, &["2024-01-01T00:00:00Z trade NQZ4 3 x 7 none"]);
 }
