@@ -89,7 +89,7 @@ pub(super) fn no_room(name: &str) -> Problem {
 impl From<Refusal> for Problem {
     fn from(Refusal { code, message }: Refusal) -> Self {
         let status = match code {
-            ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+            ErrorCode::NotAllowed => StatusCode::FORBIDDEN,
             ErrorCode::NotSupported => StatusCode::CONFLICT,
             ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_REQUEST,

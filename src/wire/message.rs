@@ -73,8 +73,6 @@ pub enum ErrorCode {
     NotSupported,
     NotAllowed,
     TooLarge,
-    /// Others may, this session may not.
-    Forbidden,
     /// It could not be done now.
     Unavailable,
 }

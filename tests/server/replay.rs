@@ -261,7 +261,7 @@ async fn a_session_controls_the_replay_by_its_own_requests() {
     let closed = playing(|config| config.control = ControlRule::Off).await;
     let mut client = Client::connect(&closed, "topics=status").await;
     let error = client.ask(json!({"op": "replay", "action": "pause"}), "error").await;
-    assert_eq!(error["code"], "forbidden");
+    assert_eq!(error["code"], "not_allowed");
     let state = client.ask(json!({"op": "replay"}), "replay").await;
     assert_eq!((&state["state"], &state["controllable"]), (&json!("playing"), &json!(false)));
 }

@@ -68,7 +68,7 @@ async fn who_joins_a_room_watches_unless_the_opener_lets_all_control_it() {
     let mut guest = Client::connect(&server, "room=mine").await;
     assert_eq!(opener.welcome["epoch"], guest.welcome["epoch"]);
     let pause = || json!({"op": "replay", "action": "pause"});
-    assert_eq!(guest.ask(pause(), "error").await["code"], "forbidden");
+    assert_eq!(guest.ask(pause(), "error").await["code"], "not_allowed");
     opener.ask(pause(), "replay").await;
     let play = async |path: &str| request(server.address, "POST", path, &[], b"{\"action\":\"play\"}").await;
     play("/v1/replay?room=mine").await.check_problem(403, "room=NAME&key=KEY");

@@ -228,7 +228,7 @@ impl<S: Socket> Fanout<S> {
             |code, message: &str| Answer::Error { id: id.clone(), code, message: message.to_owned() };
         if action != ReplayAction::Look && !self.may_control(key) {
             let message = "this session may not control the replay";
-            return self.answer(key, &refuse(ErrorCode::Forbidden, message));
+            return self.answer(key, &refuse(ErrorCode::NotAllowed, message));
         }
         let extras: &mut Extras = self.connections[key].extras.get_or_insert_default();
         if extras.replays.len() >= MAX_REPLAYS {
