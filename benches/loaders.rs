@@ -10,7 +10,9 @@ use std::{fs, hint::black_box, io::Write as _, num::NonZeroU32, path::Path, time
 use tickcast::feed::formats::recording::{RecordingHeader, RecordingWriter};
 use tickcast::feed::formats::{OpenOptions, open};
 use tickcast::feed::{Feed, sim};
+use tickcast::hub::Replica;
 use tickcast::market::{Event, Instruments, Quote, Timestamp};
+use tickcast::tape::{Batch, Epoch, Position};
 
 const QUOTES: u32 = 50_000;
 const SYMBOLS: usize = 100;
@@ -206,5 +208,41 @@ fn loaders(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, loaders);
+/// Events that a tape without a pace puts into one batch.
+const BATCH: usize = 1024;
+
+/// Reads a file to its end and folds it as a shard does, in the batches of a tape that plays it as fast as it can.
+fn fold(path: &Path) -> Position {
+    let mut feed = open(path, &OpenOptions::default()).expect("it was just written");
+    let (mut instruments, mut replica) = (Instruments::default(), Replica::new(Epoch::new(1)));
+    let (mut events, mut touched) = (Vec::new(), Vec::new());
+    loop {
+        let time = feed.next(&mut instruments, &mut events).expect("it was just written");
+        if events.len() >= BATCH || time.is_none() {
+            let position = replica.position().next();
+            let time = time.unwrap_or(replica.time());
+            replica.apply(&Batch { position, time, events: std::mem::take(&mut events) }, &mut touched);
+            touched.clear();
+        }
+        if time.is_none() {
+            return replica.position();
+        }
+    }
+}
+
+fn into_the_hub(c: &mut Criterion) {
+    let market = Market::new();
+    let folder = tempfile::tempdir().expect("a folder for the files");
+    let mut group = c.benchmark_group("into the hub");
+    group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    for (name, bytes) in [("quotes.tape", tape(&market)), ("quotes.csv", csv(&market))] {
+        let path = folder.path().join(name);
+        fs::write(&path, &bytes).expect("the folder takes a few MB");
+        group.throughput(Throughput::Elements(u64::from(QUOTES)));
+        group.bench_function(BenchmarkId::from_parameter(name), |b| b.iter(|| fold(&path)));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, loaders, into_the_hub);
 criterion_main!(benches);

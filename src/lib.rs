@@ -18,6 +18,8 @@ pub mod tape; // the ordered log: gives every event its place
 
 pub mod hub; // topics, images, rings: what each subscriber is owed
 
+pub mod record; // recordings as they are made: files, checkpoints, a thread that writes
+
 pub mod wire; // the protocol: messages, their two forms, WebSocket frames
 
 pub mod server; // sockets: HTTP, the upgrade, the fan-out shards, shutdown

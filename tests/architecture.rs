@@ -5,16 +5,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules in the order of the flow, and what each may know: nothing that comes after it, and not all that comes before.
-const KNOWS: [(&str, &[&str]); 9] = [
+const KNOWS: [(&str, &[&str]); 10] = [
     ("market", &[]),
     ("feed", &["market"]),
     ("tape", &["market", "feed"]),
     ("hub", &["market", "tape"]),
+    ("record", &["market", "feed", "tape", "hub"]),
     ("wire", &["market", "tape", "hub"]),
-    ("server", &["market", "feed", "tape", "hub", "wire"]),
+    ("server", &["market", "feed", "tape", "hub", "record", "wire"]),
     ("client", &["market", "tape", "hub", "wire"]),
     ("bench", &["market", "feed", "tape", "hub", "wire", "client"]),
-    ("cli", &["market", "feed", "tape", "hub", "wire", "server", "client", "bench"]),
+    ("cli", &["market", "feed", "tape", "hub", "record", "wire", "server", "client", "bench"]),
 ];
 
 /// Inputs and the time go in, actions come out: these touch nothing else.

@@ -4,11 +4,15 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use std::sync::Arc;
+use tickcast::feed::formats::recording::{RecordingHeader, RecordingIndex};
+use tickcast::feed::formats::{OpenOptions, open, open_at};
+use tickcast::feed::{Feed, sim};
 use tickcast::hub::Replica;
 use tickcast::market::{
-    Conditions, Event, FeedKind, FeedState, FeedStatus, Instrument, InstrumentId, Price, Quote, Side, Size,
-    Speed, Status, Symbol, Timestamp, Trade, TradingState,
+    Conditions, Event, FeedKind, FeedState, FeedStatus, Instrument, InstrumentId, Instruments, Price, Quote,
+    Side, Size, Speed, Status, Symbol, Timestamp, Trade, TradingState,
 };
+use tickcast::record::Recorder;
 use tickcast::tape::{Batch, Epoch, Position};
 
 const INSTRUMENTS: u32 = 3;
@@ -134,5 +138,57 @@ proptest! {
         fold(&mut whole, after);
         fold(&mut restored, after);
         prop_assert_eq!(known(&restored), known(&whole));
+    }
+}
+
+/// Folds a feed's batches up to a moment.
+fn known_at(mut feed: Box<dyn Feed>, time: Timestamp) -> Vec<Event> {
+    let (mut instruments, mut replica) = (Instruments::default(), Replica::new(Epoch::new(1)));
+    loop {
+        let mut events = Vec::new();
+        match feed.next(&mut instruments, &mut events).unwrap() {
+            Some(at) if at <= time => {
+                let position = replica.position().next();
+                replica.apply(&Batch { position, time: at, events }, &mut Vec::new());
+            }
+            _ => return known(&replica),
+        }
+    }
+}
+
+/// A busy simulated market of ten minutes, in a file with checkpoints.
+fn recorded_market(folder: &std::path::Path) -> (std::path::PathBuf, [Timestamp; 2]) {
+    let start = Timestamp::from_nanos(1_704_067_200_123_456_789);
+    let rate = std::num::NonZeroU32::new(300).unwrap();
+    let config = sim::SimConfig { symbols: 5, rate, seed: 7, start };
+    let mut market = sim::Simulator::new(&sim::default_universe(), config);
+    let path = folder.join("market.tape");
+    let file = std::fs::File::create(&path).unwrap();
+    let mut recorder = Recorder::new(file, &RecordingHeader::default()).unwrap();
+    let (mut instruments, mut position, mut time) = (Instruments::default(), Position::START, start);
+    while time.nanos_since(start) < 600_000_000_000 {
+        let mut events = Vec::new();
+        time = market.next(&mut instruments, &mut events).unwrap().unwrap();
+        position = position.next();
+        recorder.append(&Batch { position, time, events }).unwrap();
+    }
+    recorder.finish().unwrap();
+    (path, [start, time])
+}
+
+#[test]
+fn a_recording_opened_in_the_middle_gives_what_the_whole_of_it_gives() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, [start, end]) = recorded_market(folder.path());
+    let index = RecordingIndex::read(&std::fs::File::open(&path).unwrap()).unwrap();
+    assert!(index.checkpoints.len() > 3, "{} checkpoints", index.checkpoints.len());
+    assert_eq!(index.totals.map(|totals| [totals.first, totals.last]), Some([start, end]));
+
+    let options = OpenOptions::default();
+    let at = |seconds: i64| start.plus_nanos(seconds * 1_000_000_000);
+    let moments = index.checkpoints.iter().flat_map(|place| [place.time, place.time.plus_nanos(-1)]);
+    for time in [at(-1), at(0), at(1), at(77), at(300), at(599), at(700)].into_iter().chain(moments) {
+        let sought = known_at(open_at(&path, &options, time).unwrap(), time);
+        assert!(sought == known_at(open(&path, &options).unwrap(), time), "another market at {time}");
     }
 }

@@ -13,7 +13,7 @@ use tickcast::hub::{Form, Kind, TRADES_KEPT};
 use tickcast::market::{Conditions, Event as TapeEvent, Instruments, QuoteValues, Side, Symbol, Timestamp};
 use tickcast::server::fanout::{Fanout, Opening, Socket};
 use tickcast::tape::{Batch, Epoch, Position};
-use tickcast::wire::mask;
+use tickcast::wire::{CloseCode, Fault, Garbled, mask};
 
 const SYMBOLS: [&str; 4] = ["A", "B", "C", "D"];
 const CLIENTS: usize = 3;
@@ -36,6 +36,8 @@ enum Op {
     /// Tenths of updates a second; 0 lifts the cap.
     Cap(usize, u8),
     Drop(usize),
+    /// The way to a client is broken at its own wish, for so many milliseconds.
+    Fault(usize, Fault, u16),
 }
 
 #[derive(Clone, Debug)]
@@ -66,6 +68,18 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (client(), 0..TOPICS.len()).prop_map(|(c, t)| Op::Unsubscribe(c, t)),
         1 => (client(), 0..50_u8).prop_map(|(c, hz)| Op::Cap(c, hz)),
         1 => client().prop_map(Op::Drop),
+        2 => (client(), fault(), 1..20_000_u16).prop_map(|(c, fault, ms)| Op::Fault(c, fault, ms)),
+    ]
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        Just(Fault::None),
+        Just(Fault::Mute),
+        (1..3000_u64).prop_map(|ms| Fault::Delay(Duration::from_millis(ms))),
+        (10..5000_u32).prop_map(Fault::Slow),
+        proptest::option::of(Just(CloseCode::RESTART)).prop_map(Fault::Drop),
+        prop_oneof![Just(Garbled::Message), Just(Garbled::Frame)].prop_map(Fault::Garble),
     ]
 }
 
@@ -75,6 +89,8 @@ struct Pipe {
     bytes: VecDeque<u8>,
     room: usize,
     finished: bool,
+    /// The server has dropped its end, whose key may be another's by now.
+    dropped: bool,
 }
 
 #[derive(Debug)]
@@ -94,6 +110,19 @@ impl Socket for PipeEnd {
     }
 }
 
+impl Drop for PipeEnd {
+    fn drop(&mut self) {
+        let mut pipe = self.0.borrow_mut();
+        (pipe.finished, pipe.dropped) = (true, true);
+    }
+}
+
+impl Link {
+    fn is_dropped(&self) -> bool {
+        self.pipe.borrow().dropped
+    }
+}
+
 struct Client {
     session: Session,
     link: Option<Link>,
@@ -101,6 +130,8 @@ struct Client {
     options: Options,
     /// Per symbol the number of the next trade, where one was had.
     next_trade: BTreeMap<String, u64>,
+    /// Whether it may have been sent what cannot be read, after which it believes nothing it knew.
+    garbled: bool,
 }
 
 struct Link {
@@ -152,10 +183,15 @@ impl World {
             topics: BTreeSet::new(),
             options: Options::default(),
             next_trade: BTreeMap::new(),
+            garbled: false,
         };
         Self {
             // So small that most flushes come in several updates.
-            shards: [(); 2].map(|()| Fanout::with_full_bytes(Epoch::new(7), 100)),
+            shards: [(); 2].map(|()| {
+                let mut shard = Fanout::with_full_bytes(Epoch::new(7), 100);
+                shard.allow_faults();
+                shard
+            }),
             late: Vec::new(),
             connects: 0,
             instruments: Instruments::default(),
@@ -194,6 +230,12 @@ impl World {
                 self.subscribe(client, &topics);
             }
             Op::Drop(client) => self.hang_up(client, true),
+            Op::Fault(client, fault, millis) => {
+                let lasts = matches!(fault, Fault::Mute | Fault::Delay(_) | Fault::Slow(_))
+                    .then(|| Duration::from_millis(millis.into()));
+                self.clients[client].garbled |= matches!(fault, Fault::Garble(_));
+                self.command(client, Command::Fault { fault, lasts });
+            }
         }
     }
 
@@ -261,7 +303,7 @@ impl World {
             link.inbox.extend(pipe.bytes.drain(..count));
             pipe.room += bytes;
         }
-        let (shard, key) = (link.shard, link.key);
+        let (shard, key, is_dropped) = (link.shard, link.key, link.is_dropped());
         let mut frames = Vec::new();
         while let Some((opcode, payload, len)) = whole_frame(&link.inbox) {
             frames.push((opcode, payload.to_vec()));
@@ -272,13 +314,17 @@ impl World {
                 2 => self.handle(client, Input::Binary(&payload)),
                 8 => return self.hang_up(client, true),
                 9 => {}
+                // What is no frame ends the connection.
+                3 => return self.hang_up(client, true),
                 other => panic!("unexpected opcode {other}"),
             }
             if self.clients[client].link.is_none() {
                 return;
             }
         }
-        self.shards[shard].writable(key);
+        if !is_dropped {
+            self.shards[shard].writable(key);
+        }
     }
 
     fn subscribe(&mut self, client: usize, topics: &[&'static str]) {
@@ -294,7 +340,9 @@ impl World {
 
     fn hang_up(&mut self, client: usize, tell: bool) {
         if let Some(link) = self.clients[client].link.take() {
-            self.shards[link.shard].closed(link.key);
+            if !link.is_dropped() {
+                self.shards[link.shard].closed(link.key);
+            }
             if tell {
                 self.handle(client, Input::Closed { code: None, reason: "dropped".to_owned() });
             }
@@ -310,7 +358,9 @@ impl World {
                 Output::Connect => self.connect(client),
                 Output::Disconnect => self.hang_up(client, false),
                 Output::Send(text) => {
-                    if let Some(&Link { shard, key, .. }) = self.clients[client].link.as_ref() {
+                    if let Some(&Link { shard, key, .. }) =
+                        self.clients[client].link.as_ref().filter(|link| !link.is_dropped())
+                    {
                         self.shards[shard].received(key, &client_frame(text.as_bytes()));
                     }
                 }
@@ -336,6 +386,9 @@ impl World {
         let changes = match event {
             Event::Update { changes, .. } => changes,
             Event::Unsubscribed { .. } => return self.clients[client].forget_unwatched(),
+            Event::Replaced if std::mem::take(&mut self.clients[client].garbled) => {
+                return self.clients[client].next_trade.clear();
+            }
             Event::Replaced => panic!("there is one epoch only"),
             Event::Closed { reason, .. } => panic!("closed for good: {reason}"),
             Event::Error { message, .. } => panic!("refused: {message}"),
@@ -379,7 +432,11 @@ impl World {
                     self.read(client, 1 << 16);
                     match &self.clients[client].link {
                         Some(link) if !link.pipe.borrow().bytes.is_empty() => quiet = false,
-                        Some(_) => break,
+                        Some(link) => {
+                            // The next pass tells the client that its connection has ended.
+                            quiet &= !link.pipe.borrow().finished;
+                            break;
+                        }
                         None => {
                             quiet = false;
                             break;

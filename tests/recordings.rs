@@ -8,6 +8,8 @@ use tickcast::feed::formats::recording::{RecordingHeader, RecordingReader, Recor
 use tickcast::feed::formats::{OpenOptions, open};
 use tickcast::feed::{Feed, Merged};
 use tickcast::market::{Event, Instruments, Price, Timestamp};
+use tickcast::record::Recorder;
+use tickcast::tape::{Batch, Position};
 
 /// What a feed gave, in figures.
 #[derive(Default)]
@@ -914,4 +916,108 @@ fn a_recording_of_a_merged_session_gives_the_same_events_as_the_session() {
         live.clear();
     }
     assert_eq!(batches, 12_941);
+}
+
+/// The same quotes and trades as Databento writes them, schema `mbp-1`: 80 bytes a record. Its sizes are whole numbers of 32 bits, so
+/// here they are units, cut off where they need more.
+fn as_dbn(path: &Path) -> Vec<u8> {
+    use dbn::encode::{EncodeRecord, dbn::Encoder};
+    use dbn::{BidAskPair, FlagSet, Mbp1Msg, MetadataBuilder, RecordHeader, SType, Schema};
+    let metadata = MetadataBuilder::new()
+        .dataset("XNAS.ITCH".to_owned())
+        .schema(Some(Schema::Mbp1))
+        .start(0)
+        .stype_in(Some(SType::RawSymbol))
+        .stype_out(SType::InstrumentId)
+        .build();
+    let mut encoder = Encoder::new(Vec::new(), &metadata).unwrap();
+    let mut feed = open(path, &OpenOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+    let (mut instruments, mut events) = (Instruments::default(), Vec::new());
+    let letter = |letter: char| std::ffi::c_char::try_from(letter as u32).unwrap();
+    let nanos = |time: Timestamp| time.nanos().unsigned_abs();
+    let mut level = BidAskPair::default();
+    while feed.next(&mut instruments, &mut events).unwrap().is_some() {
+        for event in events.drain(..) {
+            let price = |id, price: Price| {
+                let scale = instruments.get(id).unwrap().price_scale;
+                let nanos = price.to_decimal(scale).map(|price| price * Decimal::from(1_000_000_000));
+                nanos.map_or(dbn::UNDEF_PRICE, |nanos| nanos.try_into().unwrap())
+            };
+            let size = |size: tickcast::market::Size| u32::try_from(size.units()).unwrap_or(u32::MAX);
+            let (id, at, action, side, paid, traded) = match event {
+                Event::Quote(id, quote) => {
+                    level = BidAskPair {
+                        bid_px: price(id, quote.bid),
+                        ask_px: price(id, quote.ask),
+                        bid_sz: size(quote.bid_size),
+                        ask_sz: size(quote.ask_size),
+                        ..BidAskPair::default()
+                    };
+                    (id, (quote.ts_event, quote.ts_recv), 'A', 'B', level.bid_px, level.bid_sz)
+                }
+                Event::Trade(id, trade) => {
+                    let side = if trade.side == tickcast::market::Side::Buy { 'B' } else { 'A' };
+                    let at = (trade.ts_event, trade.ts_recv);
+                    (id, at, 'T', side, price(id, trade.price), size(trade.size))
+                }
+                _ => continue,
+            };
+            let record = Mbp1Msg {
+                hd: RecordHeader::new::<Mbp1Msg>(dbn::rtype::MBP_1, 1, id.0, nanos(at.0)),
+                price: paid,
+                size: traded,
+                action: letter(action),
+                side: letter(side),
+                flags: FlagSet::default(),
+                depth: 0,
+                ts_recv: nanos(at.1),
+                ts_in_delta: 0,
+                sequence: 0,
+                levels: [level.clone()],
+            };
+            encoder.encode_record(&record).unwrap();
+        }
+    }
+    encoder.get_ref().clone()
+}
+
+/// A recording of a session, with checkpoints as a server makes them or without.
+fn as_tape(path: &Path, with_checkpoints: bool) -> (u64, Vec<u8>) {
+    let mut feed = open(path, &OpenOptions::default()).unwrap_or_else(|error| panic!("{error}"));
+    let (mut instruments, mut count, mut position) = (Instruments::default(), 0, Position::START);
+    let header = RecordingHeader::default();
+    let mut recorder = Recorder::new(Vec::new(), &header).unwrap();
+    let mut writer = RecordingWriter::new(Vec::new(), &header).unwrap();
+    loop {
+        let mut events = Vec::new();
+        let Some(time) = feed.next(&mut instruments, &mut events).unwrap() else { break };
+        count += events.iter().filter(|event| !matches!(event, Event::Instrument(_))).count() as u64;
+        position = position.next();
+        if with_checkpoints {
+            recorder.append(&Batch { position, time, events }).unwrap();
+        } else {
+            writer.append(position.get(), time, &events).unwrap();
+        }
+    }
+    (count, if with_checkpoints { recorder.finish() } else { writer.finish() }.unwrap())
+}
+
+#[test]
+#[ignore = "needs the recordings in ../shared/data"]
+fn a_recorded_session_is_a_fraction_of_what_others_make_of_it() {
+    println!("bytes a tick: the session's own gzip'ed JSON, DBN, DBN packed, ours with checkpoints, without");
+    for session in ["spot/btcusdt", "spot/ethusdt", "usdm/btcusdt"] {
+        let path = data().join("binance-ws").join(format!("{session}_20240808.gz"));
+        let (events, tape) = as_tape(&path, true);
+        let (_, bare) = as_tape(&path, false);
+        let dbn = as_dbn(&path);
+        let packed = zstd::encode_all(&dbn[..], 3).unwrap();
+        let gzip = std::fs::metadata(&path).unwrap().len();
+        #[expect(clippy::cast_precision_loss, reason = "for people")]
+        let each = |bytes: u64| bytes as f64 / events as f64;
+        let [gzip, dbn, packed, tape, bare] =
+            [gzip, dbn.len() as u64, packed.len() as u64, tape.len() as u64, bare.len() as u64].map(each);
+        println!("{session}: {events} ticks, {gzip:.1}, {dbn:.1}, {packed:.1}, {tape:.1}, {bare:.1}");
+        assert!(tape < gzip / 2.0 && tape < 1.3 * bare, "{session}");
+    }
 }

@@ -568,6 +568,7 @@ fn answers() -> Vec<(&'static str, Answer)> {
                 ],
             },
         ),
+        ("fault", Answer::Fault { id: Some(Id::Number(10)), fault: "mute".to_owned(), for_ms: Some(5000) }),
         (
             "error",
             Answer::Error {
@@ -609,6 +610,15 @@ fn requests() -> Vec<(&'static str, Value)> {
         ("replay: speed", json!({ "op": "replay", "action": "speed", "speed": 2.5 })),
         ("replay: step", json!({ "op": "replay", "action": "step", "by": "1s" })),
         ("auth", json!({ "op": "auth", "token": "t" })),
+        ("fault: mute", json!({ "op": "fault", "id": 10, "fault": "mute", "for_ms": 5000 })),
+        ("fault: delay", json!({ "op": "fault", "fault": "delay", "by_ms": 250 })),
+        (
+            "fault: slow",
+            json!({ "op": "fault", "fault": "slow", "bytes_per_second": 1000, "for_ms": 600_000 }),
+        ),
+        ("fault: drop", json!({ "op": "fault", "fault": "drop", "code": 1012 })),
+        ("fault: garble", json!({ "op": "fault", "fault": "garble", "what": "frame" })),
+        ("no fault", json!({ "op": "fault", "fault": "none" })),
     ]
 }
 

@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let about = if scenario.about.is_empty() { String::new() } else { indented(&scenario.about) + "\n\n" };
-    print(&format!("{name}: {about}{scenario}"))
+    print(&format!("{name}\n{about}{scenario}"))
 }
 
 /// The scenario of that name or file, checked but for its market.

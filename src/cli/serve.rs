@@ -4,7 +4,9 @@ use crate::feed::sim::scenario::Scenario;
 use crate::feed::sim::{SimConfig, default_universe};
 use crate::feed::{Feed, FeedError, Preloaded, Recordings, Scripted, Simulation, Source};
 use crate::market::{Instruments, Speed, Symbol, Timestamp};
+use crate::record::{Output, Recording};
 use crate::server::{Config, ControlRule, Server};
+use crate::tape::Epoch;
 use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
 use std::io::Write;
@@ -24,6 +26,7 @@ const DATA_FAULT: u8 = 5;
 
 /// Serve a market: simulated, replayed from recordings, or only what is published.
 #[derive(clap::Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 // Flattened into another struct of this name, whose group would have the same one.
 #[group(id = "serve")]
 #[command(after_help = "Examples:
@@ -32,7 +35,8 @@ const DATA_FAULT: u8 = 5;
   tickcast serve --scenario flash-crash --seed 7     a market that crashes and recovers
   tickcast serve --feed day.tape --speed 10 --loop   a recording, ten times as fast, for ever
   tickcast serve --feed day.tape --start 2024-08-08T14:30:00Z --only AAPL,MSFT   from the opening bell, two symbols
-  tickcast serve --feed none                         only what is published to it")]
+  tickcast serve --feed none                         only what is published to it
+  tickcast serve --record 'day-{date}-{time}.tape'   writes down everything, a file a day")]
 pub struct Args {
     /// Address to listen on
     #[arg(long, env = "TICKCAST_LISTEN", default_value = "127.0.0.1:8080")]
@@ -99,6 +103,15 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 
+    /// Record the tape: everything, in its order and with its positions. `{date}` in the path gives each UTC day a file, `{time}` is when it
+    /// begins
+    #[arg(long, env = "TICKCAST_RECORD", value_name = "PATH")]
+    pub record: Option<PathBuf>,
+
+    /// Let --record overwrite a file
+    #[arg(long, requires = "record")]
+    pub force: bool,
+
     /// Fan-out threads (default: one per core)
     #[arg(long)]
     pub shards: Option<NonZeroUsize>,
@@ -106,6 +119,10 @@ pub struct Args {
     /// WebSocket connections in all; more are refused
     #[arg(long, default_value_t = 10_000)]
     pub max_connections: usize,
+
+    /// Let sessions ask for faults of their own connection (mute, delay, slow, drop, garble), to test what their client does
+    #[arg(long)]
+    pub allow_faults: bool,
 
     /// Let sessions watch the topic `stats` (the page /ops), which tells of other sessions: on by default where only this machine
     /// reaches the server. Behind a proxy: --ops=false
@@ -135,6 +152,15 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         }
         other => other?,
     };
+    let epoch = Epoch::random();
+    let recording = match args.record {
+        Some(path) => {
+            let output = Output::new(path, args.force);
+            let recording = Recording::start(output, epoch, &about, Timestamp::now());
+            Some(recording.context("cannot record")?)
+        }
+        None => None,
+    };
     let config = Config {
         listen: args.listen,
         shards: args
@@ -148,7 +174,10 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         control: args.control,
         max_rooms: args.max_rooms,
         room_idle: Duration::from_secs(args.room_idle * 60),
+        epoch,
+        recording,
         ops: args.ops.unwrap_or(args.listen.ip().is_loopback()),
+        allow_faults: args.allow_faults,
     };
     let server = Server::start(config)
         .await
@@ -160,7 +189,12 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     }
     eprintln!("saying goodbye (again to stop at once)");
     tokio::select! {
-        () = server.shutdown() => {}
+        recorded = server.shutdown() => match recorded {
+            Some(Ok(written)) => eprintln!("recorded {} events, {} bytes", written.events, written.bytes),
+            // It was told when it happened.
+            Some(Err(_)) => return Ok(ExitCode::FAILURE),
+            None => {}
+        },
         _ = stopped() => {}
     }
     Ok(ExitCode::SUCCESS)
@@ -341,7 +375,7 @@ async fn stdin_ended() {
 }
 
 /// Waits for Ctrl-C or a termination signal.
-async fn stopped() -> Result<()> {
+pub(super) async fn stopped() -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminated = signal(SignalKind::terminate()).context("cannot wait for signals")?;
     tokio::select! {

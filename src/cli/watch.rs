@@ -168,7 +168,7 @@ async fn pump(args: &Args, url: &str, client: &mut Client, watch: &mut Watch) ->
     }
 }
 
-async fn until(moment: Option<Instant>) {
+pub(super) async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,

@@ -1,6 +1,6 @@
 use super::endpoint::{Endpoint, EndpointError};
 use super::session::{Command, Event, Input, Options, Output, Session};
-use crate::wire::{CloseCode, MAX_UPDATE_BYTES, PROTOCOL_MSGPACK, ReplayAction};
+use crate::wire::{CloseCode, Fault, MAX_UPDATE_BYTES, PROTOCOL_MSGPACK, ReplayAction};
 use futures_util::{SinkExt, StreamExt};
 use std::io;
 use std::pin::Pin;
@@ -71,6 +71,12 @@ impl Client {
     /// Controls what the server plays, where it lets this session; [`Event::Replay`] tells how it stands then.
     pub fn replay(&self, action: ReplayAction) {
         self.command(Command::Replay(action));
+    }
+
+    /// Asks the server to break this connection for a while, or until the next fault, where it lets its clients do that
+    /// (`--allow-faults`): [`Event::Fault`] or [`Event::Error`] tells. For tests of whoever uses this client.
+    pub fn fault(&self, fault: Fault, lasts: Option<Duration>) {
+        self.command(Command::Fault { fault, lasts });
     }
 
     fn command(&self, command: Command) {

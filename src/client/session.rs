@@ -5,7 +5,7 @@ use crate::hub::Topic;
 use crate::market::Timestamp;
 use crate::tape::{Epoch, Position};
 use crate::wire::{
-    Answer, CloseCode, ErrorCode, Id, Refusal, ReplayAction, ReplayState, TopicAnswer, TopicChecksum,
+    Answer, CloseCode, ErrorCode, Fault, Id, Refusal, ReplayAction, ReplayState, TopicAnswer, TopicChecksum,
     UpdateDecoder,
 };
 use serde::Deserialize;
@@ -74,6 +74,12 @@ pub enum Command {
     },
     /// Controls what is played, or asks how it does.
     Replay(ReplayAction),
+    /// Asks the server to break this connection, where it lets its clients do that.
+    Fault {
+        fault: Fault,
+        /// `None`: until the next one.
+        lasts: Option<Duration>,
+    },
 }
 
 #[derive(Debug)]
@@ -131,6 +137,10 @@ pub enum Event {
     },
     /// The server's tape is another one: all that was known is dropped, and comes anew.
     Replaced,
+    /// The first image of each of these topics is in whole: what comes of them from now on has happened since.
+    Settled {
+        topics: Vec<Topic>,
+    },
     /// What one update changed; gaps are told among the changes. Updates that change nothing are not told.
     Update {
         position: Position,
@@ -144,6 +154,10 @@ pub enum Event {
     },
     /// How what is played stands, after what was asked of it.
     Replay(ReplayState),
+    /// The server has taken a [`Command::Fault`], which holds for what comes from here.
+    Fault {
+        fault: String,
+    },
     /// Nothing was heard for twice the server's heartbeat.
     Stale,
     /// Something was heard again.
@@ -309,6 +323,11 @@ impl Session {
                     self.request(json!({ "op": "checksum", "topics": topics }), Vec::new(), out);
                 }
             }
+            Command::Fault { fault, lasts } => {
+                if live {
+                    self.request(fault.request(lasts), Vec::new(), out);
+                }
+            }
         }
     }
 
@@ -348,12 +367,14 @@ impl Session {
         };
         self.backoff.succeeded();
         let changes = self.image.apply(&update);
-        if update.whole {
-            self.image.settle(self.subscriptions.settle());
-        }
+        let settled = if update.whole { self.subscriptions.settle() } else { Vec::new() };
+        self.image.settle(settled.iter().cloned());
         if !changes.is_empty() {
             let (position, time) = (update.position, update.time);
             out.push(Output::Event(Event::Update { position, time, changes }));
+        }
+        if !settled.is_empty() {
+            out.push(Output::Event(Event::Settled { topics: settled }));
         }
     }
 
@@ -397,6 +418,10 @@ impl Session {
                 };
                 let topics = topics.into_iter().map(equal).collect();
                 Event::Verified { position: Position::new(position), topics }
+            }
+            Answer::Fault { id, fault, .. } => {
+                self.answered(id.as_ref());
+                Event::Fault { fault }
             }
             Answer::Error { id, code, message } => {
                 // A request refused as a whole: each of its topics is.
@@ -469,7 +494,7 @@ impl Session {
         error: &dyn std::fmt::Display,
         out: &mut Vec<Output>,
     ) {
-        const KNOWN: [&str; 9] = [
+        const KNOWN: [&str; 10] = [
             "welcome",
             "subscribed",
             "unsubscribed",
@@ -477,6 +502,7 @@ impl Session {
             "stats",
             "checksum",
             "replay",
+            "fault",
             "error",
             "goodbye",
         ];

@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_lies_between_two_moments_is_let_through_with_the_definitions_it_needs() {
-        check_between(None, Some(2), &["1 A=1", "2 B=2.5", "2 C=3"]);
+        check_between(None, Some(2), &["1 A=1", "2 B=2.5", "2 C=3", "script: bad"]);
         check_between(Some(4), None, &["script: bad", "4 A=1.25", "5 B=7"]);
         check_between(Some(2), Some(4), &["2 B=2.5", "2 C=3", "script: bad", "4 A=1.25"]);
         check_between(Some(6), None, &["script: bad"]);

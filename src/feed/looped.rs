@@ -1,3 +1,4 @@
+use super::sim::SimConfig;
 use super::{Feed, FeedError};
 use crate::market::{Event, FeedKind, Instruments, Timestamp};
 use std::fmt::Display;
@@ -8,6 +9,7 @@ pub struct Looped<Open> {
     open: Open,
     feed: Option<Box<dyn Feed>>,
     kind: FeedKind,
+    simulation: Option<SimConfig>,
     shift: i64,
     /// When the present round is to begin, where nothing of it was read yet.
     begins: Option<Timestamp>,
@@ -47,8 +49,8 @@ where
 
     /// Plays `first`, and then again and again what `open` opens.
     pub fn after(first: Box<dyn Feed>, open: Open) -> Self {
-        let round = Round::default();
-        Self { open, kind: first.kind(), feed: Some(first), shift: 0, begins: None, round, left_out: 0 }
+        let (kind, simulation, round) = (first.kind(), first.simulation(), Round::default());
+        Self { open, kind, simulation, feed: Some(first), shift: 0, begins: None, round, left_out: 0 }
     }
 }
 
@@ -59,6 +61,10 @@ where
 {
     fn kind(&self) -> FeedKind {
         self.kind
+    }
+
+    fn simulation(&self) -> Option<SimConfig> {
+        self.simulation
     }
 
     fn shift(&self) -> i64 {

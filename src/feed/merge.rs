@@ -121,7 +121,9 @@ mod tests {
         fn any_feeds_come_out_sorted_by_time_and_each_in_its_own_order(
             mut feeds in prop::collection::vec(prop::collection::vec(0..20_u8, 0..20), 0..5),
         ) {
-            feeds.iter_mut().for_each(|times| times.sort_unstable());
+            for times in &mut feeds {
+                times.sort_unstable();
+            }
             let named = |feed: usize, n: usize, time: u8| (time, format!("{}={n}", char::from(b'A' + u8::try_from(feed).unwrap())));
             let mut expected: Vec<_> = feeds
                 .iter()

@@ -30,11 +30,13 @@ pub enum Published {
         symbol: Symbol,
         values: QuoteValues,
         ts_event: Option<Timestamp>,
+        ts_recv: Option<Timestamp>,
     },
     Trade {
         symbol: Symbol,
         trade: PublishedTrade,
         ts_event: Option<Timestamp>,
+        ts_recv: Option<Timestamp>,
     },
     /// Of one instrument, or of the whole market.
     Status {
@@ -116,12 +118,12 @@ struct Kind {
 const KINDS: &[Kind] = &[
     Kind {
         name: "quote",
-        fields: &["symbol", "bid", "bid_size", "ask", "ask_size", "ts_event"],
+        fields: &["symbol", "bid", "bid_size", "ask", "ask_size", "ts_event", "ts_recv"],
         read: Published::quote,
     },
     Kind {
         name: "trade",
-        fields: &["symbol", "price", "size", "side", "conditions", "ts_event"],
+        fields: &["symbol", "price", "size", "side", "conditions", "ts_event", "ts_recv"],
         read: Published::trade,
     },
     Kind { name: "status", fields: &["symbol", "state", "ts_event"], read: Published::status },
@@ -229,13 +231,13 @@ impl Published {
             return Err(PublishError::TooManyInstruments { symbol: symbol.clone() });
         }
         match self {
-            Self::Quote { symbol, values, ts_event } => {
+            Self::Quote { symbol, values, ts_event, .. } => {
                 let id = instruments.intern(&symbol, out);
                 let times = (ts_event.unwrap_or(arrival), arrival);
                 let quote = instruments.quote(id, &values, times, out);
                 out.push(Event::Quote(id, quote.map_err(|error| PublishError::Number { symbol, error })?));
             }
-            Self::Trade { symbol, trade, ts_event } => {
+            Self::Trade { symbol, trade, ts_event, .. } => {
                 let id = instruments.intern(&symbol, out);
                 let times = (ts_event.unwrap_or(arrival), arrival);
                 let kind = (trade.side, trade.conditions);
@@ -259,6 +261,22 @@ impl Published {
             }
         }
         Ok(())
+    }
+
+    /// When it arrived, where it says so: of use only to who reads it back, as what is published arrives when it does. Else its own time.
+    pub(super) fn moment(&self) -> Option<Timestamp> {
+        match self {
+            Self::Quote { ts_event, ts_recv, .. } | Self::Trade { ts_event, ts_recv, .. } => {
+                ts_recv.or(*ts_event)
+            }
+            Self::Status { ts_event, .. } => *ts_event,
+            Self::Instrument(_) => None,
+        }
+    }
+
+    /// Reads fields that are texts; empty ones are not there.
+    pub(super) fn from_texts(fields: impl Iterator<Item = (String, String)>) -> Result<Self, PublishError> {
+        Self::from_fields(Fields::from_texts(fields)?)
     }
 
     fn symbol(&self) -> Option<&Symbol> {
@@ -292,7 +310,8 @@ impl Published {
             ask: fields.number("ask")?,
             ask_size: fields.number("ask_size")?.unwrap_or_default(),
         };
-        Ok(Self::Quote { symbol, values, ts_event: fields.time("ts_event")? })
+        let [ts_event, ts_recv] = [fields.time("ts_event")?, fields.time("ts_recv")?];
+        Ok(Self::Quote { symbol, values, ts_event, ts_recv })
     }
 
     fn trade(fields: &mut Fields) -> Result<Self, PublishError> {
@@ -307,7 +326,8 @@ impl Published {
                 })?
                 .unwrap_or_default(),
         };
-        Ok(Self::Trade { symbol, trade, ts_event: fields.time("ts_event")? })
+        let [ts_event, ts_recv] = [fields.time("ts_event")?, fields.time("ts_recv")?];
+        Ok(Self::Trade { symbol, trade, ts_event, ts_recv })
     }
 
     fn status(fields: &mut Fields) -> Result<Self, PublishError> {

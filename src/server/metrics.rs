@@ -4,6 +4,7 @@ use super::fanout::{Counters, Tally};
 use super::latency::{BOUNDS_US, Latency};
 use super::problem::Problem;
 use crate::market::{FeedState, Timestamp};
+use crate::record::Written;
 use crate::tape::{Position, Progress};
 use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
@@ -110,6 +111,8 @@ struct Scrape {
     rooms: usize,
     tape: Arc<Progress>,
     started: Timestamp,
+    /// What was written of the tape, and whether that goes on.
+    recorded: Option<(Written, bool)>,
     resident_bytes: Option<u64>,
 }
 
@@ -122,6 +125,7 @@ impl Scrape {
             rooms: app.rooms.len(),
             tape: Arc::clone(&app.public.progress),
             started: app.started,
+            recorded: app.recording.as_ref().map(|status| (status.written(), status.failure().is_none())),
             resident_bytes: resident_bytes(),
         }
     }
@@ -205,6 +209,16 @@ impl Collector for Scrape {
         page.gauge("tickcast_feed_behind_seconds", "How late the feed is", self.tape.behind().as_secs_f64())?;
         page.counter("tickcast_feed_reanchored", "Schedules given up", timeline.reanchored)?;
         page.counter("tickcast_feed_faults", "Records that could not be read", self.tape.faults())?;
+
+        if let Some((written, goes_on)) = self.recorded {
+            page.gauge(
+                "tickcast_recording_live",
+                "Whether the tape is recorded: 1, or 0",
+                u64::from(goes_on),
+            )?;
+            page.gauge("tickcast_recording_position", "Batches recorded", written.position.get())?;
+            page.counter("tickcast_recorded_bytes", "Bytes of the recording", written.bytes)?;
+        }
 
         #[expect(clippy::cast_precision_loss, reason = "µs since 1970 are below 2^53")]
         let started = self.started.micros() as f64 / 1e6;

@@ -24,6 +24,7 @@ pub use replay::ControlRule;
 use crate::feed::Source;
 use crate::hub::Replica;
 use crate::market::{Speed, Timestamp};
+use crate::record::{Failure, Recording, RecordingStatus, Written};
 use crate::tape::{Epoch, Publisher, Reader};
 use crate::wire::CloseCode;
 use axum::Router;
@@ -72,14 +73,21 @@ pub struct Config {
     pub max_rooms: usize,
     /// A private market that is paused or at its end is closed when nobody asked anything of it for so long.
     pub room_idle: Duration,
+    /// The life of the tape that begins now.
+    pub epoch: Epoch,
+    /// Writes the tape down; it must be of the same epoch.
+    pub recording: Option<Recording>,
     /// Whether sessions may watch the topic `stats`, which tells of other sessions.
     pub ops: bool,
+    /// Whether sessions may ask for the way to them to be broken (`fault`), which is for tests.
+    pub allow_faults: bool,
 }
 
 /// A running server.
 pub struct Server {
     app: Arc<App>,
     address: SocketAddr,
+    recording: Option<Recording>,
     tape: std::thread::JoinHandle<()>,
     stop: watch::Sender<bool>,
     accepting: tokio::task::JoinHandle<()>,
@@ -91,6 +99,7 @@ struct App {
     public: Arc<Room>,
     rooms: Arc<Rooms>,
     control: ControlRule,
+    recording: Option<Arc<RecordingStatus>>,
     shards: Vec<Shard>,
     next_shard: AtomicUsize,
     seats: Seats,
@@ -117,14 +126,17 @@ impl Server {
     /// # Errors
     /// The operating system's: an address in use, no threads or descriptors left.
     #[expect(clippy::unused_async, reason = "it spawns tasks, so it must be called within a runtime")]
-    pub async fn start(config: Config) -> io::Result<Self> {
+    pub async fn start(mut config: Config) -> io::Result<Self> {
         let listener = listen(config.listen)?;
         let address = listener.local_addr()?;
-        let epoch = Epoch::random();
+        let epoch = config.epoch;
         let mut readers: Vec<Box<dyn Reader>> = Vec::new();
+        if let Some(recording) = &mut config.recording {
+            readers.push(Box::new(recording.reader()));
+        }
         let mut shards = Vec::new();
         for number in 0..config.shards.get() {
-            let (shard, reader) = Shard::start(number, epoch, config.ops)?;
+            let (shard, reader) = Shard::start(number, epoch, config.ops, config.allow_faults)?;
             shards.push(shard);
             readers.push(Box::new(reader));
         }
@@ -134,6 +146,7 @@ impl Server {
             public,
             rooms: Arc::new(Rooms::new(config.max_rooms, config.room_idle)),
             control: config.control,
+            recording: config.recording.as_ref().map(|recording| Arc::clone(recording.status())),
             shards,
             next_shard: AtomicUsize::new(0),
             seats: Seats::new(config.max_connections),
@@ -149,7 +162,7 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let telling = tokio::spawn(stats::tell(Arc::clone(&app), stopped.clone()));
         let accepting = tokio::spawn(accept(listener, routes(Arc::clone(&app)), stopped));
-        Ok(Self { app, address, tape, stop, accepting, telling })
+        Ok(Self { app, address, recording: config.recording, tape, stop, accepting, telling })
     }
 
     #[must_use]
@@ -157,9 +170,10 @@ impl Server {
         self.address
     }
 
-    /// Stops accepting, says goodbye to every client, and waits for all to be gone, a few seconds at the most.
-    pub async fn shutdown(self) {
-        let Self { app, tape, stop, accepting, telling, .. } = self;
+    /// Stops accepting, says goodbye to every client, and waits for all to be gone, a few seconds at the most. What became of the
+    /// recording, where there is one.
+    pub async fn shutdown(self) -> Option<Result<Written, Failure>> {
+        let Self { app, recording, tape, stop, accepting, telling, .. } = self;
         app.leaving.store(true, Ordering::Relaxed);
         for shard in &app.shards {
             shard.leave(CloseCode::RESTART, "server is shutting down", RETRY_AFTER);
@@ -178,6 +192,8 @@ impl Server {
         });
         // A feed that hangs in the file system keeps the tape's thread, and must not keep the process.
         let _ = tokio::time::timeout(DRAIN * 2, joined).await;
+        let recording = recording?;
+        tokio::task::spawn_blocking(|| recording.finish()).await.ok()
     }
 }
 

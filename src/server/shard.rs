@@ -124,8 +124,13 @@ struct ShardSocket {
 impl Shard {
     /// # Errors
     /// The operating system's, where it has no thread or poll to give.
-    pub fn start(number: usize, epoch: Epoch, ops: bool) -> io::Result<(Self, impl Reader + use<>)> {
-        Self::spawn(format!("shard-{number}"), epoch, ops)
+    pub fn start(
+        number: usize,
+        epoch: Epoch,
+        ops: bool,
+        allow_faults: bool,
+    ) -> io::Result<(Self, impl Reader + use<>)> {
+        Self::spawn(format!("shard-{number}"), epoch, ops, allow_faults)
     }
 
     /// One for a private market.
@@ -133,10 +138,10 @@ impl Shard {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_room(name: &str, epoch: Epoch) -> io::Result<(Self, impl Reader + use<>)> {
-        Self::spawn(format!("room-{name}"), epoch, false)
+        Self::spawn(format!("room-{name}"), epoch, false, false)
     }
 
-    fn spawn(name: String, epoch: Epoch, ops: bool) -> io::Result<(Self, ShardReader)> {
+    fn spawn(name: String, epoch: Epoch, ops: bool, allow_faults: bool) -> io::Result<(Self, ShardReader)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (batches, batches_in) = mpsc::sync_channel(WAITING_BATCHES);
@@ -146,6 +151,9 @@ impl Shard {
         let mut fanout = Fanout::new(epoch);
         if !ops {
             fanout.forbid_stats();
+        }
+        if allow_faults {
+            fanout.allow_faults();
         }
         let run = Run {
             poll,

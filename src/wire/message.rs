@@ -1,6 +1,9 @@
+use super::fault::{Fault, FaultFields};
 use super::replay::{ReplayAction, ReplayFields, ReplaySpeed, ReplayState};
 use crate::hub::nearest;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
+use std::time::Duration;
 
 /// Range of `max_hz`, in updates a second.
 pub const MIN_HZ: f64 = 0.1;
@@ -35,6 +38,11 @@ pub enum Op {
     /// Controls what is played.
     Replay(ReplayAction),
     Auth,
+    Fault {
+        fault: Fault,
+        /// `None`: until the next one.
+        lasts: Option<Duration>,
+    },
 }
 
 /// A client's own name for a request.
@@ -133,6 +141,14 @@ pub enum Answer {
         position: u64,
         topics: Vec<TopicChecksum>,
     },
+    /// The fault that is on from here.
+    Fault {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<Id>,
+        fault: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        for_ms: Option<u64>,
+    },
     Error {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<Id>,
@@ -219,9 +235,21 @@ struct Fields {
     to: Option<String>,
     #[serde(default)]
     by: Option<String>,
+    #[serde(default)]
+    fault: Option<String>,
+    #[serde(default)]
+    for_ms: Option<u64>,
+    #[serde(default)]
+    by_ms: Option<u64>,
+    #[serde(default)]
+    bytes_per_second: Option<u32>,
+    #[serde(default)]
+    code: Option<u16>,
+    #[serde(default)]
+    what: Option<String>,
 }
 
-const OPS: [&str; 7] = ["subscribe", "unsubscribe", "ping", "stats", "checksum", "replay", "auth"];
+const OPS: [&str; 8] = ["subscribe", "unsubscribe", "ping", "stats", "checksum", "replay", "auth", "fault"];
 
 impl TopicAnswer {
     #[must_use]
@@ -263,11 +291,10 @@ impl Request {
     /// [`RequestError`] to be answered.
     pub fn from_msgpack(bytes: &[u8]) -> Result<Self, RequestError> {
         let mut reader = bytes;
-        let fields =
-            Fields::deserialize(&mut rmp_serde::Deserializer::new(&mut reader)).map_err(|error| {
-                let id = rmp_serde::from_slice(bytes).ok().and_then(|IdOnly { id }| id);
-                RequestError::bad(id, format!("malformed request: {error}"))
-            })?;
+        let fields: Fields = read_msgpack(&mut reader).map_err(|error| {
+            let id = read_msgpack(&mut &*bytes).ok().and_then(|IdOnly { id }| id);
+            RequestError::bad(id, format!("malformed request: {error}"))
+        })?;
         if !reader.is_empty() {
             let message = format!("malformed request: {} bytes after its end", reader.len());
             return Err(RequestError::bad(fields.id, message));
@@ -276,7 +303,10 @@ impl Request {
     }
 
     fn check(fields: Fields) -> Result<Self, RequestError> {
-        let Fields { op, id, topics, since, max_hz, times, enabled, token, action, speed, to, by } = fields;
+        let Fields { op, id, topics, since, max_hz, times, enabled, token, action, speed, to, by, .. } =
+            fields;
+        let Fields { fault, for_ms, by_ms, bytes_per_second, code, what, .. } = fields;
+        let fault = FaultFields { fault, for_ms, by_ms, bytes_per_second, code, what };
         let bad = |message: String| RequestError::bad(id.clone(), message);
         if let Some(Id::Text(text)) = &id
             && text.len() > 64
@@ -301,8 +331,10 @@ impl Request {
             ("to", to.is_some(), &["replay"]),
             ("by", by.is_some(), &["replay"]),
         ];
+        let of_faults = fault.given().map(|(field, there)| (field, there, &["fault"][..]));
         if OPS.contains(&&*op)
-            && let Some((field, ..)) = strange.iter().find(|(_, there, ops)| *there && !ops.contains(&&*op))
+            && let Some((field, ..)) =
+                strange.iter().chain(&of_faults).find(|(_, there, ops)| *there && !ops.contains(&&*op))
         {
             return Err(bad(format!("{op:?} has no field {field:?}")));
         }
@@ -327,6 +359,10 @@ impl Request {
                 Op::Replay(ReplayAction::check(fields).map_err(&bad)?)
             }
             "auth" => Op::Auth,
+            "fault" => {
+                let (fault, lasts) = fault.check().map_err(&bad)?;
+                Op::Fault { fault, lasts }
+            }
             other => {
                 let hint = match nearest(other, OPS.into_iter()) {
                     Some(op) => format!("did you mean {op:?}?"),
@@ -362,6 +398,15 @@ fn is_zero(number: &u64) -> bool {
 /// Tells `null` from absent.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
     T::deserialize(from).map(Some)
+}
+
+/// How deep a request may nest. Those that there are need three; the library's own bound of 1,024 takes more stack than a thread may have.
+const MAX_DEPTH: usize = 16;
+
+fn read_msgpack<T: DeserializeOwned>(bytes: &mut &[u8]) -> Result<T, rmp_serde::decode::Error> {
+    let mut reader = rmp_serde::Deserializer::new(bytes);
+    reader.set_max_depth(MAX_DEPTH);
+    T::deserialize(&mut reader)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 mod checksum;
 mod close;
 mod decode;
+mod fault; // what a client asks to be broken
 mod fields;
 mod frame;
 pub(crate) mod json;
@@ -19,6 +20,7 @@ mod update;
 pub use checksum::checksum;
 pub use close::CloseCode;
 pub use decode::{Entry, Numbered, Update, UpdateDecoder};
+pub use fault::{Fault, Garbled};
 pub use fields::{BarFields, QuoteFields};
 pub use frame::{FrameError, FrameReader, Incoming, MAX_MESSAGE_BYTES, Opcode, mask, write_frame};
 pub use message::{

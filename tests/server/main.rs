@@ -4,6 +4,7 @@
 
 mod support;
 
+mod faults;
 mod framing;
 mod handshake;
 mod metrics;

@@ -248,7 +248,7 @@ async fn control_may_be_switched_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_controls_the_replay_by_its_own_requests() {
     let server = paused().await;
-    let mut client = Client::connect(&server, "topics=status").await;
+    let mut client = Client::connect(&server, "").await;
     let state = client.ask(json!({"op": "replay", "id": 1}), "replay").await;
     assert_eq!((&state["id"], &state["state"], &state["now"]), (&json!(1), &json!("paused"), &json!(FIRST)));
     assert_eq!(state["controllable"], true);
@@ -259,7 +259,7 @@ async fn a_session_controls_the_replay_by_its_own_requests() {
     assert_eq!((&error["id"], &error["code"]), (&json!(2), &json!("bad_request")));
 
     let closed = playing(|config| config.control = ControlRule::Off).await;
-    let mut client = Client::connect(&closed, "topics=status").await;
+    let mut client = Client::connect(&closed, "").await;
     let error = client.ask(json!({"op": "replay", "action": "pause"}), "error").await;
     assert_eq!(error["code"], "not_allowed");
     let state = client.ask(json!({"op": "replay"}), "replay").await;

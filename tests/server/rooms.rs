@@ -42,8 +42,11 @@ async fn until_rooms(server: &TestServer, count: usize) {
 async fn two_rooms_at_different_times_disturb_neither_each_other_nor_the_public_market() {
     let server = server(HOUR).await;
     let (early, late) = ("2024-08-08T23:54:20Z", "2024-08-08T23:55:10Z");
-    let mut one = Client::connect(&server, "room=one&topics=quote:*,status").await;
-    let mut two = Client::connect(&server, "room=two&topics=quote:*,status").await;
+    let mut one = Client::connect(&server, "room=one").await;
+    let mut two = Client::connect(&server, "room=two").await;
+    for client in [&mut one, &mut two] {
+        client.subscribe(json!({"topics": ["quote:*", "status"]})).await;
+    }
     assert_ne!(one.welcome["epoch"], two.welcome["epoch"]);
     seek(&mut one, early).await;
     seek(&mut two, late).await;

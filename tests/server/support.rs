@@ -10,6 +10,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 use tickcast::market::Speed;
 use tickcast::server::{Config, ControlRule, Server};
+use tickcast::tape::Epoch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
@@ -49,7 +50,10 @@ impl TestServer {
             control: ControlRule::Local,
             max_rooms: 3,
             room_idle: Duration::from_secs(1800),
+            epoch: Epoch::random(),
+            recording: None,
             ops: true,
+            allow_faults: false,
         };
         change(&mut config);
         let server = Server::start(config).await.expect("a server on a free port");

@@ -65,6 +65,30 @@ test("tabs share what one of them has, and nothing is left when the last one is 
   await expect.poll(() => connections(server)).toBe(0);
 });
 
+test.describe("of three hundred symbols", () => {
+  test.use({ flags: "--symbols 300 --rate 500 --seed 7" });
+
+  test("what a tab had in sight that has crashed is subscribed no more", async ({
+    desk,
+    page,
+    context,
+  }) => {
+    await desk.open();
+    await expect.poll(() => topics(page)).toBeGreaterThan(50);
+    const ofOneTab = await topics(page);
+    const other = await context.newPage();
+    await other.goto(desk.server.url);
+    await expect(other.getByRole("grid")).toHaveAttribute("aria-rowcount", "301");
+    await other.getByRole("grid").evaluate((grid) => (grid.scrollTop = grid.scrollHeight));
+    await expect.poll(() => topics(page)).toBeGreaterThan(1.5 * ofOneTab);
+    const devtools = await context.newCDPSession(other);
+    const crashed = other.waitForEvent("crash");
+    devtools.send("Page.crash").catch(() => {}); // there is nobody left to answer
+    await crashed;
+    await expect.poll(() => topics(page), { timeout: 15_000 }).toBe(ofOneTab);
+  });
+});
+
 test.describe("of ten thousand symbols", () => {
   test.use({ flags: "--symbols 10000 --rate 20000 --seed 7" });
 

@@ -172,21 +172,9 @@ test("a sector is shown alone, and so is a list of one's own, which the address 
   await expect(count).toHaveText("60 symbols");
 });
 
-test("small lines show the last hour, from the server's bars and what comes", async ({
-  desk,
-  page,
-}) => {
+test("small lines show the last hour, from the server's bars and what comes", async ({ desk }) => {
   await desk.open();
-  const drawn = () =>
-    page.locator(".grid .canvas .spark canvas").evaluateAll(
-      (all) =>
-        all.filter((canvas) => {
-          const { width, height } = canvas as HTMLCanvasElement;
-          const context = (canvas as HTMLCanvasElement).getContext("2d");
-          return context!.getImageData(0, 0, width, height).data.some((value) => value > 0);
-        }).length,
-    );
-  await expect.poll(drawn, { timeout: 15_000 }).toBeGreaterThan(20);
+  await expect.poll(() => desk.trends(), { timeout: 15_000 }).toBeGreaterThan(20);
 });
 
 test("cells flash when their price changes, unless that is turned off", async ({ desk, page }) => {

@@ -6,6 +6,7 @@ mod clock;
 mod columns;
 mod csv;
 mod dbn;
+mod events;
 mod exchange;
 mod itch;
 mod lines;
@@ -20,12 +21,13 @@ mod unpack;
 pub use self::csv::{Csv, HeaderError};
 pub use self::dbn::{Dbn, DbnError};
 pub use columns::{ColumnError, ColumnMapping, Field};
+pub use events::Events;
 pub use exchange::ExchangeCapture;
 pub use itch::{CaptureError, Itch};
 pub use times::{Zone, ZoneError};
 
 use self::csv::About;
-use self::recording::{Recording, RecordingError};
+use self::recording::{Recording, RecordingError, RecordingIndex};
 use self::sniff::{Form, Headless};
 use self::times::{TimeForm, Times};
 use self::unpack::Input;
@@ -33,6 +35,7 @@ use super::Feed;
 use crate::market::{Symbol, Timestamp};
 use jiff::civil::Date;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 
@@ -87,7 +90,8 @@ pub enum OpenReason {
 }
 
 const FORMS: &str = "a .tape recording, Databento DBN, NASDAQ ITCH 5.0 (messages or pcap), an exchange capture (time and JSON on each line), \
-                     or CSV with a header, or as LEAN, HISTDATA and TrueFX write it; each may be packed by gzip, zstd or zip";
+                     events as published (JSON on each line), or CSV with a header, or as LEAN, HISTDATA and TrueFX write it; \
+                     each may be packed by gzip, zstd or zip";
 
 /// How much of a file tells its form. Headers of CSV files can be long.
 const HEAD: u64 = 4096;
@@ -100,6 +104,18 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Feed>, OpenErr
     open_form(path, options).map_err(|reason| OpenError { path: path.to_owned(), reason })
 }
 
+/// What a file is taken for by [`open`], in words.
+#[must_use]
+pub fn form_name(path: &Path) -> &'static str {
+    let mut head = Vec::new();
+    let file = file_name(path);
+    let form = unpack::open(path).ok().and_then(|(input, inner)| {
+        input.take(HEAD).read_to_end(&mut head).ok()?;
+        sniff::form(&head, inner.as_deref().unwrap_or(&file))
+    });
+    form.map_or("unknown", Form::name)
+}
+
 /// As [`open`], for whoever wants the market as of `time`: where the file has checkpoints, the feed begins with the last one that is not
 /// later. Its first batches then define the instruments and say by [`Event::Snapshot`](crate::market::Event::Snapshot) all that is known of
 /// each; they are of the checkpoint's moment, and what happened behind it follows. Folded, they give what the whole file would.
@@ -109,7 +125,16 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Feed>, OpenErr
 /// # Errors
 /// As [`open`].
 pub fn open_at(path: &Path, options: &OpenOptions, time: Timestamp) -> Result<Box<dyn Feed>, OpenError> {
-    let _ = time;
+    let error = |reason| OpenError { path: path.to_owned(), reason };
+    // A pipe has no places, and what cannot be opened is told below.
+    if std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+        let file = File::open(path).map_err(|io| error(io.into()))?;
+        let index = RecordingIndex::read(&file).map_err(|io| error(io.into()))?;
+        if let Some(checkpoint) = index.before(time) {
+            let feed = recording::open_checkpoint(file_name(path), file, checkpoint);
+            return feed.map(|feed| Box::new(feed) as Box<dyn Feed>).map_err(|reason| error(reason.into()));
+        }
+    }
     open(path, options)
 }
 
@@ -137,7 +162,7 @@ fn read_form(
     if head.is_empty() {
         return Err(OpenReason::Empty);
     }
-    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let file = file_name(path);
     let name = inner.unwrap_or(&file);
     let form = sniff::form(&head, name).ok_or(OpenReason::Unknown)?;
     let first = sniff::first_line(&head).unwrap_or_default().to_owned();
@@ -152,6 +177,7 @@ fn read_form(
     Ok(match form {
         Form::Recording => Box::new(Recording::new(file, input)?),
         Form::Dbn => Box::new(Dbn::new(file, input, options.best_quotes)?),
+        Form::Events => Box::new(Events::new(file, &first, input)),
         Form::Exchange => Box::new(ExchangeCapture::new(file, input, options.best_quotes)),
         Form::Itch => {
             let date = options.date.or_else(|| times::date_in(name)).or_else(|| times::date_in(&file));
@@ -183,6 +209,10 @@ fn read_form(
             (columns, _) => Box::new(Csv::new(input, columns.as_ref(), about(TimeForm::Stated, None, stem))?),
         },
     })
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// LEAN keeps the data of each venue in that venue's zone, and the venue in the path: FXCM's is New York's winter time all year.

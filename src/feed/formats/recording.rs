@@ -2,9 +2,13 @@
 //!
 //! `docs/recording.md` specifies it.
 
+mod cursor;
+mod index;
 mod reader;
+mod snapshot;
 mod writer;
 
+pub use index::{Checkpoint, RecordingIndex, Totals};
 pub use reader::{RecordingError, RecordingReader};
 pub use writer::RecordingWriter;
 
@@ -12,6 +16,7 @@ use super::clock::Clock;
 use crate::feed::translate::Translator;
 use crate::feed::{Feed, FeedError};
 use crate::market::{Event, FeedKind, Instruments, Timestamp};
+use std::fs::File;
 use std::io::Read;
 
 /// What stands at the start of a recording.
@@ -41,6 +46,7 @@ mod kind {
     pub const TRADE: u8 = 2;
     pub const STATUS: u8 = 3;
     pub const FEED: u8 = 4;
+    pub const SNAPSHOT: u8 = 5;
 }
 
 /// A recording as a feed: its instruments get the numbers that the tape at hand gives them.
@@ -58,20 +64,28 @@ impl<R: Read + Send> Recording<R> {
     /// # Errors
     /// As [`RecordingReader::new`].
     pub(super) fn new(file: String, unpacked: R) -> Result<Self, RecordingError> {
-        Ok(Self {
-            file,
-            reader: RecordingReader::new(unpacked)?,
-            translator: Translator::default(),
-            clock: Clock::default(),
-            batch: Vec::new(),
-            refused: None,
-        })
+        Ok(Self::reading(file, RecordingReader::new(unpacked)?))
+    }
+
+    fn reading(file: String, reader: RecordingReader<R>) -> Self {
+        let (translator, clock) = (Translator::default(), Clock::default());
+        Self { file, reader, translator, clock, batch: Vec::new(), refused: None }
     }
 
     fn error(&self, reason: &dyn std::fmt::Display) -> FeedError {
         let place = format!("{} batch {}", self.file, self.reader.batches());
         FeedError { place, reason: reason.to_string() }
     }
+}
+
+/// A recording as a feed from a checkpoint on.
+pub(super) fn open_checkpoint(
+    name: String,
+    file: File,
+    checkpoint: &Checkpoint,
+) -> Result<Recording<impl Read + Send + use<>>, RecordingError> {
+    let (header, unpacked) = index::open_checkpoint(file, checkpoint)?;
+    Ok(Recording::reading(name, RecordingReader::from_checkpoint(header, unpacked)))
 }
 
 impl<R: Read + Send> Feed for Recording<R> {
@@ -92,7 +106,9 @@ impl<R: Read + Send> Feed for Recording<R> {
             return Ok(None);
         };
         let mut refused = None;
-        for event in self.batch.drain(..) {
+        // What fed the recorded tape does not feed this one.
+        let events = self.batch.drain(..).filter(|event| !matches!(event, Event::Feed(_)));
+        for event in events {
             if let Err(error) = self.translator.translate(event, instruments, out) {
                 refused = refused.or(Some(error));
             }

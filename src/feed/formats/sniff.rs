@@ -1,13 +1,14 @@
 //! What the first bytes of a file, and its name where they do not tell, say of its form.
 
 use super::columns::ColumnMapping;
-use super::{exchange, itch};
+use super::{events, exchange, itch};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Recording,
     Dbn,
     Exchange,
+    Events,
     Itch,
     /// With a header line, unless it is one of these.
     Csv(Option<Headless>),
@@ -22,6 +23,22 @@ pub(super) enum Headless {
     TrueFx,
     /// `277,1.38694,1.38705` in a file named `20140502_eurusd_tick_quote.csv`: ms since midnight, bid, ask.
     Lean,
+}
+
+impl Form {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Recording => ".tape",
+            Self::Dbn => "Databento DBN",
+            Self::Exchange => "exchange capture",
+            Self::Itch => "NASDAQ ITCH",
+            Self::Events => "events as published",
+            Self::Csv(None) => "CSV",
+            Self::Csv(Some(Headless::HistData)) => "CSV of HISTDATA",
+            Self::Csv(Some(Headless::TrueFx)) => "CSV of TrueFX",
+            Self::Csv(Some(Headless::Lean)) => "CSV of LEAN",
+        }
+    }
 }
 
 impl Headless {
@@ -51,6 +68,8 @@ fn by_content(head: &[u8], name: &str) -> Option<Form> {
         None
     } else if exchange::is_capture(line) {
         Some(Form::Exchange)
+    } else if events::is_events(line) {
+        Some(Form::Events)
     } else if line.contains(',') && !line.starts_with(['{', '[', '<']) {
         Some(Form::Csv(headless(line, name)))
     } else {

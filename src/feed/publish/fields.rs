@@ -48,6 +48,11 @@ impl<'a> Fields<'a> {
         Self::new(Pairs::deserialize(&mut deserializer)?.0)
     }
 
+    pub(super) fn from_texts(fields: impl Iterator<Item = (String, String)>) -> Result<Self, FieldError> {
+        let there = fields.filter(|(_, text)| !text.is_empty());
+        Self::new(there.map(|(name, text)| (name.into(), Scalar::Text(text.into()))).collect())
+    }
+
     fn new(fields: Vec<(Cow<'a, str>, Scalar<'a>)>) -> Result<Self, FieldError> {
         if fields.len() > MAX_FIELDS {
             return Err(FieldError::TooMany(fields.len()));

@@ -1,7 +1,7 @@
 use super::{float, random::Random};
 
-/// A random walk about 0 with a standard deviation of one unit per square root of a second in the mean, whose
-/// volatility comes in clusters and which sometimes jumps: what a price does, before it has a size.
+/// A random walk about 0 with a standard deviation of one unit per square root of a second in the mean of the times
+/// without jumps, whose volatility comes in clusters and which sometimes jumps: what a price does, before it has a size.
 ///
 /// The variance follows the continuous form of GARCH(1,1): each surprise raises it, time draws it back to 1. So it
 /// can be brought forward by any time in one step, and a path that nobody looks at costs nothing.
@@ -60,5 +60,32 @@ impl Path {
     /// The standard deviation just now, 1 in the mean.
     pub(super) fn volatility(&self) -> f64 {
         self.variance.sqrt()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_surprise_raises_the_variance_and_a_quiet_second_lowers_it() {
+        let (mut random, mut path) = (Random::new(1), Path::new(0));
+        let (mut quiet, mut loud) = ((0.0, 0.0), (0.0, 0.0));
+        for second in 1..200_000 {
+            let (level, variance) = (path.level, path.variance);
+            path.advance(second * 1_000_000_000, 1.0, &mut random);
+            let shock = ((path.level - level) / variance.sqrt()).abs();
+            // Beyond the normal numbers' end there are only jumps, which raise it as well.
+            let sum = match shock {
+                ..0.5 => &mut quiet,
+                1.5..3.0 => &mut loud,
+                _ => continue,
+            };
+            sum.0 += path.variance / variance - 1.0;
+            sum.1 += 1.0;
+        }
+        let (quiet, loud) = (quiet.0 / quiet.1, loud.0 / loud.1);
+        // By `SURPRISE`: a tenth of what the square of the shock is above 1.
+        assert!((0.35..0.45).contains(&(loud - quiet)), "{loud} after a surprise, {quiet} in the quiet");
     }
 }

@@ -1,3 +1,4 @@
+use super::faulty::FaultyLink;
 use super::tally::GONE;
 use crate::hub::{Form, Session, Upto, View, Views};
 use crate::wire::{Answer, CloseCode, FrameReader, Id, Opcode, write_frame};
@@ -53,6 +54,8 @@ pub(super) enum State {
     Open,
     /// The socket takes no more for now.
     Blocked,
+    /// It asked for a fault: all that is said goes into the backlog, and from there by a [`FaultyLink`].
+    Faulty,
     /// Our Close frame is out; what is left is to read until the peer has closed too.
     Closing,
     /// Broken or done; to be removed.
@@ -67,6 +70,8 @@ pub(super) struct Extras {
     pub checksum: Option<(Option<Id>, Vec<String>)>,
     /// `replay` requests under way: their numbers, and the ids to answer with.
     pub replays: Vec<(u64, Option<Id>)>,
+    /// There while it is [`State::Faulty`].
+    pub link: Option<FaultyLink>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -139,6 +144,13 @@ impl<S: Socket> Connection<S> {
         true
     }
 
+    /// Takes a whole frame as if the socket had: it goes on from the backlog.
+    pub fn keep_frame(&mut self, frame: &[u8], _: u32) -> bool {
+        self.backlog.extend_from_slice(frame);
+        self.count(frame.len());
+        true
+    }
+
     /// What is done next is done for it alone.
     pub fn fall_out(&mut self, view: &View) {
         if self.session.is_in_step() {
@@ -167,13 +179,18 @@ impl<S: Socket> Connection<S> {
 
     /// Sends a frame that must not be lost: behind the backlog if need be.
     pub fn say(&mut self, opcode: Opcode, payload: &[u8], second: u32) {
+        let mut frame = Vec::with_capacity(payload.len() + 10);
+        write_frame(opcode, payload, &mut frame);
+        self.say_frame(&frame, second);
+    }
+
+    /// As [`Self::say`], of bytes that are a frame already, or are not meant to be a good one.
+    pub fn say_frame(&mut self, frame: &[u8], second: u32) {
         if matches!(self.state, State::Closing | State::Gone) {
             return;
         }
-        let mut frame = Vec::with_capacity(payload.len() + 10);
-        write_frame(opcode, payload, &mut frame);
         self.count(frame.len());
-        let sent = if self.is_open() && self.backlog.is_empty() { self.send(&frame, second) } else { 0 };
+        let sent = if self.is_open() && self.backlog.is_empty() { self.send(frame, second) } else { 0 };
         self.backlog.extend_from_slice(&frame[sent..]);
     }
 
@@ -209,6 +226,7 @@ impl<S: Socket> Connection<S> {
 
     /// Says why, closes our side, and leaves the rest to the peer.
     pub fn close(&mut self, code: CloseCode, reason: &str, second: u32) {
+        self.mend(second);
         let mut payload = code.0.to_be_bytes().to_vec();
         // A control frame holds 125 bytes; reasons are ours and ASCII.
         payload.extend_from_slice(&reason.as_bytes()[..reason.len().min(123)]);
@@ -224,6 +242,30 @@ impl<S: Socket> Connection<S> {
         self.finish_when_sent();
     }
 
+    /// The broken way over which its frames go in place of the socket, while there is one.
+    pub fn link(&mut self) -> Option<&mut FaultyLink> {
+        self.extras.as_mut()?.link.as_mut()
+    }
+
+    /// Whether the broken way takes more for it.
+    pub fn may_hear(&self) -> bool {
+        let link = self.extras.as_ref().and_then(|extras| extras.link.as_ref());
+        link.is_some_and(|link| link.room() > 0)
+    }
+
+    /// The way is whole again: what was under way comes at once. Returns whether the next frame may follow.
+    pub fn mend(&mut self, second: u32) -> bool {
+        let Some(link) = self.extras.as_mut().and_then(|extras| extras.link.take()) else {
+            return self.is_open();
+        };
+        let said_since = std::mem::replace(&mut self.backlog, link.into_rest());
+        self.backlog.extend_from_slice(&said_since);
+        // Whoever heard nothing had nothing to answer.
+        self.heard = second;
+        self.state = State::Blocked;
+        self.unblock(second)
+    }
+
     fn finish_when_sent(&mut self) {
         if self.backlog.is_empty() {
             self.socket.finish();
@@ -232,7 +274,12 @@ impl<S: Socket> Connection<S> {
 
     /// Whether its debt at `at` is paid and nothing waits in front of the next frame.
     pub fn has_reached(&self, at: Upto) -> bool {
-        self.is_open() && self.session.position() == at.position && self.session.is_steady()
+        self.is_open() && self.stands_at(at)
+    }
+
+    /// Whether it was told everything up to `at`, be it still under way.
+    pub fn stands_at(&self, at: Upto) -> bool {
+        self.session.position() == at.position && self.session.is_steady()
     }
 
     fn send(&mut self, bytes: &[u8], second: u32) -> usize {

@@ -1,5 +1,5 @@
 use super::Counters;
-use super::connection::{Connection, Socket};
+use super::connection::{Connection, Socket, State};
 use crate::hub::{Flush, Owed as _, Replica, Since, TopicKey, Upto, View, ViewId, tell};
 use crate::tape::Position;
 use crate::wire::UpdateEncoder;
@@ -114,9 +114,23 @@ impl Delivery<'_> {
 
     /// Sends the next frame of the flush that a session is due. Returns whether the next one may follow.
     pub fn deliver<S: Socket>(&mut self, connection: &mut Connection<S>) -> bool {
-        if !connection.is_open() {
-            return false;
-        }
+        connection.is_open() && self.tell_next(connection, Connection::send_frame) && connection.is_open()
+    }
+
+    /// Brings a session to the tape's end, its frames being kept, or until there are so many bytes of them.
+    pub fn keep_all<S: Socket>(&mut self, connection: &mut Connection<S>, most: usize) {
+        while !connection.stands_at(self.upto)
+            && connection.backlog.len() < most
+            && self.tell_next(connection, Connection::keep_frame)
+        {}
+    }
+
+    /// Hands the next frame of the flush that a session is due to `send`. Returns whether it was taken.
+    fn tell_next<S: Socket>(
+        &mut self,
+        connection: &mut Connection<S>,
+        send: impl FnOnce(&mut Connection<S>, &[u8], u32) -> bool,
+    ) -> bool {
         let flush = connection.session.flush(self.replica);
         let shares = connection.session.shares();
         let frame = match self.frames.last {
@@ -124,7 +138,7 @@ impl Delivery<'_> {
             _ => self.frame(flush, shares, |topic| connection.session.since(topic)),
         };
         let bytes = &self.frames.bytes[frame.start..frame.end];
-        let sent = connection.send_frame(bytes, self.second);
+        let sent = send(connection, bytes, self.second);
         if sent {
             connection.updated = self.second;
             self.count(connection, flush, frame);
@@ -132,16 +146,37 @@ impl Delivery<'_> {
         if !shares {
             self.frames.bytes.truncate(frame.start);
         }
-        sent && connection.is_open()
+        sent
+    }
+
+    /// The heartbeat of a session that stands at `at`: an update that moves it to the tape's end, where it is owed nothing on the way.
+    pub fn beat<S: Socket>(&mut self, connection: &mut Connection<S>) {
+        let send = match connection.state {
+            State::Open => Connection::send_frame,
+            State::Faulty => Connection::keep_frame,
+            _ => return,
+        };
+        if self.view.is_dirty() {
+            // What a dirty view has to tell waits for its rate's next flush, so this one says only that the server lives.
+            let at = connection.session.upto();
+            self.say_nothing(connection, at, send);
+        } else {
+            self.tell_next(connection, send);
+        }
     }
 
     /// Sends an update that moves nothing.
-    pub fn say_nothing<S: Socket>(&mut self, connection: &mut Connection<S>, at: Upto) {
+    fn say_nothing<S: Socket>(
+        &mut self,
+        connection: &mut Connection<S>,
+        at: Upto,
+        send: fn(&mut Connection<S>, &[u8], u32) -> bool,
+    ) {
         let options = self.view.key.options;
         self.frames.clear();
         self.encoder.begin(options.form, options.times, at, at);
         self.encoder.finish(true, &mut self.frames.bytes);
-        if connection.send_frame(&self.frames.bytes, self.second) {
+        if send(connection, &self.frames.bytes, self.second) {
             connection.updated = self.second;
         }
         self.frames.clear();

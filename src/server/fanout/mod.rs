@@ -3,6 +3,7 @@
 
 mod connection;
 mod delivery;
+mod faulty; // the way to a session that asked for it to be broken
 mod report;
 mod requests;
 mod tally;
@@ -20,6 +21,7 @@ use crate::wire::{
 };
 use connection::{Connection, State};
 use delivery::{Delivery, FrameCache};
+use faulty::PUMP_EVERY;
 use slab::Slab;
 use std::time::Duration;
 
@@ -64,10 +66,14 @@ pub struct Fanout<S> {
     counters: Counters,
     tally: Tally,
     touched: Vec<TopicKey>,
+    /// Connections whose way is broken at their own wish.
+    faulty: Vec<usize>,
     /// Members of the view that is being flushed which are not in step with it.
     others: Vec<u32>,
     draining: bool,
     stats_forbidden: bool,
+    /// Whether sessions may ask for faults.
+    faults_allowed: bool,
     /// Whether sessions may control what is played.
     controllable: bool,
     /// What they ask of it, to be taken by whoever can do it, and how often they have asked.
@@ -120,18 +126,25 @@ impl<S: Socket> Fanout<S> {
             counters: Counters::default(),
             tally: Tally::default(),
             touched: Vec::new(),
+            faulty: Vec::new(),
             others: Vec::new(),
             draining: false,
             stats_forbidden: false,
             controllable: false,
             asked: Vec::new(),
             replays: 0,
+            faults_allowed: false,
         }
     }
 
     /// Refuses the topic `stats` from here on, which tells of other sessions.
     pub fn forbid_stats(&mut self) {
         self.stats_forbidden = true;
+    }
+
+    /// Lets sessions have the way to them broken from here on, as they wish.
+    pub fn allow_faults(&mut self) {
+        self.faults_allowed = true;
     }
 
     #[must_use]
@@ -328,12 +341,16 @@ impl<S: Socket> Fanout<S> {
         });
         due.append(&mut self.due);
         self.due = due;
+        if !self.faulty.is_empty() {
+            self.pump();
+        }
     }
 
     /// When [`Self::flush`] is next needed although nothing came.
     #[must_use]
     pub fn next_due(&self) -> Option<Duration> {
-        self.due.iter().filter_map(|&id| self.views.get(id)).map(|view| view.next_flush).min()
+        let pump = (!self.faulty.is_empty()).then(|| self.now + PUMP_EVERY);
+        self.due.iter().filter_map(|&id| self.views.get(id)).map(|view| view.next_flush).chain(pump).min()
     }
 
     /// Heartbeats, pings, and the end of peers that are silent or do not read. To be called every
@@ -362,10 +379,12 @@ impl<S: Socket> Fanout<S> {
                 State::Blocked if stuck >= STALL_SECONDS => {
                     connection.close(CloseCode::STALLED, "owed data was not read for 30 s", now);
                 }
-                State::Open | State::Blocked if silent >= SILENCE_SECONDS => {
+                // It is told nothing more for now, so it has nothing to answer either.
+                State::Faulty if !connection.may_hear() => {}
+                State::Open | State::Blocked | State::Faulty if silent >= SILENCE_SECONDS => {
                     connection.close(CloseCode::STALLED, "nothing was heard for 60 s", now);
                 }
-                State::Open => {
+                State::Open | State::Faulty => {
                     if needs_ping {
                         connection.pinged = now;
                         connection.say(Opcode::Ping, b"", now);
@@ -435,7 +454,9 @@ impl<S: Socket> Fanout<S> {
             Incoming::Text(text) => self.request(key, crate::wire::Request::from_json(&text)),
             Incoming::Binary(bytes) => self.request(key, crate::wire::Request::from_msgpack(&bytes)),
         }
-        self.connections.get(key).is_some_and(|c| matches!(c.state, State::Open | State::Blocked))
+        self.connections
+            .get(key)
+            .is_some_and(|c| matches!(c.state, State::Open | State::Blocked | State::Faulty))
     }
 
     fn violated(&mut self, key: usize, error: &FrameError) {
@@ -510,15 +531,9 @@ impl<S: Socket> Fanout<S> {
             return;
         }
         let Some(connection) = self.alone(key) else { return };
-        let (id, at) = (connection.session.view(), connection.session.upto());
+        let id = connection.session.view();
         let (mut delivery, connections) = self.delivery(id);
-        let connection = &mut connections[key];
-        if delivery.view.is_dirty() {
-            // What a dirty view has to tell waits for its rate's next flush, so this one says only that the server lives.
-            delivery.say_nothing(connection, at);
-        } else {
-            delivery.deliver(connection);
-        }
+        delivery.beat(&mut connections[key]);
     }
 
     /// A connection out of step with its view, for what is done for it alone.

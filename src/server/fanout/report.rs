@@ -141,3 +141,114 @@ impl Owed for Entries {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::{Form, Scope};
+    use crate::market::{Event, InstrumentId, Size, Symbol, Timestamp};
+    use crate::server::fanout::Opening;
+    use crate::tape::{Batch, Epoch};
+    use std::io;
+    use std::sync::Arc;
+
+    /// Takes everything, or nothing.
+    struct Wire {
+        is_full: bool,
+    }
+
+    impl Socket for Wire {
+        fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(if self.is_full { 0 } else { bytes.len() })
+        }
+
+        fn finish(&mut self) {}
+    }
+
+    fn apply(fanout: &mut Fanout<Wire>, events: Vec<Event>) {
+        let position = fanout.replica().position().next();
+        let time = Timestamp::from_micros(i64::try_from(position.get()).unwrap() * 1000);
+        fanout.apply(&Batch { position, time, events });
+        fanout.flush();
+    }
+
+    fn quote(instrument: u32, bid: i64) -> Event {
+        let at = Timestamp::from_micros(0);
+        let (bid, ask) = (Price::new(bid), Price::new(1_000_000));
+        let size = Size::new(1);
+        let quote = Quote { bid, bid_size: size, ask, ask_size: size, ts_event: at, ts_recv: at };
+        Event::Quote(InstrumentId(instrument), quote)
+    }
+
+    /// A core that knows `S0` to `S2`, and a connection for each list of topics.
+    fn fanout(topics: &[&[&str]]) -> Fanout<Wire> {
+        let mut fanout = Fanout::new(Epoch::new(1));
+        let define = |number: u32| {
+            let symbol = Symbol::new(&format!("S{number}")).unwrap();
+            let id = InstrumentId(number);
+            Event::Instrument(Arc::new(Instrument { id, ..Instrument::unknown(symbol) }))
+        };
+        apply(&mut fanout, (0..3).flat_map(|number| [define(number), quote(number, 1)]).collect());
+        for topics in topics {
+            let topics = topics.iter().map(ToString::to_string).collect();
+            let opening = Opening { form: Form::Json, topics, max_hz: None, times: false, since: None };
+            fanout.open(&opening, b"", |_| Wire { is_full: false });
+        }
+        fanout
+    }
+
+    const S0: TopicKey = TopicKey::of(InstrumentId(0), Kind::Quote);
+    const S1: TopicKey = TopicKey::of(InstrumentId(1), Kind::Quote);
+
+    #[test]
+    fn topics_are_counted_by_name_and_by_set() {
+        let mut fanout = fanout(&[&["quote:*"], &["quote:*"], &["quote:S0", "status"], &[]]);
+        let report = fanout.report(&[S0, S1, TopicKey::MARKET_STATUS]);
+        assert_eq!(report.watchers, [3, 2, 1]);
+        assert_eq!(report.views, 3);
+        let all = Topic { kind: Kind::Quote, scope: Scope::All };
+        assert_eq!((report.subscribed[&all], report.subscribed[&Topic::STATUS]), (2, 1));
+        assert_eq!(report.subscribed.len(), 3);
+        assert!(!report.partial && report.slow.is_empty());
+        assert!(!fanout.watches_stats());
+        fanout.closed(0);
+        fanout.closed(1);
+        assert_eq!(fanout.report(&[S0, S1]).watchers, [1, 0]);
+    }
+
+    #[test]
+    fn a_slow_session_is_told_of_with_what_newer_values_save_it() {
+        let mut fanout = fanout(&[&["quote:*"], &["quote:*"], &["quote:S1"]]);
+        for key in [0, 2] {
+            fanout.socket(key).unwrap().is_full = true;
+        }
+        for bid in 2..12 {
+            apply(&mut fanout, vec![quote(0, bid)]);
+        }
+        apply(&mut fanout, vec![quote(1, 2)]);
+        apply(&mut fanout, vec![quote(1, 3)]);
+        let slow = fanout.report(&[]).slow;
+        let told: Vec<_> = slow
+            .iter()
+            .map(|slow| (slow.session, slow.topics, slow.lag, slow.waiting, slow.merged))
+            .collect();
+        // The first stands where it was when it was told S0 last; the other was told nothing since it came.
+        assert_eq!(told, [(0, 3, 12, 12, Some(10)), (2, 1, 12, 2, Some(1))]);
+        assert_eq!(slow[0].lag_ms, 12);
+        fanout.socket(0).unwrap().is_full = false;
+        fanout.writable(0);
+        assert_eq!(fanout.report(&[]).slow.len(), 1);
+    }
+
+    #[test]
+    fn there_is_an_end_to_the_looking_however_much_is_subscribed() {
+        let names: Vec<String> = (0..1000).map(|number| format!("quote:X{number}")).collect();
+        let lists: Vec<Vec<&str>> =
+            (1..=60).map(|length| names[..1000 - length].iter().map(String::as_str).collect()).collect();
+        let mut fanout = fanout(&lists.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let report = fanout.report(&[]);
+        assert!(report.partial);
+        assert_eq!(report.subscribed.values().sum::<u64>(), MAX_COUNTED as u64);
+        assert_eq!(report.views, 60);
+    }
+}

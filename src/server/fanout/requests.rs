@@ -1,4 +1,4 @@
-use super::connection::{Extras, Socket, Stats};
+use super::connection::{Extras, Socket, State, Stats};
 use super::{AskedReplay, Fanout, key_u32, second};
 use crate::hub::{Kind, MAX_TOPICS, Replica, Scope, Topic, ViewKey, nearest};
 use crate::market::{Price, Timestamp};
@@ -39,6 +39,7 @@ impl<S: Socket> Fanout<S> {
             Op::Stats { enabled } => self.enable_stats(key, id, enabled),
             Op::Checksum { topics } => self.begin_checksum(key, id, topics),
             Op::Replay(action) => self.begin_replay(key, id, action),
+            Op::Fault { fault, lasts } => self.break_way(key, id, fault, lasts),
             Op::Auth => {
                 let message = "this server asks for no token".to_owned();
                 self.answer(key, &Answer::Error { id, code: ErrorCode::NotSupported, message });
@@ -148,7 +149,7 @@ impl<S: Socket> Fanout<S> {
         subscribed.resumed
     }
 
-    fn answer(&mut self, key: usize, answer: &Answer) {
+    pub(super) fn answer(&mut self, key: usize, answer: &Answer) {
         self.tally.errors += u64::from(matches!(answer, Answer::Error { .. }));
         let form = self.form_of(key);
         self.connections[key].answer(answer, form, second(self.now));
@@ -271,7 +272,7 @@ impl<S: Socket> Fanout<S> {
     pub(super) fn answer_checksum(&mut self, key: usize) {
         let upto = self.upto();
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if !connection.has_reached(upto) {
+        if !matches!(connection.state, State::Open | State::Faulty) || !connection.stands_at(upto) {
             return;
         }
         let Some((id, topics)) = connection.extras.as_mut().and_then(|extras| extras.checksum.take()) else {

@@ -32,7 +32,7 @@ const CODES: [CloseCode; 14] = [
     CloseCode::RATE_LIMITED,
 ];
 
-const OPS: [&str; 7] = ["subscribe", "unsubscribe", "ping", "stats", "checksum", "auth", "replay"];
+const OPS: [&str; 8] = ["subscribe", "unsubscribe", "ping", "stats", "checksum", "auth", "fault", "replay"];
 
 impl Tally {
     /// Connections that ended, by the code of the Close frame that ended them: ours, or the client's where it closed first.
@@ -61,7 +61,8 @@ impl Tally {
             Op::Stats { .. } => 3,
             Op::Checksum { .. } => 4,
             Op::Auth => 5,
-            Op::Replay(_) => 6,
+            Op::Replay(_) => 7,
+            Op::Fault { .. } => 6,
         };
         self.requests[at] += 1;
     }

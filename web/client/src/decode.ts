@@ -279,6 +279,9 @@ function decodeAnswer(map: Record<string, unknown>): Answer | { type: "unknown" 
     case "replay":
       for (const name of ["kind", "state", "now"]) fields.string(name);
       break;
+    case "fault":
+      fields.string("fault");
+      break;
     case "pong":
     case "stats":
       fields.integer("position");

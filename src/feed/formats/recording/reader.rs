@@ -1,22 +1,25 @@
-use super::{FORMAT, MAX_BATCH, MAX_EVENTS, MAX_TEXT, RecordingHeader, VERSION, kind};
+use super::cursor::Cursor;
+use super::snapshot::read_snapshot;
+use super::{FORMAT, MAX_BATCH, MAX_EVENTS, RecordingHeader, VERSION, kind};
 use crate::market::{
     Conditions, Event, FeedStatus, Instrument, InstrumentId, MAX_SCALE, MAX_UNITS, Price, Quote, Side, Size,
-    Speed, Status, Symbol, Timestamp, Trade,
+    Status, Symbol, Timestamp, Trade,
 };
-use rmp::Marker;
-use rmp::decode::{self as mp, NumValueReadError, ValueReadError};
 use rustc_hash::FxHashMap;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::sync::Arc;
 
 /// Reads a recording back, exactly as it was written: positions, times, and the recorded instrument numbers.
 pub struct RecordingReader<R> {
-    input: Bounded<BufReader<R>>,
+    input: Input<R>,
     header: RecordingHeader,
-    anchors: FxHashMap<u32, i64>,
+    anchors: Anchors,
     batches: u64,
     ended: bool,
 }
+
+/// What prices are told from, by instrument.
+pub(super) type Anchors = FxHashMap<u32, i64>;
 
 /// Why a recording cannot be read on. Nothing after such a place can be trusted, so reading ends there.
 #[derive(Debug, thiserror::Error)]
@@ -36,15 +39,27 @@ pub enum RecordingError {
     Version(u64),
 }
 
+type Result<T> = std::result::Result<T, RecordingError>;
+
 impl<R: Read> RecordingReader<R> {
     /// Reads the header. `unpacked` is the stream inside the zstd frames.
     ///
     /// # Errors
     /// [`RecordingError`] where this is no recording, or of a later version.
-    pub fn new(unpacked: R) -> Result<Self, RecordingError> {
-        let mut input = Bounded { inner: BufReader::new(unpacked), left: MAX_BATCH };
-        let header = header(&mut input)?;
-        Ok(Self { input, header, anchors: FxHashMap::default(), batches: 0, ended: false })
+    pub fn new(unpacked: R) -> Result<Self> {
+        let mut input = Input::new(unpacked);
+        let header = input.value(header)?;
+        let header = header.ok_or(RecordingError::Truncated)?;
+        Ok(Self::behind(header, input))
+    }
+
+    /// Goes on in the middle of a recording, at a place where every instrument is defined again: a checkpoint.
+    pub(super) fn from_checkpoint(header: RecordingHeader, unpacked: R) -> Self {
+        Self::behind(header, Input::new(unpacked))
+    }
+
+    fn behind(header: RecordingHeader, input: Input<R>) -> Self {
+        Self { input, header, anchors: Anchors::default(), batches: 0, ended: false }
     }
 
     #[must_use]
@@ -62,98 +77,104 @@ impl<R: Read> RecordingReader<R> {
     ///
     /// # Errors
     /// [`RecordingError`], once: afterwards the recording has ended. `events` is then as it was.
-    pub fn next(&mut self, events: &mut Vec<Event>) -> Result<Option<(u64, Timestamp)>, RecordingError> {
+    pub fn next(&mut self, events: &mut Vec<Event>) -> Result<Option<(u64, Timestamp)>> {
         if self.ended {
             return Ok(None);
         }
-        let before = events.len();
-        let batch = self.batch(events);
-        if !matches!(batch, Ok(Some(_))) {
+        let (before, anchors) = (events.len(), &mut self.anchors);
+        let batch = self.input.value(|cursor| {
+            // Where the bytes at hand ended within the batch, it is read once more.
+            events.truncate(before);
+            batch(cursor, anchors, events)
+        });
+        if matches!(batch, Ok(Some(_))) {
+            self.batches += 1;
+        } else {
             self.ended = true;
             events.truncate(before);
         }
         batch
     }
+}
 
-    fn batch(&mut self, events: &mut Vec<Event>) -> Result<Option<(u64, Timestamp)>, RecordingError> {
-        self.input.left = MAX_BATCH;
-        if self.input.fill_buf().map_err(from_io)?.is_empty() {
-            return Ok(None);
+/// A stream of values, of which as much is in memory as one value needs, and [`MAX_BATCH`] at the most: no length field makes it more.
+struct Input<R> {
+    source: R,
+    buffer: Vec<u8>,
+    /// The part of the buffer that is not read yet.
+    start: usize,
+    end: usize,
+}
+
+impl<R: Read> Input<R> {
+    const BUFFER: usize = 128 << 10;
+
+    fn new(source: R) -> Self {
+        Self { source, buffer: vec![0; Self::BUFFER], start: 0, end: 0 }
+    }
+
+    /// Reads a value; `None` at the end of the stream. `read` may be called several times, each time with more bytes.
+    fn value<T>(&mut self, mut read: impl FnMut(&mut Cursor) -> Result<T>) -> Result<Option<T>> {
+        loop {
+            if self.start < self.end {
+                let mut cursor = Cursor::new(&self.buffer[self.start..self.end]);
+                match read(&mut cursor) {
+                    Ok(_) if self.end - self.start - cursor.left() > MAX_BATCH => return Err(too_large()),
+                    Ok(value) => {
+                        self.start = self.end - cursor.left();
+                        return Ok(Some(value));
+                    }
+                    Err(RecordingError::Truncated) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if !self.fill()? {
+                let is_end = self.start == self.end;
+                return if is_end { Ok(None) } else { Err(RecordingError::Truncated) };
+            }
         }
-        let input = &mut self.input;
-        if array_len(input, "batch")? != 3 {
-            return Err(RecordingError::Unexpected { what: "batch", expected: "an array of 3" });
+    }
+
+    /// Reads more; whether there was any.
+    fn fill(&mut self) -> Result<bool> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+        if self.end > MAX_BATCH {
+            return Err(too_large());
         }
-        let position = uint(input, "position")?;
-        let time = Timestamp::from_nanos(int(input, "time")?);
-        let count = array_len(input, "events")?;
-        if count > MAX_EVENTS {
-            return Err(RecordingError::TooLarge { what: "number of events", max: MAX_EVENTS });
+        if self.end == self.buffer.len() {
+            self.buffer.resize(self.buffer.len() * 2, 0);
         }
-        for _ in 0..count {
-            let event = event(input, &mut self.anchors, time)?;
-            events.push(event);
+        loop {
+            match self.source.read(&mut self.buffer[self.end..]) {
+                Ok(got) => {
+                    self.end += got;
+                    return Ok(got > 0);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Err(RecordingError::Truncated);
+                }
+                Err(error) => return Err(RecordingError::Io(error)),
+            }
         }
-        self.batches += 1;
-        Ok(Some((position, time)))
     }
 }
 
-/// Lets through at most `left` bytes, so that no length field makes one batch endless.
-struct Bounded<R> {
-    inner: R,
-    left: usize,
+fn too_large() -> RecordingError {
+    RecordingError::TooLarge { what: "batch", max: MAX_BATCH }
 }
 
-impl<R: BufRead> Read for Bounded<R> {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        let got = self.inner.read(to)?;
-        self.consumed(got)?;
-        Ok(got)
-    }
-
-    fn read_exact(&mut self, to: &mut [u8]) -> io::Result<()> {
-        self.consumed(to.len())?;
-        self.inner.read_exact(to)
-    }
-}
-
-impl<R: BufRead> Bounded<R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.inner.fill_buf()
-    }
-
-    /// Consumes a nil, if one is next.
-    fn take_nil(&mut self) -> Result<bool, RecordingError> {
-        let is_nil = self.fill_buf().map_err(from_io)?.first() == Some(&Marker::Null.to_u8());
-        if is_nil {
-            self.inner.consume(1);
-            self.consumed(1).map_err(from_io)?;
-        }
-        Ok(is_nil)
-    }
-
-    fn consumed(&mut self, bytes: usize) -> io::Result<()> {
-        self.left = self.left.checked_sub(bytes).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("batch exceeds the limit of {MAX_BATCH} bytes"),
-            )
-        })?;
-        Ok(())
-    }
-}
-
-fn header<R: BufRead>(input: &mut Bounded<R>) -> Result<RecordingHeader, RecordingError> {
+pub(super) fn header(cursor: &mut Cursor) -> Result<RecordingHeader> {
     let mut header = RecordingHeader::default();
-    let (mut format, mut version) = (String::new(), None);
-    for _ in 0..map_len(input, "header")? {
-        match text(input, "key of the header")?.as_str() {
-            "format" => format = text(input, "format")?,
-            "version" => version = Some(uint(input, "version")?),
-            "epoch" => header.epoch = uint(input, "epoch")?,
-            "created" => header.created = Timestamp::from_nanos(int(input, "created")?),
-            "source" => header.source = text(input, "source")?,
+    let (mut format, mut version) = ("", None);
+    for _ in 0..cursor.map_len("header")? {
+        match cursor.text("key of the header")? {
+            "format" => format = cursor.text("format")?,
+            "version" => version = Some(cursor.uint("version")?),
+            "epoch" => header.epoch = cursor.uint("epoch")?,
+            "created" => header.created = Timestamp::from_nanos(cursor.int("created")?),
+            "source" => cursor.text("source")?.clone_into(&mut header.source),
             _ => {
                 return Err(RecordingError::Unexpected {
                     what: "key of the header",
@@ -173,88 +194,115 @@ fn header<R: BufRead>(input: &mut Bounded<R>) -> Result<RecordingHeader, Recordi
     version.map(|_| header).ok_or(RecordingError::Unexpected { what: "header", expected: "a version" })
 }
 
-fn event<R: BufRead>(
-    input: &mut Bounded<R>,
-    anchors: &mut FxHashMap<u32, i64>,
-    time: Timestamp,
-) -> Result<Event, RecordingError> {
-    let next = input.fill_buf().map_err(from_io)?.first().map(|&byte| Marker::from_u8(byte));
-    if let Some(Marker::FixMap(_) | Marker::Map16 | Marker::Map32) = next {
-        let definition = definition(input)?;
+fn batch(cursor: &mut Cursor, anchors: &mut Anchors, events: &mut Vec<Event>) -> Result<(u64, Timestamp)> {
+    if cursor.array_len("batch")? != 3 {
+        return Err(RecordingError::Unexpected { what: "batch", expected: "an array of 3" });
+    }
+    let position = cursor.uint("position")?;
+    let time = Timestamp::from_nanos(cursor.int("time")?);
+    let count = cursor.array_len("events")?;
+    if count > MAX_EVENTS {
+        return Err(RecordingError::TooLarge { what: "number of events", max: MAX_EVENTS });
+    }
+    for _ in 0..count {
+        events.push(event(cursor, anchors, time)?);
+    }
+    Ok((position, time))
+}
+
+fn event(cursor: &mut Cursor, anchors: &mut Anchors, time: Timestamp) -> Result<Event> {
+    if cursor.is_map()? {
+        let definition = definition(cursor)?;
         anchors.insert(definition.id.0, definition.anchor_units());
         return Ok(Event::Instrument(Arc::new(definition)));
     }
-    let len = array_len(input, "event")?;
-    let kind = uint(input, "kind of event")?;
+    let len = cursor.array_len("event")?;
+    let kind = cursor.uint("kind of event")?;
     match (u8::try_from(kind).unwrap_or(0), len) {
-        (kind::QUOTE, 6 | 8) => quote(input, anchors, time, len),
-        (kind::TRADE, 5 | 7 | 8) => trade(input, anchors, time, len),
-        (kind::STATUS, 4) => {
-            let id = if input.take_nil()? { None } else { Some(InstrumentId(number(input, "instrument")?)) };
-            let state = name(input, "trading state")?;
-            Ok(Event::Status(id, Status { state, ts_event: after(time, int(input, "time")?) }))
+        (kind::QUOTE, 6 | 8) => {
+            let (id, anchor) = instrument(cursor, anchors)?;
+            quote(cursor, anchor, time, len == 8).map(|quote| Event::Quote(id, quote))
         }
-        (kind::FEED, 4) => {
-            let kind = name(input, "feed kind")?;
-            let state = name(input, "feed state")?;
-            Ok(Event::Feed(FeedStatus { kind, state, speed: speed(input)? }))
+        (kind::TRADE, 5 | 7 | 8) => {
+            let (id, anchor) = instrument(cursor, anchors)?;
+            trade(cursor, anchor, time, len - 2).map(|trade| Event::Trade(id, trade))
+        }
+        (kind::STATUS, 4) => {
+            let id = if cursor.take_nil()? { None } else { Some(InstrumentId(cursor.number("instrument")?)) };
+            Ok(Event::Status(id, status(cursor, time)?))
+        }
+        (kind::FEED, 4) => feed(cursor).map(Event::Feed),
+        (kind::SNAPSHOT, 9) => {
+            let (id, anchor) = instrument(cursor, anchors)?;
+            read_snapshot(cursor, anchor, time).map(|snapshot| Event::Snapshot(id, Arc::new(snapshot)))
         }
         _ => Err(RecordingError::Unexpected { what: "event", expected: "a known kind and its length" }),
     }
 }
 
-fn quote<R: BufRead>(
-    input: &mut Bounded<R>,
-    anchors: &FxHashMap<u32, i64>,
-    time: Timestamp,
-    len: usize,
-) -> Result<Event, RecordingError> {
-    let id = number(input, "instrument")?;
-    let anchor = anchors.get(&id).copied().unwrap_or(0);
-    let bid = price(input, "bid", anchor)?;
-    let bid_size = size(input, "bid size")?;
-    let ask = price(input, "ask", anchor)?;
-    let ask_size = size(input, "ask size")?;
-    let (ts_recv, ts_event) = if len == 8 { times(input, time)? } else { (time, time) };
-    Ok(Event::Quote(InstrumentId(id), Quote { bid, bid_size, ask, ask_size, ts_event, ts_recv }))
+/// An instrument's number, and what its prices are told from.
+fn instrument(cursor: &mut Cursor, anchors: &Anchors) -> Result<(InstrumentId, i64)> {
+    let id = cursor.number("instrument")?;
+    Ok((InstrumentId(id), anchors.get(&id).copied().unwrap_or(0)))
 }
 
-fn trade<R: BufRead>(
-    input: &mut Bounded<R>,
-    anchors: &FxHashMap<u32, i64>,
-    time: Timestamp,
-    len: usize,
-) -> Result<Event, RecordingError> {
-    let id = number(input, "instrument")?;
-    let anchor = anchors.get(&id).copied().unwrap_or(0);
-    let price = price(input, "price", anchor)?;
-    let size = size(input, "size")?;
-    let aggressor = side(input)?;
-    let (ts_recv, ts_event) = if len >= 7 { times(input, time)? } else { (time, time) };
-    let conditions = if len == 8 { conditions(input)? } else { Conditions::default() };
-    Ok(Event::Trade(InstrumentId(id), Trade { price, size, side: aggressor, conditions, ts_event, ts_recv }))
+pub(super) fn quote(cursor: &mut Cursor, anchor: i64, time: Timestamp, with_times: bool) -> Result<Quote> {
+    let bid = price(cursor, "bid", anchor)?;
+    let bid_size = size(cursor, "bid size")?;
+    let ask = price(cursor, "ask", anchor)?;
+    let ask_size = size(cursor, "ask size")?;
+    let (ts_recv, ts_event) = if with_times { times(cursor, time)? } else { (time, time) };
+    Ok(Quote { bid, bid_size, ask, ask_size, ts_event, ts_recv })
 }
 
-fn definition<R: BufRead>(input: &mut Bounded<R>) -> Result<Instrument, RecordingError> {
+/// A trade of so many values: 3, or 5 with its times, or 6 with conditions as well.
+pub(super) fn trade(cursor: &mut Cursor, anchor: i64, time: Timestamp, values: usize) -> Result<Trade> {
+    let price = price(cursor, "price", anchor)?;
+    let size = size(cursor, "size")?;
+    let side = side(cursor)?;
+    let (ts_recv, ts_event) = if values >= 5 { times(cursor, time)? } else { (time, time) };
+    let conditions = if values == 6 { conditions(cursor)? } else { Conditions::default() };
+    Ok(Trade { price, size, side, conditions, ts_event, ts_recv })
+}
+
+pub(super) fn status(cursor: &mut Cursor, time: Timestamp) -> Result<Status> {
+    let state = name(cursor, "trading state")?;
+    Ok(Status { state, ts_event: after(time, cursor.int("time")?) })
+}
+
+fn feed(cursor: &mut Cursor) -> Result<FeedStatus> {
+    let kind = name(cursor, "feed kind")?;
+    let state = name(cursor, "feed state")?;
+    let speed = if cursor.is_float()? {
+        let factor = cursor.float()?.to_string();
+        // By way of its text, because that is where the range of speeds is known.
+        factor.parse().map_err(|_| RecordingError::Value { what: "speed", value: factor })?
+    } else {
+        name(cursor, "speed")?
+    };
+    Ok(FeedStatus { kind, state, speed })
+}
+
+fn definition(cursor: &mut Cursor) -> Result<Instrument> {
     let (mut id, mut symbol) = (None, None);
     let placeholder = Symbol::new("-").expect("a symbol");
     let mut definition = Instrument::unknown(placeholder);
-    for _ in 0..map_len(input, "definition")? {
-        match text(input, "key of a definition")?.as_str() {
-            "id" => id = Some(InstrumentId(number(input, "id")?)),
+    for _ in 0..cursor.map_len("definition")? {
+        match cursor.text("key of a definition")? {
+            "id" => id = Some(InstrumentId(cursor.number("id")?)),
             "symbol" => {
-                let value = text(input, "symbol")?;
-                let parsed = Symbol::new(&value);
-                symbol = Some(parsed.map_err(|_| RecordingError::Value { what: "symbol", value })?);
+                let value = cursor.text("symbol")?;
+                let wrong = |_| RecordingError::Value { what: "symbol", value: value.to_owned() };
+                symbol = Some(Symbol::new(value).map_err(wrong)?);
             }
-            "name" => definition.name = text(input, "name")?,
-            "sector" => definition.sector = text(input, "sector")?,
-            "currency" => definition.currency = text(input, "currency")?,
-            "price_scale" => definition.price_scale = scale(input, "price_scale")?,
-            "size_scale" => definition.size_scale = scale(input, "size_scale")?,
-            "tick_size" => definition.tick_size = in_range(int(input, "tick_size")?, "tick_size")?,
-            "anchor" => definition.anchor = price(input, "anchor", 0)?,
-            "previous_close" => definition.previous_close = price(input, "previous_close", 0)?,
+            "name" => cursor.text("name")?.clone_into(&mut definition.name),
+            "sector" => cursor.text("sector")?.clone_into(&mut definition.sector),
+            "currency" => cursor.text("currency")?.clone_into(&mut definition.currency),
+            "price_scale" => definition.price_scale = scale(cursor, "price_scale")?,
+            "size_scale" => definition.size_scale = scale(cursor, "size_scale")?,
+            "tick_size" => definition.tick_size = in_range(cursor.int("tick_size")?, "tick_size")?,
+            "anchor" => definition.anchor = price(cursor, "anchor", 0)?,
+            "previous_close" => definition.previous_close = price(cursor, "previous_close", 0)?,
             _ => {
                 return Err(RecordingError::Unexpected {
                     what: "key of a definition",
@@ -273,144 +321,63 @@ fn definition<R: BufRead>(input: &mut Bounded<R>) -> Result<Instrument, Recordin
 }
 
 /// The time of arrival, from the batch's; and the venue's time, from the arrival.
-fn times<R: BufRead>(
-    input: &mut Bounded<R>,
-    time: Timestamp,
-) -> Result<(Timestamp, Timestamp), RecordingError> {
-    let arrival = after(time, int(input, "arrival")?);
-    Ok((arrival, after(arrival, int(input, "event time")?)))
+pub(super) fn times(cursor: &mut Cursor, time: Timestamp) -> Result<(Timestamp, Timestamp)> {
+    let arrival = after(time, cursor.int("arrival")?);
+    Ok((arrival, after(arrival, cursor.int("event time")?)))
 }
 
-fn after(time: Timestamp, nanos: i64) -> Timestamp {
+pub(super) fn after(time: Timestamp, nanos: i64) -> Timestamp {
     Timestamp::from_nanos(time.nanos().wrapping_add(nanos))
 }
 
-fn price<R: BufRead>(
-    input: &mut Bounded<R>,
-    what: &'static str,
-    anchor: i64,
-) -> Result<Price, RecordingError> {
-    if input.take_nil()? {
+pub(super) fn price(cursor: &mut Cursor, what: &'static str, anchor: i64) -> Result<Price> {
+    if cursor.take_nil()? {
         return Ok(Price::NONE);
     }
-    in_range(int(input, what)?.wrapping_add(anchor), what).map(Price::new)
+    in_range(cursor.int(what)?.wrapping_add(anchor), what).map(Price::new)
 }
 
-fn size<R: BufRead>(input: &mut Bounded<R>, what: &'static str) -> Result<Size, RecordingError> {
-    match int(input, what)? {
+pub(super) fn size(cursor: &mut Cursor, what: &'static str) -> Result<Size> {
+    match cursor.int(what)? {
         units @ 0.. => in_range(units, what).map(Size::new),
         _ => Err(RecordingError::Unexpected { what, expected: "0 or more" }),
     }
 }
 
 /// What comes from a file is held to the limit that every price and size on a tape keeps.
-fn in_range(units: i64, what: &'static str) -> Result<i64, RecordingError> {
+fn in_range(units: i64, what: &'static str) -> Result<i64> {
     if units.unsigned_abs() > MAX_UNITS.unsigned_abs() {
         return Err(RecordingError::Unexpected { what, expected: "less than 2^53 units" });
     }
     Ok(units)
 }
 
-fn side<R: BufRead>(input: &mut Bounded<R>) -> Result<Side, RecordingError> {
-    if input.take_nil()? {
+fn side(cursor: &mut Cursor) -> Result<Side> {
+    if cursor.take_nil()? {
         return Ok(Side::None);
     }
-    match text(input, "side")?.as_str() {
+    match cursor.text("side")? {
         "b" => Ok(Side::Buy),
         "s" => Ok(Side::Sell),
         _ => Err(RecordingError::Unexpected { what: "side", expected: "b, s or nil" }),
     }
 }
 
-fn conditions<R: BufRead>(input: &mut Bounded<R>) -> Result<Conditions, RecordingError> {
-    let value = text(input, "conditions")?;
-    Conditions::new(&value).ok_or(RecordingError::Value { what: "conditions", value })
+fn conditions(cursor: &mut Cursor) -> Result<Conditions> {
+    let value = cursor.text("conditions")?;
+    let wrong = || RecordingError::Value { what: "conditions", value: value.to_owned() };
+    Conditions::new(value).ok_or_else(wrong)
 }
 
-fn speed<R: BufRead>(input: &mut Bounded<R>) -> Result<Speed, RecordingError> {
-    let next = input.fill_buf().map_err(from_io)?.first().copied();
-    if next != Some(Marker::F64.to_u8()) {
-        return name(input, "speed");
-    }
-    let factor = mp::read_f64(input).map_err(|error| from_value(error, "speed"))?;
-    // By way of its text, because that is where the range of speeds is known.
-    factor.to_string().parse().map_err(|_| RecordingError::Value { what: "speed", value: factor.to_string() })
-}
-
-fn scale<R: BufRead>(input: &mut Bounded<R>, what: &'static str) -> Result<u8, RecordingError> {
-    let value = uint(input, what)?;
+fn scale(cursor: &mut Cursor, what: &'static str) -> Result<u8> {
+    let value = cursor.uint(what)?;
     u8::try_from(value)
         .ok()
         .filter(|&scale| scale <= MAX_SCALE)
         .ok_or(RecordingError::TooLarge { what, max: MAX_SCALE.into() })
 }
 
-fn name<R: BufRead, T: std::str::FromStr>(
-    input: &mut Bounded<R>,
-    what: &'static str,
-) -> Result<T, RecordingError> {
-    let value = text(input, what)?;
-    value.parse().map_err(|_| RecordingError::Value { what, value })
-}
-
-fn text<R: BufRead>(input: &mut Bounded<R>, what: &'static str) -> Result<String, RecordingError> {
-    let len = mp::read_str_len(input).map_err(|error| from_value(error, what))? as usize;
-    if len > MAX_TEXT {
-        return Err(RecordingError::TooLarge { what, max: MAX_TEXT });
-    }
-    let mut bytes = vec![0; len];
-    input.read_exact(&mut bytes).map_err(from_io)?;
-    String::from_utf8(bytes).map_err(|_| RecordingError::Unexpected { what, expected: "UTF-8 text" })
-}
-
-fn number<R: BufRead>(input: &mut Bounded<R>, what: &'static str) -> Result<u32, RecordingError> {
-    mp::read_int(input).map_err(|error| from_number(error, what))
-}
-
-fn uint<R: BufRead>(input: &mut Bounded<R>, what: &'static str) -> Result<u64, RecordingError> {
-    mp::read_int(input).map_err(|error| from_number(error, what))
-}
-
-fn int<R: BufRead>(input: &mut Bounded<R>, what: &'static str) -> Result<i64, RecordingError> {
-    mp::read_int(input).map_err(|error| from_number(error, what))
-}
-
-fn array_len<R: BufRead>(input: &mut Bounded<R>, what: &'static str) -> Result<usize, RecordingError> {
-    mp::read_array_len(input).map(|len| len as usize).map_err(|error| match error {
-        ValueReadError::TypeMismatch(_) => RecordingError::Unexpected { what, expected: "an array" },
-        other => from_value(other, what),
-    })
-}
-
-fn map_len<R: BufRead>(input: &mut Bounded<R>, what: &'static str) -> Result<u32, RecordingError> {
-    mp::read_map_len(input).map_err(|error| match error {
-        ValueReadError::TypeMismatch(_) => RecordingError::Unexpected { what, expected: "a map" },
-        other => from_value(other, what),
-    })
-}
-
-fn from_value(error: ValueReadError, what: &'static str) -> RecordingError {
-    match error {
-        ValueReadError::InvalidMarkerRead(error) | ValueReadError::InvalidDataRead(error) => from_io(error),
-        ValueReadError::TypeMismatch(_) => RecordingError::Unexpected { what, expected: "text" },
-    }
-}
-
-fn from_number(error: NumValueReadError, what: &'static str) -> RecordingError {
-    match error {
-        NumValueReadError::InvalidMarkerRead(error) | NumValueReadError::InvalidDataRead(error) => {
-            from_io(error)
-        }
-        NumValueReadError::TypeMismatch(_) => RecordingError::Unexpected { what, expected: "a whole number" },
-        NumValueReadError::OutOfRange => {
-            RecordingError::Unexpected { what, expected: "a whole number in its range" }
-        }
-    }
-}
-
-fn from_io(error: io::Error) -> RecordingError {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => RecordingError::Truncated,
-        _ => RecordingError::Io(error),
-    }
+fn name<T: std::str::FromStr>(cursor: &mut Cursor, what: &'static str) -> Result<T> {
+    let value = cursor.text(what)?;
+    value.parse().map_err(|_| RecordingError::Value { what, value: value.to_owned() })
 }

@@ -1,12 +1,14 @@
 use super::*;
 use crate::feed::formats::show::show;
 use crate::market::{
-    Conditions, FeedState, FeedStatus, Instrument, InstrumentId, MAX_UNITS, Price, Quote, Side, Size, Speed,
-    Status, Symbol, Trade, TradingState,
+    Bar, BarsSnapshot, Conditions, FeedState, FeedStatus, Instrument, InstrumentId, MAX_UNITS, Price, Quote,
+    Side, Size, Snapshot, Speed, Status, Symbol, Tail, Trade, TradingState,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::sync::Arc;
 
 type Batch = (u64, Timestamp, Vec<Event>);
@@ -71,22 +73,75 @@ fn definition() -> impl Strategy<Value = Instrument> {
     })
 }
 
+fn quote() -> impl Strategy<Value = Quote> {
+    (price(), size(), price(), size(), time(), time()).prop_map(
+        |(bid, bid_size, ask, ask_size, ts_event, ts_recv)| Quote {
+            bid,
+            bid_size,
+            ask,
+            ask_size,
+            ts_event,
+            ts_recv,
+        },
+    )
+}
+
+fn any_trade() -> impl Strategy<Value = Trade> {
+    let conditions = "[ -~]{0,4}".prop_map(|text| Conditions::new(&text).unwrap());
+    (price(), size(), select(Side::ALL), conditions, time(), time()).prop_map(
+        |(price, size, side, conditions, ts_event, ts_recv)| Trade {
+            price,
+            size,
+            side,
+            conditions,
+            ts_event,
+            ts_recv,
+        },
+    )
+}
+
+fn bar() -> impl Strategy<Value = Bar> {
+    let prices = (price(), price(), price(), price()).prop_map(|(a, b, c, d)| [a, b, c, d]);
+    let turnover = prop_oneof![any::<i128>(), (-9..9_i128)];
+    (time(), prices, size(), any::<u64>(), turnover)
+        .prop_map(|(start, prices, volume, trades, sum)| Bar::from_parts(start, prices, volume, trades, sum))
+}
+
+fn tail<T: std::fmt::Debug>(entry: impl Strategy<Value = T>) -> impl Strategy<Value = Tail<T>> {
+    (any::<u64>(), vec(entry, 0..4)).prop_map(|(first, entries)| Tail { first, entries })
+}
+
+fn snapshot() -> impl Strategy<Value = Snapshot> {
+    use proptest::option::of;
+    let bars = || {
+        (of(bar()), any::<bool>(), tail(bar())).prop_map(|(latest, is_open, closed)| BarsSnapshot {
+            latest,
+            is_open,
+            closed,
+        })
+    };
+    let status = (select(TradingState::ALL), time()).prop_map(|(state, ts_event)| Status { state, ts_event });
+    (of(quote()), of(status), tail(any_trade()), bars(), bars(), of(bar()), price()).prop_map(
+        |(quote, status, trades, bars_1s, bars_1m, day, previous_close)| Snapshot {
+            quote,
+            status,
+            trades,
+            bars_1s,
+            bars_1m,
+            day,
+            previous_close,
+        },
+    )
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let speed = prop_oneof![Just(Speed::Max), (0.001..1e6).prop_map(Speed::Times)];
-    let conditions = "[ -~]{0,4}".prop_map(|text| Conditions::new(&text).unwrap());
     let state = select(TradingState::ALL);
     prop_oneof![
         definition().prop_map(|definition| Event::Instrument(Arc::new(definition))),
-        (id(), price(), size(), price(), size(), time(), time()).prop_map(
-            |(id, bid, bid_size, ask, ask_size, ts_event, ts_recv)| {
-                Event::Quote(id, Quote { bid, bid_size, ask, ask_size, ts_event, ts_recv })
-            }
-        ),
-        (id(), price(), size(), select(Side::ALL), conditions, time(), time()).prop_map(
-            |(id, price, size, side, conditions, ts_event, ts_recv)| {
-                Event::Trade(id, Trade { price, size, side, conditions, ts_event, ts_recv })
-            }
-        ),
+        (id(), quote()).prop_map(|(id, quote)| Event::Quote(id, quote)),
+        (id(), any_trade()).prop_map(|(id, trade)| Event::Trade(id, trade)),
+        (id(), snapshot()).prop_map(|(id, snapshot)| Event::Snapshot(id, Arc::new(snapshot))),
         (proptest::option::of(id()), state, time())
             .prop_map(|(id, state, ts_event)| Event::Status(id, Status { state, ts_event })),
         (select(FeedKind::ALL), select(FeedState::ALL), speed)
@@ -115,6 +170,72 @@ proptest! {
         prop_assert_eq!(&got[..], &batches[..got.len()]);
         // A cut between two frames cannot be told from an end.
         prop_assert!(error.is_none() || error.as_deref() == Some(&RecordingError::Truncated.to_string()));
+    }
+
+    #[test]
+    fn a_recording_is_read_on_from_each_checkpoint_with_or_without_its_index(
+        parts in vec((batches(), vec(event(), 0..8)), 1..4), cut in 0..3_usize
+    ) {
+        let header = RecordingHeader { epoch: 7, ..RecordingHeader::default() };
+        let mut writer = RecordingWriter::new(Vec::new(), &header).unwrap();
+        let (mut time, mut position) = (0, 0);
+        let (mut written, mut checkpoints) = (Vec::new(), Vec::new());
+        let mut definitions = BTreeMap::new();
+        for (batches, mut state) in parts {
+            for (_, _, events) in batches {
+                (time, position) = (time + 300_000_000, position + 1);
+                let at = Timestamp::from_nanos(time);
+                writer.append(position, at, &events).unwrap();
+                definitions.extend(events.iter().filter_map(|event| match event {
+                    Event::Instrument(x) => Some((x.id, Arc::clone(x))),
+                    _ => None,
+                }));
+                written.push((position, at, events));
+            }
+            let at = Timestamp::from_nanos(time);
+            // Prices behind it are told from the anchors that it states.
+            state.retain(|event| !matches!(event, Event::Instrument(_)));
+            state.splice(0..0, definitions.values().map(|x| Event::Instrument(Arc::clone(x))));
+            writer.checkpoint(at, state.clone().into_iter()).unwrap();
+            checkpoints.push((position, at, state, written.len()));
+        }
+        let mut bytes = writer.finish().unwrap();
+        // Without the end of the index, or all but its magic number, checkpoints are found by their frames.
+        let index = bytes.windows(6).rposition(|bytes| bytes == b"\xa5index").unwrap() - 9;
+        match cut {
+            0 => {}
+            1 => bytes.truncate(bytes.len() - 1),
+            _ => bytes.truncate(index + 4),
+        }
+        prop_assert_eq!(&read(zstd::Decoder::new(&bytes[..index]).unwrap()), &(written.clone(), None));
+        if cut == 0 {
+            prop_assert_eq!(&read(zstd::Decoder::new(&bytes[..]).unwrap()), &(written.clone(), None));
+        }
+
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        let index = RecordingIndex::read(&file).unwrap();
+        prop_assert_eq!(index.totals.is_some(), cut == 0);
+        let places = index.checkpoints.iter().map(|checkpoint| (checkpoint.position, checkpoint.time));
+        prop_assert!(places.eq(checkpoints.iter().map(|&(position, time, ..)| (position, time))));
+        for (checkpoint, (position, time, state, done)) in index.checkpoints.iter().zip(checkpoints) {
+            let (read_header, unpacked) =
+                index::open_checkpoint(file.try_clone().unwrap(), checkpoint).unwrap();
+            prop_assert_eq!(&read_header, &header);
+            let mut reader = RecordingReader::from_checkpoint(read_header, unpacked);
+            let mut events = Vec::new();
+            prop_assert_eq!(reader.next(&mut events).unwrap(), Some((position, time)));
+            prop_assert_eq!(events, state);
+            for (position, time, expected) in &written[done..] {
+                let mut events = Vec::new();
+                let got = reader.next(&mut events);
+                if cut == 2 && got.is_err() {
+                    break;
+                }
+                prop_assert_eq!(got.unwrap(), Some((*position, *time)));
+                prop_assert_eq!(&events, expected);
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What happens to a simulated market, by a script: phases, events and faults of its feed, told in a TOML file that
 //! `docs/scenarios.md` specifies.
 //!
-//! [`Scenario`] is the script, checked. [`Play`] is the market under it, and [`Faulty`] what a broken line makes of that.
+//! [`Scenario`] is the script, checked. `Play` is the market under it, and `Faulty` what a broken line makes of that.
 
 mod faults;
 mod file;

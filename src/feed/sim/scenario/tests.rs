@@ -40,6 +40,9 @@ fn play(text: &str) -> Played {
         ended = out.is_empty();
         moments.push(seconds(at));
         for event in out.drain(..) {
+            if let Event::Quote(id, quote) = &event {
+                check_quote(quote, instruments.get(*id).unwrap());
+            }
             let (id, told) = match event {
                 Event::Instrument(definition) => (Some(definition.id), Told::Defined),
                 Event::Quote(id, quote) => (Some(id), Told::Quote(quote)),
@@ -53,6 +56,18 @@ fn play(text: &str) -> Played {
         }
     }
     Played { rows, moments }
+}
+
+/// Whatever the script does, a quote is a good one, or withdrawn whole.
+#[track_caller]
+fn check_quote(quote: &Quote, instrument: &Instrument) {
+    if quote.bid.is_none() && quote.ask.is_none() {
+        return assert_eq!((quote.bid_size.units(), quote.ask_size.units()), (0, 0), "{quote:?}");
+    }
+    let on_grid = |price: Price| price.units() % instrument.tick_size == 0;
+    assert!(0 < quote.bid.units() && quote.bid < quote.ask, "{quote:?} of {instrument:?}");
+    assert!(on_grid(quote.bid) && on_grid(quote.ask), "{quote:?} of {instrument:?}");
+    assert!(quote.bid_size.units() > 0 && quote.ask_size.units() > 0, "{quote:?} of {instrument:?}");
 }
 
 impl Told {
@@ -446,4 +461,19 @@ fn what_does_not_fit_together_is_told_with_its_line() {
         "[[delist]]\nat = \"1s\"\nsymbol = \"AAPL\"\n[[jump]]\nat = \"2s\"\nsymbol = \"AAPL\"\npercent = 1\n",
         "line 4: symbol \"AAPL\" is delisted by then",
     );
+}
+
+#[test]
+fn the_wildest_script_keeps_the_rules_of_a_book() {
+    let spell = |table: &str, rest: &str| format!("[[{table}]]\nat = \"1s\"\nfor = \"20s\"\n{rest}\n");
+    let jump = |percent: i32, at: u32| format!("[[jump]]\nat = \"{at}s\"\npercent = {percent}\n");
+    let crash = "[[crash]]\nat = \"1s\"\npercent = 99\nfall = \"0s\"\nhold = \"10s\"\nrecover = \"1s\"\n";
+    let jumps: String = (2..20).map(|at| jump(if at % 3 == 0 { 1000 } else { -99 }, at)).collect();
+    let played = small(&format!(
+        "end = \"30s\"\n{crash}{crash}{jumps}{}{}{}",
+        spell("volatility", "times = 20"),
+        spell("volatility", "times = 20"),
+        spell("burst", "rate = 5000"),
+    ));
+    assert!(played.ticks(0.0, 30.0).count() > 100_000);
 }

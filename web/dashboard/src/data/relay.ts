@@ -1,5 +1,4 @@
 import {
-  Conflation,
   type Change,
   type ClientEvents,
   type Clock,
@@ -12,19 +11,18 @@ import {
 } from "@tickcast/client";
 import type { Condition, Opened, ToPage, ToRelay } from "./messages.js";
 import { Meter } from "./meter.js";
+import { SharedDemand } from "./shared-demand.js";
 import { Tab, type Moment, type Port } from "./tab.js";
 import type { Timing } from "./timing.js";
 
 /** What the universe is subscribed by: enough to sort, rank and colour all of it. */
 const UNIVERSE: readonly Topic[] = ["day:*", "status:*", "status"];
 const UNIVERSE_HZ = 1;
+/** While the other session waits for it. */
+const HURRY_HZ = 20;
 /** While nobody looks. */
 const HIDDEN_HZ = 1;
 const HIDDEN_UNIVERSE_HZ = 0.1;
-/** Symbols that are watched at most, over all pages: each is two topics of the 1,024 that a session may have. */
-export const WATCHED_MOST = 400;
-/** For how long what has scrolled out of sight is still subscribed: it may scroll back. */
-export const LINGER_MS = 2_000;
 const TICK_MS = 1_000;
 
 /**
@@ -40,16 +38,16 @@ export class Relay {
   private readonly tabs = new Set<Tab>();
   private readonly definitions = new Map<InstrumentNumber, Instrument>();
   private readonly bySymbol = new Map<string, InstrumentNumber>();
-  /** The topics that `watched` is subscribed to, and since when those are not wanted any more. */
-  private readonly subscribed = new Map<Topic, number | null>();
-  /** Entries of what is open, for a page that opens the same. */
-  private readonly histories = new Map<Topic, Conflation>();
+  private readonly demand: SharedDemand;
   private readonly meter: Meter;
   /** Of the tape that the pages are told of. */
   private epoch: Epoch | null = null;
-  /** A session has begun anew: so must the pages, once something comes that they can begin with. */
-  private outdated = false;
-  private lingering = false;
+  /** Sessions that have dropped what they kept, and have not told anything since. */
+  private readonly replaced = new Set<TickcastClient>();
+  /** Where each session last began anew: on another tape, or behind a reset on the same one. */
+  private readonly begunAt = new Map<TickcastClient, number>();
+  /** `watched` has something that the pages were not told, as the two sessions were not in step. */
+  private held = false;
 
   /** @param origin when `clock` was at 0, in ms since 1970 */
   constructor(
@@ -59,17 +57,18 @@ export class Relay {
     private readonly clock: Clock,
     private readonly origin: number,
   ) {
+    this.demand = new SharedDemand(watched, clock);
     this.meter = new Meter([watched, universe], clock);
     for (const client of [watched, universe]) {
       client.on("update", (update) => this.receive(client, update));
-      client.on("replaced", () => (this.outdated = true));
+      client.on("replaced", () => this.replaced.add(client));
       client.on("state", () => this.tellCondition(this.tabs));
       client.on("gap", (gap) => this.tellGap(gap));
       client.on("error", (error) => this.tell({ kind: "error", error }));
       client.requestStats(true);
     }
     watched.on("replaced", () => {
-      for (const history of this.histories.values()) history.clear();
+      for (const history of this.demand.histories.values()) history.clear();
     });
     universe.subscribe(UNIVERSE, { maxHz: UNIVERSE_HZ });
     watched.setMaxHz(HIDDEN_HZ);
@@ -91,7 +90,7 @@ export class Relay {
   }
 
   detach(tab: Tab): void {
-    if (this.tabs.delete(tab)) this.demand();
+    if (this.tabs.delete(tab)) this.follow();
   }
 
   handle(tab: Tab, message: ToRelay): void {
@@ -102,7 +101,7 @@ export class Relay {
         const fresh = tab.ask(message.demand);
         this.tellKnown(tab, fresh);
         this.tellOpen(tab, open);
-        this.demand();
+        this.follow();
         tab.flush();
         break;
       }
@@ -125,74 +124,42 @@ export class Relay {
     }
   }
 
-  /** Subscribes what the pages want together. */
-  private demand(): void {
-    const now = this.clock.now();
-    const wanted = this.wanted();
-    for (const topic of this.subscribed.keys())
-      if (wanted.has(topic)) this.subscribed.set(topic, null);
-      else this.subscribed.set(topic, this.subscribed.get(topic) ?? now);
-    const added = [...wanted].filter((topic) => !this.subscribed.has(topic));
-    for (const topic of added) {
-      this.subscribed.set(topic, null);
-      if (/^(trades|bars\.1.):/.test(topic)) this.histories.set(topic, new Conflation());
-    }
-    this.unsubscribe(now);
+  private follow(): void {
+    this.setRates();
+    this.demand.follow([...this.tabs].map(({ demand }) => demand));
+  }
 
+  private setRates(): void {
     const shown = [...this.tabs].filter(({ demand }) => !demand.hidden);
     const hz = Math.max(...shown.map(({ demand }) => demand.hz));
     this.universe.setMaxHz(shown.length > 0 ? UNIVERSE_HZ : HIDDEN_UNIVERSE_HZ);
     this.watched.setMaxHz(shown.length > 0 ? hz : HIDDEN_HZ);
-    if (added.length > 0) this.watched.subscribe(added);
-  }
-
-  private wanted(): Set<Topic> {
-    const topics = new Set<Topic>();
-    for (const { demand } of this.tabs) {
-      if (demand.open) {
-        const { symbol, interval } = demand.open;
-        for (const kind of ["trades", `bars.${interval}`, "quote", "day"])
-          topics.add(`${kind}:${symbol}`);
-      }
-      for (const topic of demand.topics) topics.add(topic);
-    }
-    const most = topics.size + 2 * WATCHED_MOST;
-    for (const { demand } of this.tabs)
-      for (const symbol of demand.hidden ? [] : demand.watched) {
-        if (topics.size >= most) return topics;
-        topics.add(`quote:${symbol}`).add(`day:${symbol}`);
-      }
-    return topics;
-  }
-
-  /** Ends what was not wanted for a while; sooner where room is needed. */
-  private unsubscribe(now: number): void {
-    const left = [...this.subscribed]
-      .filter((entry): entry is [Topic, number] => entry[1] !== null)
-      .sort(([, a], [, b]) => a - b);
-    const excess = this.subscribed.size - 2 * WATCHED_MOST;
-    const ended = left.filter(([, since], i) => i < excess || now - since >= LINGER_MS);
-    for (const [topic] of ended) {
-      this.subscribed.delete(topic);
-      this.histories.delete(topic);
-    }
-    this.watched.unsubscribe(ended.map(([topic]) => topic));
-    const next = left[ended.length];
-    if (!next || this.lingering) return;
-    this.lingering = true;
-    this.clock.after(Math.max(1, next[1] + LINGER_MS - now), () => {
-      this.lingering = false;
-      this.unsubscribe(this.clock.now());
-    });
   }
 
   private receive(client: TickcastClient, update: Update): void {
+    const anew = this.replaced.delete(client);
+    // On the same tape the other session may still be before the place.
+    if (anew) this.begunAt.set(client, client.image.epoch === this.epoch ? update.position : 0);
     if (client === this.watched) for (const change of update.changes) this.remember(change, update);
-    if (this.outdated || (client === this.universe && this.epoch !== client.image.epoch)) {
-      this.follow(); // what this update said is told with the rest
+    // The pages are on the universe's tape.
+    if (client === this.universe && (anew || this.epoch !== client.image.epoch)) {
+      this.beginAnew(); // what this update said is told with the rest
       return;
     }
-    if (client.image.epoch !== this.epoch) return; // told once both are on the same tape
+    const inStep = this.inStep();
+    if (!inStep || (anew && client === this.watched)) this.held = true;
+    if (this.held && inStep) {
+      this.tellHeld();
+      if (client === this.watched) return;
+    } else if (this.held && this.onOneTape()) {
+      // Where it is the slow one that is behind, it is not waited for as long as it may take.
+      this.universe.setMaxHz(HURRY_HZ);
+    }
+    if (client === this.watched && !inStep) return;
+    this.tellUpdate(client, update);
+  }
+
+  private tellUpdate(client: TickcastClient, update: Update): void {
     const from = client === this.watched ? "watched" : "universe";
     const changes = update.changes.flatMap((change) => this.checked(client, change));
     const due = from === "watched" && changes.length > 0 ? this.timing.due(update.time) : null;
@@ -204,6 +171,20 @@ export class Relay {
     }
   }
 
+  /** Whether both sessions tell of the same tape, and each has passed the place where the other began anew. */
+  private inStep(): boolean {
+    return (
+      this.onOneTape() &&
+      this.watched.image.position >= (this.begunAt.get(this.universe) ?? 0) &&
+      this.universe.image.position >= (this.begunAt.get(this.watched) ?? 0)
+    );
+  }
+
+  private onOneTape(): boolean {
+    const epochs = [this.watched, this.universe].map(({ image }) => image.epoch);
+    return this.epoch !== null && epochs.every((epoch) => epoch === this.epoch);
+  }
+
   /** Both sessions define an instrument; and one may know of a finer scale before the other does. */
   private checked(client: TickcastClient, change: Change): Change[] {
     if (change.kind !== "instrument") {
@@ -213,8 +194,7 @@ export class Relay {
     }
     const { instrument } = change;
     const known = this.definitions.get(instrument.number);
-    this.definitions.set(instrument.number, instrument);
-    this.bySymbol.set(instrument.symbol, instrument.number);
+    this.define(instrument);
     if (!known) return [change];
     const same = sameFields(known, instrument);
     // What is kept of it is now in other units.
@@ -230,7 +210,11 @@ export class Relay {
       case "day": {
         const { symbol, number } = change.instrument;
         // What is told faster is not told again later.
-        const watched = tab.watches(symbol) && this.watched.image.bar("day", number) !== undefined;
+        const watched =
+          tab.watches(symbol) &&
+          this.watched.session !== null &&
+          this.watched.image.bar("day", number) !== undefined &&
+          this.inStep();
         return watched === (from === "watched");
       }
       case "trades":
@@ -251,28 +235,50 @@ export class Relay {
     if (change.kind !== "trades" && change.kind !== "closed_bars") return;
     const kind = change.kind === "trades" ? "trades" : `bars.${change.interval}`;
     const { position, time } = update;
-    this.histories
+    this.demand.histories
       .get(`${kind}:${change.instrument.symbol}`)
       ?.add({ type: "update", position, time, whole: true, changes: [change] });
   }
 
-  /** Pages begin anew: the tape is another one, or a session has lost what it kept. */
-  private follow(): void {
-    this.outdated = false;
+  /** Pages begin anew: the tape is another one, or was wound to another moment. */
+  private beginAnew(): void {
     this.epoch = this.universe.image.epoch;
     this.definitions.clear();
     this.bySymbol.clear();
-    for (const client of [this.universe, this.watched])
-      if (client.image.epoch === this.epoch)
-        for (const instrument of client.image.all()) {
-          this.definitions.set(instrument.number, instrument);
-          this.bySymbol.set(instrument.symbol, instrument.number);
-        }
+    for (const instrument of this.universe.image.all()) this.define(instrument);
+    if (this.inStep()) {
+      this.held = false;
+      for (const instrument of this.watched.image.all()) this.define(instrument);
+    }
     for (const tab of this.tabs) {
       tab.replace();
       this.tellAll(tab);
       tab.flush();
     }
+    this.setRates();
+  }
+
+  /** What `watched` has, now that it is in step. */
+  private tellHeld(): void {
+    this.held = false;
+    const changes: Change[] = [];
+    for (const instrument of this.watched.image.all()) {
+      if (this.definitions.has(instrument.number)) continue;
+      this.define(instrument);
+      changes.push({ kind: "instrument", instrument });
+    }
+    for (const tab of this.tabs) {
+      tab.add(changes, this.watched.image, "watched");
+      this.tellKnown(tab, tab.watching);
+      this.tellOpen(tab);
+      tab.flush();
+    }
+    this.setRates();
+  }
+
+  private define(instrument: Instrument): void {
+    this.definitions.set(instrument.number, instrument);
+    this.bySymbol.set(instrument.symbol, instrument.number);
   }
 
   /** Everything that is known, to a page that knows nothing. */
@@ -289,14 +295,14 @@ export class Relay {
     if (market) changes.push({ kind: "trading", instrument: null, status: market });
     if (image.feed) changes.push({ kind: "feed", feed: image.feed });
     tab.add(changes, image, "universe");
-    this.tellKnown(tab, tab.demand.watched);
+    this.tellKnown(tab, tab.watching);
     this.tellOpen(tab);
   }
 
   /** What `watched` has of these already: it comes by itself only where it was not subscribed before. */
   private tellKnown(tab: Tab, symbols: readonly string[]): void {
     const { image } = this.watched;
-    if (image.epoch === null || image.epoch !== this.epoch) return;
+    if (!this.inStep()) return;
     const changes = symbols.flatMap((symbol) => {
       const number = this.bySymbol.get(symbol);
       const instrument = number === undefined ? undefined : image.instrument(number);
@@ -316,9 +322,9 @@ export class Relay {
   }
 
   private tellHistory(tab: Tab, topic: Topic): void {
-    const history = this.histories.get(topic);
+    const history = this.demand.histories.get(topic);
     const { image } = this.watched;
-    if (image.epoch === null || image.epoch !== this.epoch) return;
+    if (!this.inStep()) return;
     const number = this.bySymbol.get(topic.slice(topic.indexOf(":") + 1));
     const instrument = number === undefined ? undefined : image.instrument(number);
     if (!history || !instrument) return;
@@ -334,7 +340,7 @@ export class Relay {
   private async verify(tab: Tab, id: number, topics: readonly Topic[]): Promise<void> {
     const answer = { kind: "verified", id } as const;
     try {
-      const watched = topics.filter((topic) => this.subscribed.get(topic) === null);
+      const watched = topics.filter((topic) => this.demand.wants(topic));
       if (watched.length === 0) throw new Error("nothing of that is watched");
       const results = await this.watched.verify(watched);
       const { position } = this.watched.image;
@@ -381,7 +387,7 @@ export class Relay {
       counters: meter.counters,
       rates: meter.rates,
       lag_ms: meter.lag_ms,
-      topics: this.subscribed.size + UNIVERSE.length,
+      topics: this.demand.topics + UNIVERSE.length,
     };
   }
 

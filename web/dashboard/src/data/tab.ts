@@ -36,6 +36,11 @@ export class Tab {
 
   constructor(readonly port: Port<ToPage>) {}
 
+  /** What it shows and has open, while it is seen. */
+  get watching(): string[] {
+    return [...this.watched];
+  }
+
   watches(symbol: string): boolean {
     return this.watched.has(symbol);
   }

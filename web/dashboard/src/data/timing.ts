@@ -86,6 +86,7 @@ export function keepTime(
     );
   let pings = 0;
   const ping = () => {
+    if (!quiet.session) return;
     pings++;
     // Not answered where the session ends: the next one is asked.
     void quiet.ping().then(
@@ -99,8 +100,19 @@ export function keepTime(
     readFeed();
     ping();
   });
-  universe.on("replaced", () => timing.forget());
+  universe.on("replaced", () => {
+    timing.forget();
+    pings = 0;
+    readFeed();
+    ping();
+  });
   universe.on("status", ({ kind }) => kind === "feed" && readFeed());
+  let time = 0;
+  universe.on("update", (update) => {
+    // A recording that begins again has a clock that began again.
+    if (update.time < time) readFeed();
+    time = update.time;
+  });
   const again = (wait: () => number, what: () => void) => {
     clock.after(wait(), () => {
       if (quiet.state.kind === "live") what();

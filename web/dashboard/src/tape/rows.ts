@@ -9,14 +9,18 @@ const CELLS = 5;
 export class TapeRows {
   private readonly pool: TapeRow[] = [];
 
-  constructor(
-    private readonly viewport: HTMLElement,
-    private readonly canvas: HTMLElement,
-  ) {}
+  private height = "";
 
-  paint(lines: readonly TapeLine[], rowHeight: number): void {
-    this.canvas.style.height = `${lines.length * rowHeight}px`;
-    const { scrollTop, clientHeight } = this.viewport;
+  constructor(private readonly canvas: HTMLElement) {}
+
+  /** @param scrollTop and `clientHeight` of what scrolls: reading them here would lay the page out a second time a frame */
+  paint(
+    lines: readonly TapeLine[],
+    rowHeight: number,
+    { scrollTop, clientHeight }: { scrollTop: number; clientHeight: number },
+  ): void {
+    const height = `${lines.length * rowHeight}px`;
+    if (height !== this.height) this.canvas.style.height = this.height = height;
     const seen = Math.ceil(clientHeight / rowHeight) + 1;
     while (this.pool.length < seen) {
       const row = new TapeRow();

@@ -16,6 +16,8 @@ export interface RowContext {
   /** Trades of it that were missed lately; 0 almost always. */
   missed(row: Row): number;
   colours(): { up: string; down: string; base: string };
+  /** Whether the list is scrolled just now: lines are drawn when it rests. */
+  scrolls(): boolean;
 }
 
 /** One row of the pool: shows one instrument after the other. */
@@ -161,6 +163,7 @@ class TrendCell implements Cell {
 
   forget(): void {
     this.drawnAt = -Infinity;
+    if (this.drawn === "") return;
     this.drawn = "";
     this.canvas.getContext("2d")?.clearRect(0, 0, this.canvas.width, this.canvas.height);
   }
@@ -168,7 +171,7 @@ class TrendCell implements Cell {
   write(row: Row, shown: Row, now: number): void {
     const trend = this.context.trends.of(row);
     if (shown === row && row.lastSeen !== null) trend.note(row.lastSeen, now);
-    if (now - this.drawnAt < 1_000) return;
+    if (now - this.drawnAt < 1_000 || this.context.scrolls()) return;
     const colours = this.context.colours();
     const moved = dayChange(shown);
     const base = moved && moved.previous / 10 ** shown.instrument.price_scale;

@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
+import type { Change } from "@tickcast/client";
 import { AAPL } from "../../../client/tests/frames.js";
-import { LINGER_MS, WATCHED_MOST } from "../../src/data/relay.js";
-import { relayWorld, type RelayWorld } from "./fakes.js";
+import { LINGER_MS, WATCHED_MOST } from "../../src/data/shared-demand.js";
+import { relayWorld, type FakeTab, type RelayWorld } from "./fakes.js";
 
 const MSFT = { ...AAPL, symbol: "MSFT", name: "Microsoft" };
 const QUOTE = 15;
@@ -376,6 +377,59 @@ test.each([
     return kind === "instrument" ? [`${instrument!.number} ${instrument!.symbol}`] : [];
   });
   expect([...new Set(names)].sort()).toEqual(["3 MSFT", "4 AAPL"]);
+});
+
+const saidOf = (tab: FakeTab) =>
+  tab.said.flatMap(([type, event]) => {
+    if (type === "replaced") return ["replaced"];
+    return type === "update" ? (event as { changes: Change[] }).changes.map(describe) : [];
+  });
+
+function describe(change: Change): string {
+  switch (change.kind) {
+    case "instrument":
+      return `${change.instrument.number} is ${change.instrument.symbol}`;
+    case "quote":
+      return `${change.instrument.symbol} bid ${change.quote.bid}`;
+    case "day":
+      return `${change.instrument.symbol} last ${change.day.close}`;
+    case "trades":
+      return `${change.instrument.symbol} trades from ${change.trades[0]!.number}, ${change.missed} missed`;
+    default:
+      return change.kind;
+  }
+}
+
+test("while the session of what is watched is away, its instruments have what the universe tells", () => {
+  const it = withUniverse();
+  const tab = it.open();
+  tab.link.watch("list", ["AAPL"]);
+  it.clock.advance(100);
+  asked(it);
+  it.watched.socket.deliver([1, 0, 3, 63, AAPL, 3, DAY, 16, 44]);
+  tab.drawAll();
+  tab.said.length = 0;
+  it.watched.socket.drop();
+  it.universe.socket.deliver([1, 0, 3, DAY, 16, 45]);
+  tab.drawAll();
+  expect(saidOf(tab)).toEqual(["AAPL last 18945"]);
+});
+
+test("where a session's frame was malformed the page gets what it had once more, and no trade twice", () => {
+  const it = withUniverse();
+  const tab = it.open();
+  tab.link.open("AAPL", "1s");
+  asked(it);
+  it.watched.socket.deliver([1, 0, 3, 63, AAPL, 3, 1, 41, 3, 33, 5, 1, ...trade]);
+  tab.drawAll();
+  it.watched.socket.deliver([1, 0, 3, 999]);
+  it.clock.advance(125);
+  it.watched.begin();
+  it.watched.socket.accept();
+  tab.said.length = 0;
+  it.watched.socket.deliver([1, 0, 3, 63, AAPL, 3, 1, 42, 3, 33, 5, 2, ...trade, ...trade]);
+  tab.drawAll();
+  expect(saidOf(tab)).toEqual(["AAPL bid 18942", "AAPL trades from 5, 0 missed"]);
 });
 
 test("a finer scale reaches pages with all that is kept in it", () => {

@@ -1,0 +1,275 @@
+//! Recordings as users make them, with the binary: they survive a crash, they hold what happened, and a full disk does no harm.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tickcast::feed::formats::recording::{RecordingIndex, RecordingReader};
+use tickcast::market::{Event, Timestamp};
+
+/// What a test waits for has come by then, or never will.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server in a process of its own, which ends with the test.
+struct Server {
+    process: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(args: &[&str]) -> Self {
+        Self::spawn(&mut Command::new(env!("CARGO_BIN_EXE_tickcast")), args)
+    }
+
+    fn spawn(command: &mut Command, args: &[&str]) -> Self {
+        let mut process = command
+            .args(["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--while-stdin"])
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
+        let address = lines
+            .find_map(|line| Some(line.ok()?.split_once("http://")?.1.trim_end_matches('/').to_owned()))
+            .expect("it says where it listens");
+        Self { process, address }
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).expect("it listens");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
+    }
+
+    /// The value of a metric.
+    fn metric(&self, name: &str) -> u64 {
+        let page = self.get("/metrics");
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("{name} in {page}")).parse().expect("a count")
+    }
+
+    fn wait_until(&self, name: &str, reached: impl Fn(u64) -> bool) {
+        let stop = Instant::now() + PATIENCE;
+        while !reached(self.metric(name)) {
+            assert!(Instant::now() < stop, "{name} is still {}", self.metric(name));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn tickcast(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tickcast")).args(args).output().expect("the binary starts")
+}
+
+/// Position, time and events.
+type Batch = (u64, Timestamp, Vec<Event>);
+
+/// What a recording holds, and what ended it early.
+fn read(path: &Path) -> (Vec<Batch>, Option<String>) {
+    let file = std::fs::File::open(path).expect("there is a recording");
+    let mut reader = RecordingReader::new(zstd::Decoder::new(file).unwrap()).expect("it has a header");
+    let mut batches = Vec::new();
+    loop {
+        let mut events = Vec::new();
+        match reader.next(&mut events) {
+            Ok(Some((position, time))) => batches.push((position, time, events)),
+            Ok(None) => return (batches, None),
+            Err(error) => return (batches, Some(error.to_string())),
+        }
+    }
+}
+
+#[test]
+fn a_killed_server_leaves_all_but_the_last_second() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("day.tape");
+    let mut server =
+        Server::start(&["--symbols", "50", "--rate", "4000", "--record", path.to_str().unwrap()]);
+    // Long enough for several frames and a checkpoint, which comes after 64 KiB.
+    server.wait_until("tickcast_recorded_bytes_total", |bytes| bytes > 150_000);
+
+    let (recorded, now) = (server.metric("tickcast_tape_position"), Timestamp::now());
+    // SIGKILL: nothing of the process runs any more.
+    server.process.kill().unwrap();
+    server.process.wait().unwrap();
+
+    let (batches, error) = read(&path);
+    let &(position, time, _) = batches.last().expect("there are batches");
+    let lost = Duration::from_nanos(now.nanos_since(time).max(0).unsigned_abs());
+    assert!(lost <= Duration::from_secs(1), "{lost:?} are lost, from {position} to {recorded}; {error:?}");
+    assert!(batches.iter().zip(1..).all(|(batch, position)| batch.0 == position), "each batch is there once");
+    assert!(batches.is_sorted_by_key(|batch| batch.1));
+
+    let index = RecordingIndex::read(&std::fs::File::open(&path).unwrap()).unwrap();
+    assert_eq!(index.totals, None, "there was no time for an index");
+    assert!(!index.checkpoints.is_empty(), "but its checkpoints are found");
+}
+
+#[test]
+fn a_server_that_ends_well_leaves_everything_with_an_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("day.tape");
+    let mut server =
+        Server::start(&["--symbols", "20", "--rate", "4000", "--record", path.to_str().unwrap()]);
+    server.wait_until("tickcast_recorded_bytes_total", |bytes| bytes > 100_000);
+    // The end of its standard input ends it.
+    drop(server.process.stdin.take());
+    assert!(server.process.wait().unwrap().success());
+
+    let (batches, error) = read(&path);
+    assert_eq!(error, None);
+    let index = RecordingIndex::read(&std::fs::File::open(&path).unwrap()).unwrap();
+    let totals = index.totals.expect("an index");
+    let events: usize = batches.iter().map(|batch| batch.2.len()).sum();
+    assert_eq!((totals.batches, totals.events), (batches.len() as u64, events as u64));
+    let last = batches.last().map(|batch| (batch.0, batch.1));
+    assert_eq!((totals.first, Some((totals.last_position, totals.last))), (batches[0].1, last));
+}
+
+#[test]
+fn a_client_records_so_many_events_and_not_what_was_before() {
+    let server = Server::start(&["--symbols", "5", "--rate", "2000"]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("part.tape");
+    let url = format!("ws://{}", server.address);
+    // Rings are full of trades by then.
+    server.wait_until("tickcast_tape_events_total", |events| events > 1000);
+    let begun = Timestamp::now();
+    let args =
+        ["record", &url, "--topics", "quote:*,trades:*", "-o", path.to_str().unwrap(), "--count", "400"];
+    let output = tickcast(&args);
+    assert!(output.status.success(), "{output:?}");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("400 events"), "{told}");
+
+    let (batches, error) = read(&path);
+    assert_eq!(error, None);
+    let events: Vec<&Event> = batches.iter().flat_map(|batch| &batch.2).collect();
+    let trades = events.iter().filter(|event| matches!(event, Event::Trade(..))).count();
+    let quotes = events.iter().filter(|event| matches!(event, Event::Quote(..))).count();
+    assert_eq!(trades + quotes, 400);
+    assert!(trades > 20 && quotes > 100, "{trades} trades, {quotes} quotes");
+    for event in &events {
+        if let Event::Trade(_, trade) = event {
+            // The server's clock is this one; a moment passes until a session is there.
+            assert!(trade.ts_event >= begun, "{} is before {begun}", trade.ts_event);
+        }
+    }
+
+    let refused = tickcast(&args);
+    assert_eq!(refused.status.code(), Some(2));
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(told.contains("exists (--force overwrites it)"), "{told}");
+    assert!(tickcast(&[&args[..], &["--force"]].concat()).status.success());
+}
+
+#[test]
+fn what_cannot_be_recorded_is_told_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.tape");
+    let check = |args: &[&str], code, expected: &str| {
+        let output = tickcast(&[&["record", "-o", path.to_str().unwrap()], args].concat());
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{told}");
+        assert!(told.contains(expected), "{told}");
+        assert!(!path.exists());
+    };
+    check(&["--topics", "bars.1s:X"], 2, "bars.1s:X is not recorded: bars follow from trades");
+    check(&["--topics", "qoute:X"], 2, "did you mean \"quote:X\"?");
+    check(&["ws://127.0.0.1:1"], 3, "cannot connect to ws://127.0.0.1:1");
+    let server = Server::start(&["--symbols", "5"]);
+    let url = format!("ws://{}", server.address);
+    check(&[&url, "--duration", "soon"], 2, "no length of time");
+}
+
+#[test]
+fn a_disk_that_is_full_stops_the_recording_and_not_the_market() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("day.tape");
+    // Files of this process end at 64 KiB, whatever the disk has. (The unit of `ulimit -f` is 512 bytes, or 1,024.)
+    let script = "trap '' XFSZ; ulimit -f 128; exec \"$@\"";
+    let args = ["--symbols", "20", "--rate", "4000", "--record", path.to_str().unwrap()];
+    let server =
+        Server::spawn(Command::new("sh").args(["-c", script, "sh", env!("CARGO_BIN_EXE_tickcast")]), &args);
+    server.wait_until("tickcast_recording_live", |live| live == 0);
+    let before = server.metric("tickcast_tape_position");
+    server.wait_until("tickcast_tape_position", |position| position > before + 10);
+
+    let (batches, error) = read(&path);
+    assert_eq!(error, None, "what is there ends with a whole frame");
+    assert!(batches.len() > 100 && batches.iter().zip(1..).all(|(batch, position)| batch.0 == position));
+}
+
+#[test]
+fn a_file_that_cannot_be_written_at_all_is_told_at_the_start() {
+    let check = |path: &str, expected: &str| {
+        let output = tickcast(&["serve", "--listen", "127.0.0.1:0", "--record", path]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && told.contains(expected), "{told}");
+    };
+    check("no/such/folder.tape", "cannot record: no/such/folder.tape: No such file");
+    check(env!("CARGO_BIN_EXE_tickcast"), "there is such a file already (--force overwrites it)");
+}
+
+/// What recording costs the server: the processor time of the whole process, the recorder's thread included, for each event that a tape
+/// hands over. The feed was made before.
+#[test]
+#[ignore = "a measurement: its figure counts with --release, and alone"]
+fn recording_costs_less_than_a_microsecond_a_tick() {
+    use tickcast::feed::Feed;
+    use tickcast::feed::sim::{SimConfig, Simulator, default_universe};
+    use tickcast::market::Instruments;
+    use tickcast::record::{Output, Recording};
+    use tickcast::tape::{Batch, Epoch, Position, Reader};
+
+    let start = Timestamp::from_nanos(1_704_067_200_000_000_000);
+    let config = SimConfig { symbols: 550, rate: std::num::NonZeroU32::new(20_000).unwrap(), seed: 1, start };
+    let mut market = Simulator::new(&default_universe(), config);
+    let (mut instruments, mut batches, mut position) = (Instruments::default(), Vec::new(), Position::START);
+    let mut events = Vec::new();
+    let mut batch_of = start;
+    let mut ticks = 0;
+    // As the tape of a live market makes them: whatever comes within half a millisecond is one batch.
+    while ticks < 2_000_000 {
+        let time = market.next(&mut instruments, &mut events).unwrap().unwrap();
+        if time.nanos_since(batch_of) >= 500_000 {
+            ticks += events.len();
+            position = position.next();
+            batches.push(std::sync::Arc::new(Batch { position, time, events: std::mem::take(&mut events) }));
+            batch_of = time;
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let output = Output::new(folder.path().join("x.tape"), false);
+    let mut recording = Recording::start(output, Epoch::new(1), "", start).unwrap();
+    let mut reader = recording.reader();
+    let spent = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap())
+    };
+    let before = spent();
+    for batch in &batches {
+        reader.read(batch);
+    }
+    drop(reader);
+    let written = recording.finish().unwrap();
+    let each = (spent() - before) / u32::try_from(ticks).unwrap();
+    println!(
+        "{ticks} ticks in {} batches: {each:?} of processor time a tick, {} bytes in all",
+        batches.len(),
+        written.bytes
+    );
+    assert_eq!(written.events, ticks as u64);
+    // A build for debugging is many times slower.
+    assert!(cfg!(debug_assertions) || each < Duration::from_micros(1), "{each:?}");
+}
