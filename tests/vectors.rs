@@ -14,7 +14,8 @@ use tickcast::market::{
 };
 use tickcast::tape::Position;
 use tickcast::wire::{
-    Answer, ErrorCode, Id, Limits, Refusal, Request, TopicAnswer, TopicChecksum, UpdateDecoder, UpdateEncoder,
+    Answer, ErrorCode, Id, Limits, Refusal, ReplayState, Request, TopicAnswer, TopicChecksum, UpdateDecoder,
+    UpdateEncoder,
 };
 
 /// 2026-11-22T18:55:44Z, in µs.
@@ -536,6 +537,20 @@ fn answers() -> Vec<(&'static str, Answer)> {
             },
         ),
         (
+            "replay",
+            Answer::Replay(ReplayState {
+                id: Some(Id::Number(2)),
+                now: "2026-11-22T18:55:44Z".to_owned(),
+                start: Some("2026-11-22T14:30:00Z".to_owned()),
+                controllable: true,
+                room: Some("study".to_owned()),
+                ..ReplayState::of(
+                    &FeedStatus { kind: FeedKind::Replay, state: FeedState::Paused, speed: Speed::Max },
+                    "paused",
+                )
+            }),
+        ),
+        (
             "checksum",
             Answer::Checksum {
                 id: Some(Id::Number((1 << 53) - 1)),
@@ -590,6 +605,10 @@ fn requests() -> Vec<(&'static str, Value)> {
         ("ping", json!({ "op": "ping", "id": 0 })),
         ("stats", json!({ "op": "stats", "enabled": true })),
         ("checksum", json!({ "op": "checksum", "id": 9, "topics": ["quote:AAPL", "bars.1m:AAPL"] })),
+        ("replay: how it stands", json!({ "op": "replay", "id": 1 })),
+        ("replay: seek", json!({ "op": "replay", "id": 2, "action": "seek", "to": "2026-11-22T18:55:44Z" })),
+        ("replay: speed", json!({ "op": "replay", "action": "speed", "speed": 2.5 })),
+        ("replay: step", json!({ "op": "replay", "action": "step", "by": "1s" })),
         ("auth", json!({ "op": "auth", "token": "t" })),
         ("fault: mute", json!({ "op": "fault", "id": 10, "fault": "mute", "for_ms": 5000 })),
         ("fault: delay", json!({ "op": "fault", "fault": "delay", "by_ms": 250 })),

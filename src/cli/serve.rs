@@ -15,6 +15,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Records of a preloaded feed that could not be read are told one by one up to this many, then only counted.
 const FAULTS_TOLD: usize = 20;
@@ -74,6 +75,14 @@ pub struct Args {
     /// server, or everybody who does
     #[arg(long, default_value = "local", value_name = "off|local|all")]
     pub control: ControlRule,
+
+    /// Private markets (`ws?room=NAME`) at a time; 0 for none
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    pub max_rooms: usize,
+
+    /// Minutes after which a private market that stands still and of which nobody asks anything is closed
+    #[arg(long, default_value_t = 30, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub room_idle: u64,
 
     /// Read recordings into memory before serving them, so that neither the disk nor decoding limits their speed
     #[arg(long)]
@@ -163,6 +172,8 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         speed: args.speed,
         start: args.start,
         control: args.control,
+        max_rooms: args.max_rooms,
+        room_idle: Duration::from_secs(args.room_idle * 60),
         epoch,
         recording,
         ops: args.ops.unwrap_or(args.listen.ip().is_loopback()),

@@ -1,6 +1,6 @@
 use super::endpoint::{Endpoint, EndpointError};
 use super::session::{Command, Event, Input, Options, Output, Session};
-use crate::wire::{CloseCode, Fault, MAX_UPDATE_BYTES, PROTOCOL_MSGPACK};
+use crate::wire::{CloseCode, Fault, MAX_UPDATE_BYTES, PROTOCOL_MSGPACK, ReplayAction};
 use futures_util::{SinkExt, StreamExt};
 use std::io;
 use std::pin::Pin;
@@ -66,6 +66,11 @@ impl Client {
     /// Compares the images of up to 64 topics with the server's; [`Event::Verified`] tells.
     pub fn verify<T: Into<String>>(&self, topics: impl IntoIterator<Item = T>) {
         self.command(Command::Verify { topics: topics.into_iter().map(Into::into).collect() });
+    }
+
+    /// Controls what the server plays, where it lets this session; [`Event::Replay`] tells how it stands then.
+    pub fn replay(&self, action: ReplayAction) {
+        self.command(Command::Replay(action));
     }
 
     /// Asks the server to break this connection for a while, or until the next fault, where it lets its clients do that

@@ -5,7 +5,8 @@ use crate::hub::Topic;
 use crate::market::Timestamp;
 use crate::tape::{Epoch, Position};
 use crate::wire::{
-    Answer, CloseCode, ErrorCode, Fault, Id, Refusal, TopicAnswer, TopicChecksum, UpdateDecoder,
+    Answer, CloseCode, ErrorCode, Fault, Id, Refusal, ReplayAction, ReplayState, TopicAnswer, TopicChecksum,
+    UpdateDecoder,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -71,6 +72,8 @@ pub enum Command {
     Verify {
         topics: Vec<String>,
     },
+    /// Controls what is played, or asks how it does.
+    Replay(ReplayAction),
     /// Asks the server to break this connection, where it lets its clients do that.
     Fault {
         fault: Fault,
@@ -149,6 +152,8 @@ pub enum Event {
         position: Position,
         topics: Vec<(String, bool)>,
     },
+    /// How what is played stands, after what was asked of it.
+    Replay(ReplayState),
     /// The server has taken a [`Command::Fault`], which holds for what comes from here.
     Fault {
         fault: String,
@@ -304,6 +309,15 @@ impl Session {
                     self.image.keep(&self.subscriptions.topics());
                 }
             }
+            Command::Replay(action) => {
+                if live {
+                    let mut request = json!({ "op": "replay" });
+                    if let Value::Object(fields) = &mut request {
+                        fields.extend(action.fields());
+                    }
+                    self.request(request, Vec::new(), out);
+                }
+            }
             Command::Verify { topics } => {
                 if live {
                     self.request(json!({ "op": "checksum", "topics": topics }), Vec::new(), out);
@@ -422,6 +436,10 @@ impl Session {
                 }
                 Event::Error { code, message }
             }
+            Answer::Replay(state) => {
+                self.answered(state.id.as_ref());
+                Event::Replay(state)
+            }
             Answer::Goodbye { code, reason, retry_after_ms, jitter_ms } => {
                 // No server has a reason to keep its clients away for days.
                 let wait = |ms: u64| Duration::from_millis(ms.min(86_400_000));
@@ -476,13 +494,14 @@ impl Session {
         error: &dyn std::fmt::Display,
         out: &mut Vec<Output>,
     ) {
-        const KNOWN: [&str; 9] = [
+        const KNOWN: [&str; 10] = [
             "welcome",
             "subscribed",
             "unsubscribed",
             "pong",
             "stats",
             "checksum",
+            "replay",
             "fault",
             "error",
             "goodbye",

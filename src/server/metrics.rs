@@ -108,6 +108,7 @@ struct Scrape {
     shards: Vec<ShardStatus>,
     refused: [(&'static str, u64); 3],
     max_connections: usize,
+    rooms: usize,
     tape: Arc<Progress>,
     started: Timestamp,
     /// What was written of the tape, and whether that goes on.
@@ -121,6 +122,7 @@ impl Scrape {
             shards: app.shards.iter().map(|shard| shard.monitor().status()).collect(),
             refused: app.refused.counts(),
             max_connections: app.seats.all(),
+            rooms: app.rooms.len(),
             tape: Arc::clone(&app.public.progress),
             started: app.started,
             recorded: app.recording.as_ref().map(|status| (status.written(), status.failure().is_none())),
@@ -165,6 +167,7 @@ impl Collector for Scrape {
         let refused = self.refused.map(|(reason, count)| (reason.to_owned(), count));
         page.counters("tickcast_connections_refused", "Handshakes refused", "reason", refused)?;
 
+        page.gauge("tickcast_rooms", "Private markets now", self.rooms as u64)?;
         let built = self.by_shard(|shard| shard.counters.built);
         page.counters("tickcast_frames_built", "Update frames built", "shard", built)?;
         let sent = self.by_shard(|shard| shard.counters.sent);

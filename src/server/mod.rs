@@ -13,6 +13,7 @@ mod problem;
 mod publish;
 mod replay;
 pub mod room;
+mod rooms;
 mod seats;
 mod shard;
 mod stats;
@@ -37,6 +38,7 @@ use hyper_util::service::TowerToHyperService;
 use metrics::Refused;
 use problem::Problem;
 use room::{Beginning, Room};
+use rooms::Rooms;
 use seats::{Seat, Seats};
 use shard::Shard;
 use std::io;
@@ -67,6 +69,10 @@ pub struct Config {
     pub start: Option<Timestamp>,
     /// Who may control that.
     pub control: ControlRule,
+    /// Private markets at a time.
+    pub max_rooms: usize,
+    /// A private market that is paused or at its end is closed when nobody asked anything of it for so long.
+    pub room_idle: Duration,
     /// The life of the tape that begins now.
     pub epoch: Epoch,
     /// Writes the tape down; it must be of the same epoch.
@@ -91,6 +97,7 @@ pub struct Server {
 /// What the routes share.
 struct App {
     public: Arc<Room>,
+    rooms: Arc<Rooms>,
     control: ControlRule,
     recording: Option<Arc<RecordingStatus>>,
     shards: Vec<Shard>,
@@ -137,6 +144,7 @@ impl Server {
         let (public, tape) = Room::start(None, epoch, config.source, beginning, readers)?;
         let app = Arc::new(App {
             public,
+            rooms: Arc::new(Rooms::new(config.max_rooms, config.room_idle)),
             control: config.control,
             recording: config.recording.as_ref().map(|recording| Arc::clone(recording.status())),
             shards,
@@ -148,6 +156,9 @@ impl Server {
             is_local: address.ip().is_loopback(),
             leaving: AtomicBool::new(false),
         });
+        for shard in &app.shards {
+            shard.serve(app.public.replay_control(), app.may_control());
+        }
         let (stop, stopped) = watch::channel(false);
         let telling = tokio::spawn(stats::tell(Arc::clone(&app), stopped.clone()));
         let accepting = tokio::spawn(accept(listener, routes(Arc::clone(&app)), stopped));
@@ -171,6 +182,7 @@ impl Server {
         let _ = telling.await;
         let _ = accepting.await;
         app.public.end();
+        app.rooms.leave(CloseCode::RESTART, "server is shutting down", RETRY_AFTER);
         let joined = tokio::task::spawn_blocking(move || {
             // Upgrades under way may hold the app a little longer; their sockets close with their shard.
             if let Some(app) = Arc::into_inner(app) {

@@ -1,10 +1,10 @@
-use super::fanout::{Fanout, Opening, Report, Socket};
+use super::fanout::{AskedReplay, Fanout, Opening, Report, Socket};
 use super::latency::Latency;
 use super::metrics::{ShardMonitor, ShardStatus};
 use super::seats::Seat;
 use crate::hub::TopicKey;
 use crate::tape::{Batch, Epoch, Reader};
-use crate::wire::CloseCode;
+use crate::wire::{CloseCode, ErrorCode, ReplayAction, ReplayState};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use rustix::io::Errno;
@@ -55,10 +55,37 @@ struct ShardReader {
 /// A batch, and when it was put on the tape.
 type Pending = (Instant, Arc<Batch>);
 
+/// Does what is asked of what is played, and tells the outcome when it is done.
+pub(super) type ReplayControl = Box<dyn Fn(ReplayAction, Box<dyn FnOnce(ReplayOutcome) + Send>) + Send>;
+pub(super) type ReplayOutcome = Result<ReplayState, (ErrorCode, String)>;
+
 enum Command {
-    Open { stream: std::net::TcpStream, seat: Seat, opening: Opening, early: Vec<u8> },
-    Leave { code: CloseCode, reason: &'static str, retry_after: Duration },
-    Report { topics: Arc<[TopicKey]>, reply: oneshot::Sender<Report> },
+    Open {
+        stream: std::net::TcpStream,
+        seat: Seat,
+        opening: Opening,
+        early: Vec<u8>,
+        controls: bool,
+    },
+    /// From here on what sessions ask of what is played is done by this.
+    Serve {
+        control: ReplayControl,
+        controllable: bool,
+    },
+    Replayed {
+        key: usize,
+        number: u64,
+        outcome: ReplayOutcome,
+    },
+    Leave {
+        code: CloseCode,
+        reason: &'static str,
+        retry_after: Duration,
+    },
+    Report {
+        topics: Arc<[TopicKey]>,
+        reply: oneshot::Sender<Report>,
+    },
 }
 
 /// The thread's own: polls its sockets, and moves bytes and batches between them and the core.
@@ -67,6 +94,10 @@ struct Run {
     fanout: Fanout<ShardSocket>,
     batches: mpsc::Receiver<Pending>,
     commands: mpsc::Receiver<Command>,
+    /// The way back for answers that others find.
+    answers: mpsc::Sender<Command>,
+    waker: Arc<Waker>,
+    control: Option<ReplayControl>,
     watched: Arc<AtomicBool>,
     monitor: ShardMonitor,
     /// Connections that took no more when they were last looked through.
@@ -99,6 +130,18 @@ impl Shard {
         ops: bool,
         allow_faults: bool,
     ) -> io::Result<(Self, impl Reader + use<>)> {
+        Self::spawn(format!("shard-{number}"), epoch, ops, allow_faults)
+    }
+
+    /// One for a private market.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_room(name: &str, epoch: Epoch) -> io::Result<(Self, impl Reader + use<>)> {
+        Self::spawn(format!("room-{name}"), epoch, false, false)
+    }
+
+    fn spawn(name: String, epoch: Epoch, ops: bool, allow_faults: bool) -> io::Result<(Self, ShardReader)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (batches, batches_in) = mpsc::sync_channel(WAITING_BATCHES);
@@ -117,6 +160,9 @@ impl Shard {
             fanout,
             batches: batches_in,
             commands: commands_in,
+            answers: commands.clone(),
+            waker: Arc::clone(&waker),
+            control: None,
             watched: Arc::clone(&watched),
             monitor: monitor.clone(),
             blocked: 0,
@@ -129,14 +175,27 @@ impl Shard {
             unread: VecDeque::new(),
             leaving: None,
         };
-        let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(|| run.run())?;
+        let thread = std::thread::Builder::new().name(name).spawn(|| run.run())?;
         let reader = ShardReader { batches, waker: Arc::clone(&waker), watched };
         Ok((Self { commands, waker, monitor, thread }, reader))
     }
 
     /// Hands a connection over, its handshake done.
-    pub fn open(&self, stream: std::net::TcpStream, seat: Seat, opening: Opening, early: Vec<u8>) {
-        self.command(Command::Open { stream, seat, opening, early });
+    /// `controls`: it may control what is played, even where others may not.
+    pub fn open(
+        &self,
+        stream: std::net::TcpStream,
+        seat: Seat,
+        opening: Opening,
+        early: Vec<u8>,
+        controls: bool,
+    ) {
+        self.command(Command::Open { stream, seat, opening, early, controls });
+    }
+
+    /// Lets sessions ask how what is played does and, where they may, control it.
+    pub fn serve(&self, control: ReplayControl, controllable: bool) {
+        self.command(Command::Serve { control, controllable });
     }
 
     /// Says goodbye to all and ends the thread when they are gone, at the latest after a few seconds.
@@ -230,6 +289,7 @@ impl Run {
             while let Ok(command) = self.commands.try_recv() {
                 self.obey(command);
             }
+            self.pass_on();
             if self.start.elapsed() >= next_sweep {
                 // A turn that was late does not stretch the sweep; one that was very late does not make up for it.
                 swept = next_sweep.max(self.start.elapsed().saturating_sub(MAX_SWEEP_LAG));
@@ -289,9 +349,29 @@ impl Run {
         }
     }
 
+    /// Hands on what sessions ask of what is played.
+    fn pass_on(&mut self) {
+        for AskedReplay { key, number, action } in self.fanout.take_asked() {
+            let (answers, waker) = (self.answers.clone(), Arc::clone(&self.waker));
+            let tell = move |outcome| {
+                let _ = answers.send(Command::Replayed { key, number, outcome });
+                let _ = waker.wake();
+            };
+            match &self.control {
+                Some(control) => control(action, Box::new(tell)),
+                None => tell(Err((ErrorCode::Unavailable, "nothing is played yet".to_owned()))),
+            }
+        }
+    }
+
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Open { stream, seat, opening, early } => {
+            Command::Serve { control, controllable } => {
+                self.control = Some(control);
+                self.fanout.set_controllable(controllable);
+            }
+            Command::Replayed { key, number, outcome } => self.fanout.answer_replay(key, number, outcome),
+            Command::Open { stream, seat, opening, early, controls } => {
                 let registry = self.poll.registry();
                 let mut broken = false;
                 let key = self.fanout.open(&opening, &early, |key| {
@@ -301,6 +381,8 @@ impl Run {
                 });
                 if broken {
                     self.fanout.closed(key);
+                } else if controls {
+                    self.fanout.let_control(key);
                 }
             }
             // Whoever asked may have given up.

@@ -1,5 +1,6 @@
 use super::fanout::Opening;
 use super::problem::Problem;
+use super::rooms::RoomRequest;
 use super::{App, origin};
 use crate::hub::{Form, nearest};
 use crate::wire::{MAX_HZ, MIN_HZ, PROTOCOL_JSON, PROTOCOL_MSGPACK, Resume};
@@ -40,8 +41,9 @@ fn shake_hands(app: &Arc<App>, mut request: Request) -> Result<Response, Problem
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
     }
     let offered = offered_form(headers)?;
-    let opening = opening(request.uri().query().unwrap_or_default(), offered)?;
+    let (opening, room) = opening(request.uri().query().unwrap_or_default(), offered)?;
     let (shard, seat) = app.admit()?;
+    let room = room.map(|room| app.rooms.enter(&room, &app.public)).transpose()?;
 
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     let answer = response.headers_mut();
@@ -63,8 +65,16 @@ fn shake_hands(app: &Arc<App>, mut request: Request) -> Result<Response, Problem
             Err(error) => Err(std::io::Error::other(error)),
         };
         match handed_over {
-            Ok((stream, early)) => app.shards[shard].open(stream, seat, opening, early),
-            Err(error) => tracing::debug!("a connection broke during its upgrade: {error}"),
+            Ok((stream, early)) => match room {
+                None => app.shards[shard].open(stream, seat, opening, early, false),
+                Some((room, controls)) => room.shard.open(stream, seat, opening, early, controls),
+            },
+            Err(error) => {
+                if let Some((room, _)) = room {
+                    room.broke();
+                }
+                tracing::debug!("a connection broke during its upgrade: {error}");
+            }
         }
     });
     Ok(response)
@@ -136,8 +146,12 @@ fn offered_form(headers: &HeaderMap) -> Result<Option<Form>, Problem> {
 }
 
 /// What the query asks to be subscribed to.
-fn opening(query: &str, offered: Option<Form>) -> Result<Opening, Problem> {
-    const KNOWN: [&str; 6] = ["topics", "max_hz", "times", "epoch", "position", "format"];
+fn opening(query: &str, offered: Option<Form>) -> Result<(Opening, Option<RoomRequest>), Problem> {
+    const KNOWN: [&str; 12] = [
+        "topics", "max_hz", "times", "epoch", "position", "format", "room", "key", "control", "seed",
+        "start", "speed",
+    ];
+    let mut room = RoomRequest::default();
     let mut opening = Opening {
         form: offered.unwrap_or(Form::MessagePack),
         topics: Vec::new(),
@@ -161,6 +175,20 @@ fn opening(query: &str, offered: Option<Form>) -> Result<Opening, Problem> {
                 opening.max_hz = Some(hz.ok_or_else(|| wrong("a number from 0.1 to 1000"))?);
             }
             "times" => opening.times = value.parse().map_err(|_| wrong("true or false"))?,
+            "room" => {
+                RoomRequest::check_name(&value).map_err(|expected| wrong(&expected))?;
+                room.name = value.into_owned();
+            }
+            "key" if (1..=64).contains(&value.len()) => room.key = Some(value.into_owned()),
+            "key" => return Err(wrong("1 to 64 bytes")),
+            "control" => match &*value {
+                "all" => room.open_to_all = true,
+                "opener" => room.open_to_all = false,
+                _ => return Err(wrong("all or opener")),
+            },
+            "seed" => room.seed = Some(number()?),
+            "start" => room.start = Some(value.parse().map_err(|_| wrong("an RFC 3339 time"))?),
+            "speed" => room.speed = Some(value.parse().map_err(|_| wrong("a number, or max"))?),
             "epoch" => epoch = Some(number()?),
             "position" => position = Some(number()?),
             "format" => {
@@ -189,5 +217,11 @@ fn opening(query: &str, offered: Option<Form>) -> Result<Opening, Problem> {
         (None, None) => None,
         _ => return Err(Problem::bad_request("epoch and position go together")),
     };
-    Ok(opening)
+    let is_of_room = room != RoomRequest::default();
+    if is_of_room && room.name.is_empty() {
+        return Err(Problem::bad_request(
+            "key, control, seed, start and speed are of a room: name it with room=NAME",
+        ));
+    }
+    Ok((opening, is_of_room.then_some(room)))
 }

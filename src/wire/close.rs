@@ -17,6 +17,8 @@ impl CloseCode {
     pub const OVERLOADED: Self = Self(1013);
     /// Owed data was not read in time.
     pub const STALLED: Self = Self(4408);
+    /// The room is over: its last session has left, or nothing was asked in it for too long.
+    pub const ROOM_CLOSED: Self = Self(4410);
     /// Too many requests.
     pub const RATE_LIMITED: Self = Self(4429);
 
@@ -25,7 +27,12 @@ impl CloseCode {
     pub fn may_return(self) -> bool {
         !matches!(
             self,
-            Self::PROTOCOL_ERROR | Self::UNSUPPORTED_DATA | Self::INVALID_DATA | Self::POLICY | Self::TOO_BIG
+            Self::PROTOCOL_ERROR
+                | Self::UNSUPPORTED_DATA
+                | Self::INVALID_DATA
+                | Self::POLICY
+                | Self::TOO_BIG
+                | Self::ROOM_CLOSED
         )
     }
 

@@ -1,4 +1,5 @@
 use super::fault::{Fault, FaultFields};
+use super::replay::{ReplayAction, ReplayFields, ReplaySpeed, ReplayState};
 use crate::hub::nearest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -34,6 +35,8 @@ pub enum Op {
     Checksum {
         topics: Vec<String>,
     },
+    /// Controls what is played.
+    Replay(ReplayAction),
     Auth,
     Fault {
         fault: Fault,
@@ -78,8 +81,6 @@ pub enum ErrorCode {
     NotSupported,
     NotAllowed,
     TooLarge,
-    /// Others may, this session may not.
-    Forbidden,
     /// It could not be done now.
     Unavailable,
 }
@@ -154,6 +155,7 @@ pub enum Answer {
         code: ErrorCode,
         message: String,
     },
+    Replay(ReplayState),
     Goodbye {
         code: u16,
         reason: String,
@@ -226,6 +228,14 @@ struct Fields {
     #[serde(default)]
     token: Option<String>,
     #[serde(default)]
+    action: Option<String>,
+    #[serde(default)]
+    speed: Option<ReplaySpeed>,
+    #[serde(default)]
+    to: Option<String>,
+    #[serde(default)]
+    by: Option<String>,
+    #[serde(default)]
     fault: Option<String>,
     #[serde(default)]
     for_ms: Option<u64>,
@@ -239,7 +249,7 @@ struct Fields {
     what: Option<String>,
 }
 
-const OPS: [&str; 7] = ["subscribe", "unsubscribe", "ping", "stats", "checksum", "auth", "fault"];
+const OPS: [&str; 8] = ["subscribe", "unsubscribe", "ping", "stats", "checksum", "replay", "auth", "fault"];
 
 impl TopicAnswer {
     #[must_use]
@@ -293,7 +303,8 @@ impl Request {
     }
 
     fn check(fields: Fields) -> Result<Self, RequestError> {
-        let Fields { op, id, topics, since, max_hz, times, enabled, token, .. } = fields;
+        let Fields { op, id, topics, since, max_hz, times, enabled, token, action, speed, to, by, .. } =
+            fields;
         let Fields { fault, for_ms, by_ms, bytes_per_second, code, what, .. } = fields;
         let fault = FaultFields { fault, for_ms, by_ms, bytes_per_second, code, what };
         let bad = |message: String| RequestError::bad(id.clone(), message);
@@ -315,6 +326,10 @@ impl Request {
             ("times", times.is_some(), &["subscribe"]),
             ("enabled", enabled.is_some(), &["stats"]),
             ("token", token.is_some(), &["auth"]),
+            ("action", action.is_some(), &["replay"]),
+            ("speed", speed.is_some(), &["replay"]),
+            ("to", to.is_some(), &["replay"]),
+            ("by", by.is_some(), &["replay"]),
         ];
         let of_faults = fault.given().map(|(field, there)| (field, there, &["fault"][..]));
         if OPS.contains(&&*op)
@@ -339,6 +354,10 @@ impl Request {
             "ping" => Op::Ping,
             "stats" => Op::Stats { enabled: enabled.unwrap_or(true) },
             "checksum" => Op::Checksum { topics: named(topics)? },
+            "replay" => {
+                let fields = ReplayFields { action, speed, to, by };
+                Op::Replay(ReplayAction::check(fields).map_err(&bad)?)
+            }
             "auth" => Op::Auth,
             "fault" => {
                 let (fault, lasts) = fault.check().map_err(&bad)?;

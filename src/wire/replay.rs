@@ -3,6 +3,7 @@ use crate::hub::nearest;
 use crate::market::{FeedStatus, Speed, Timestamp};
 use crate::tape::Step;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// What is asked of a replay.
@@ -79,6 +80,43 @@ impl ReplayAction {
             return Err(format!("\"action\" is missing: one of {}", ACTIONS.join(", ")));
         }
         Self::check(fields)
+    }
+
+    /// The fields that ask for it.
+    #[must_use]
+    pub fn fields(&self) -> Map<String, Value> {
+        let mut fields = Map::new();
+        let mut field = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
+        match *self {
+            Self::Look => {}
+            Self::Play => field("action", "play".into()),
+            Self::Pause => field("action", "pause".into()),
+            Self::Speed(speed) => {
+                field("action", "speed".into());
+                field(
+                    "speed",
+                    match speed {
+                        Speed::Times(factor) => factor.into(),
+                        Speed::Max => "max".into(),
+                    },
+                );
+            }
+            Self::Seek(to) => {
+                field("action", "seek".into());
+                field("to", to.to_string().into());
+            }
+            Self::Step(step) => {
+                field("action", "step".into());
+                field(
+                    "by",
+                    match step {
+                        Step::Event => "event".into(),
+                        Step::Interval(by) => format!("{}ms", by.as_millis()).into(),
+                    },
+                );
+            }
+        }
+        fields
     }
 
     pub(super) fn check(fields: ReplayFields) -> Result<Self, String> {

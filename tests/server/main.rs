@@ -13,6 +13,7 @@ mod publish;
 mod replay;
 mod rest;
 mod resume;
+mod rooms;
 mod scenario;
 mod shutdown;
 mod slow_clients;

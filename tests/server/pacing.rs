@@ -1,10 +1,13 @@
 use crate::support::PATIENCE;
 use std::io::Write;
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
+use tickcast::feed::formats::OpenOptions;
 use tickcast::feed::sim::{SimConfig, Simulator, default_universe};
-use tickcast::market::{Event, Speed, Timestamp};
+use tickcast::feed::{Recordings, Source};
+use tickcast::market::{Event, Quote, Speed, Timestamp, Trade};
 use tickcast::tape::{Batch, Publisher, Writer};
 
 /// A tape fed by a simulator; each batch is told with its arrival and number of ticks.
@@ -140,4 +143,51 @@ fn the_rate_asked_for_is_held_over_ten_seconds_or_the_machine_says_that_it_canno
         let held = (got / f64::from(rate) - 1.0).abs() <= 0.01;
         assert!(held || log.says("cannot keep the feed's pace"), "asked for {rate} ticks/s, got {got:.1}");
     }
+}
+
+#[test]
+#[ignore = "takes half a minute"]
+fn a_recording_at_speed_1_is_less_than_a_millisecond_off_at_p99_and_does_not_drift() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("feeds/binance-spot-60s.tape");
+    let feed = Recordings::new(vec![path], OpenOptions::default()).open().unwrap();
+    let (told, arrivals) = mpsc::channel();
+    let writer = Writer {
+        feed: Some(feed),
+        held: false,
+        speed: Speed::Times(1.0),
+        readers: vec![Box::new(move |batch: &Arc<Batch>| {
+            let now = Timestamp::now();
+            for event in &batch.events {
+                let (Event::Quote(_, Quote { ts_recv, .. }) | Event::Trade(_, Trade { ts_recv, .. })) = event
+                else {
+                    continue;
+                };
+                let _ = told.send((now, *ts_recv));
+            }
+        })],
+    };
+    let (publisher, _thread) = writer.start().unwrap();
+    let (begun, mut late) = (Instant::now(), Vec::new());
+    while begun.elapsed() < Duration::from_secs(25) {
+        let (now, recorded) = arrivals.recv_timeout(PATIENCE).expect("the recording goes on");
+        let timeline = publisher.progress().timeline();
+        let due = timeline.wall.plus_nanos(recorded.nanos_since(timeline.feed));
+        late.push(now.nanos_since(due));
+    }
+    let p99 = |late: &[i64]| {
+        let mut sorted: Vec<i64> = late.iter().map(|late| late.abs()).collect();
+        sorted.sort_unstable();
+        sorted[sorted.len() * 99 / 100]
+    };
+    let third = late.len() / 3;
+    let (all, first, last) = (p99(&late), p99(&late[..third]), p99(&late[2 * third..]));
+    println!(
+        "{} ticks, µs off at p99: {}, first third {}, last third {}",
+        late.len(),
+        all / 1000,
+        first / 1000,
+        last / 1000
+    );
+    assert!(all < 1_000_000, "{all} ns off at p99");
+    assert!(last < first + 500_000, "it drifts: {first} ns, then {last} ns");
 }

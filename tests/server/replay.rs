@@ -244,3 +244,24 @@ async fn control_may_be_switched_off() {
     let state = server.state().await;
     assert_eq!((&state["state"], &state["controllable"]), (&json!("playing"), &json!(false)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_controls_the_replay_by_its_own_requests() {
+    let server = paused().await;
+    let mut client = Client::connect(&server, "").await;
+    let state = client.ask(json!({"op": "replay", "id": 1}), "replay").await;
+    assert_eq!((&state["id"], &state["state"], &state["now"]), (&json!(1), &json!("paused"), &json!(FIRST)));
+    assert_eq!(state["controllable"], true);
+    let to = "2024-08-08T23:54:30Z";
+    let state = client.ask(json!({"op": "replay", "id": "s", "action": "seek", "to": to}), "replay").await;
+    assert_eq!((&state["id"], &state["now"]), (&json!("s"), &json!(to)));
+    let error = client.ask(json!({"op": "replay", "id": 2, "action": "sek"}), "error").await;
+    assert_eq!((&error["id"], &error["code"]), (&json!(2), &json!("bad_request")));
+
+    let closed = playing(|config| config.control = ControlRule::Off).await;
+    let mut client = Client::connect(&closed, "").await;
+    let error = client.ask(json!({"op": "replay", "action": "pause"}), "error").await;
+    assert_eq!(error["code"], "not_allowed");
+    let state = client.ask(json!({"op": "replay"}), "replay").await;
+    assert_eq!((&state["state"], &state["controllable"]), (&json!("playing"), &json!(false)));
+}

@@ -48,6 +48,8 @@ impl TestServer {
             speed: Speed::Times(1.0),
             start: None,
             control: ControlRule::Local,
+            max_rooms: 3,
+            room_idle: Duration::from_secs(1800),
             epoch: Epoch::random(),
             recording: None,
             ops: true,

@@ -34,6 +34,8 @@ pub(super) struct Connection<S> {
     pub has_stats: bool,
     /// Requests it may still make before the next refill.
     pub requests_left: u8,
+    /// Whether it may control what is played even where others may not.
+    pub may_control: bool,
     /// The code of the Close frame that ends it.
     pub ends_with: CloseCode,
     pub reader: FrameReader,
@@ -66,6 +68,8 @@ pub(super) struct Extras {
     pub stats: Option<Stats>,
     /// A `checksum` request that waits for the session to reach the tape's end.
     pub checksum: Option<(Option<Id>, Vec<String>)>,
+    /// `replay` requests under way: their numbers, and the ids to answer with.
+    pub replays: Vec<(u64, Option<Id>)>,
     /// There while it is [`State::Faulty`].
     pub link: Option<FaultyLink>,
 }
@@ -96,6 +100,7 @@ impl<S: Socket> Connection<S> {
             pinged: second,
             has_stats: false,
             requests_left: requests,
+            may_control: false,
             extras: None,
         }
     }

@@ -112,7 +112,7 @@ impl FaultyLink {
 impl<S: Socket> Fanout<S> {
     /// A `fault` request. It is answered before what it asks for.
     pub(super) fn break_way(&mut self, key: usize, id: Option<Id>, fault: Fault, lasts: Option<Duration>) {
-        if !self.faults_allowed {
+        if !self.rights.faults_allowed {
             let message = "faults are off here: the operator turns them on with --allow-faults".to_owned();
             return self.answer(key, &Answer::Error { id, code: ErrorCode::NotSupported, message });
         }

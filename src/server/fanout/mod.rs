@@ -17,7 +17,7 @@ use crate::market::Event;
 use crate::tape::{Batch, Epoch};
 use crate::wire::{
     Answer, CloseCode, FULL_BYTES, FrameError, Incoming, Limits, MAX_HZ, MAX_MESSAGE_BYTES, Opcode, PROTOCOL,
-    Resume, UpdateEncoder,
+    ReplayAction, Resume, UpdateEncoder,
 };
 use connection::{Connection, State};
 use delivery::{Delivery, FrameCache};
@@ -71,9 +71,29 @@ pub struct Fanout<S> {
     /// Members of the view that is being flushed which are not in step with it.
     others: Vec<u32>,
     draining: bool,
+    rights: Rights,
+    /// What they ask of it, to be taken by whoever can do it, and how often they have asked.
+    asked: Vec<AskedReplay>,
+    replays: u64,
+}
+
+/// What sessions may do.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rights {
     stats_forbidden: bool,
-    /// Whether sessions may ask for faults.
+    /// Whether they may ask for faults.
     faults_allowed: bool,
+    /// Whether they may control what is played.
+    controllable: bool,
+}
+
+/// What a session asks of what is played.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AskedReplay {
+    pub key: usize,
+    /// Tells requests apart, also where a connection has the key of one before.
+    pub number: u64,
+    pub action: ReplayAction,
 }
 
 /// What this core has done since it exists.
@@ -115,19 +135,20 @@ impl<S: Socket> Fanout<S> {
             faulty: Vec::new(),
             others: Vec::new(),
             draining: false,
-            stats_forbidden: false,
-            faults_allowed: false,
+            rights: Rights::default(),
+            asked: Vec::new(),
+            replays: 0,
         }
     }
 
     /// Refuses the topic `stats` from here on, which tells of other sessions.
     pub fn forbid_stats(&mut self) {
-        self.stats_forbidden = true;
+        self.rights.stats_forbidden = true;
     }
 
     /// Lets sessions have the way to them broken from here on, as they wish.
     pub fn allow_faults(&mut self) {
-        self.faults_allowed = true;
+        self.rights.faults_allowed = true;
     }
 
     #[must_use]
@@ -164,6 +185,23 @@ impl<S: Socket> Fanout<S> {
     /// The socket of a connection that is still there.
     pub fn socket(&mut self, key: usize) -> Option<&mut S> {
         self.connections.get_mut(key).map(|connection| &mut connection.socket)
+    }
+
+    /// Says whether sessions may control what is played. They may not, at first.
+    pub fn set_controllable(&mut self, controllable: bool) {
+        self.rights.controllable = controllable;
+    }
+
+    /// Lets one session control it.
+    pub fn let_control(&mut self, key: usize) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.may_control = true;
+        }
+    }
+
+    /// What sessions have asked of what is played since this was last called. Each is to be [answered](Self::answer_replay).
+    pub fn take_asked(&mut self) -> Vec<AskedReplay> {
+        std::mem::take(&mut self.asked)
     }
 
     /// Time passes; everything below happens at `now`, counted from when this core was made.

@@ -1,14 +1,17 @@
 use super::connection::{Extras, Socket, State, Stats};
-use super::{Fanout, key_u32, second};
+use super::{AskedReplay, Fanout, key_u32, second};
 use crate::hub::{Kind, MAX_TOPICS, Replica, Scope, Topic, ViewKey, nearest};
 use crate::market::{Price, Timestamp};
 use crate::tape::{Epoch, Position};
 use crate::wire::{
-    Answer, ErrorCode, Id, Op, Refusal, Request, RequestError, Resume, TopicAnswer, TopicChecksum, checksum,
+    Answer, ErrorCode, Id, Op, Refusal, ReplayAction, ReplayState, Request, RequestError, Resume,
+    TopicAnswer, TopicChecksum, checksum,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+/// `replay` requests of one session that may wait for their answers.
+const MAX_REPLAYS: usize = 16;
 /// Topics of one `checksum` request.
 const MAX_CHECKSUMS: usize = 64;
 /// Finding the nearest symbol looks at all of them: only in universes of up to this many.
@@ -35,6 +38,7 @@ impl<S: Socket> Fanout<S> {
             }
             Op::Stats { enabled } => self.enable_stats(key, id, enabled),
             Op::Checksum { topics } => self.begin_checksum(key, id, topics),
+            Op::Replay(action) => self.begin_replay(key, id, action),
             Op::Fault { fault, lasts } => self.break_way(key, id, fault, lasts),
             Op::Auth => {
                 let message = "this server asks for no token".to_owned();
@@ -65,7 +69,7 @@ impl<S: Socket> Fanout<S> {
                     text,
                     Refusal { code: ErrorCode::UnknownTopic, message: error.message, nearest: error.nearest },
                 ),
-                Ok(Topic::STATS) if self.stats_forbidden => {
+                Ok(Topic::STATS) if self.rights.stats_forbidden => {
                     let message = "\"stats\" tells of other sessions, and this server may be reached from elsewhere: its \
                                    operator allows it with --ops"
                         .to_owned();
@@ -218,6 +222,50 @@ impl<S: Socket> Fanout<S> {
         // The answer speaks of the tape's end, so the session is brought there first.
         self.deliver_alone(key);
         self.answer_checksum(key);
+    }
+
+    fn begin_replay(&mut self, key: usize, id: Option<Id>, action: ReplayAction) {
+        let refuse =
+            |code, message: &str| Answer::Error { id: id.clone(), code, message: message.to_owned() };
+        if action != ReplayAction::Look && !self.may_control(key) {
+            let message = "this session may not control the replay";
+            return self.answer(key, &refuse(ErrorCode::NotAllowed, message));
+        }
+        let extras: &mut Extras = self.connections[key].extras.get_or_insert_default();
+        if extras.replays.len() >= MAX_REPLAYS {
+            let message = "too many replay requests are not answered yet";
+            return self.answer(key, &refuse(ErrorCode::BadRequest, message));
+        }
+        self.replays += 1;
+        extras.replays.push((self.replays, id));
+        self.asked.push(AskedReplay { key, number: self.replays, action });
+    }
+
+    fn may_control(&self, key: usize) -> bool {
+        self.rights.controllable || self.connections[key].may_control
+    }
+
+    /// Answers a request that was [taken](Self::take_asked), if its session is still there.
+    pub fn answer_replay(
+        &mut self,
+        key: usize,
+        number: u64,
+        outcome: Result<ReplayState, (ErrorCode, String)>,
+    ) {
+        let extras = self.connections.get_mut(key).and_then(|connection| connection.extras.as_mut());
+        let Some(extras) = extras else { return };
+        let Some(at) = extras.replays.iter().position(|&(known, _)| known == number) else { return };
+        let (_, id) = extras.replays.remove(at);
+        let answer = match outcome {
+            Ok(state) => {
+                let controllable = state.controllable && self.may_control(key);
+                Answer::Replay(ReplayState { id, controllable, ..state })
+            }
+            Err((code, message)) => Answer::Error { id, code, message },
+        };
+        self.views.settle();
+        self.answer(key, &answer);
+        self.reap(key);
     }
 
     /// Answers a checksum that waited for its session to reach the tape's end.

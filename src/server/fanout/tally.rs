@@ -15,7 +15,7 @@ pub struct Tally {
 /// A peer that was gone without a Close frame, as the RFC has it (section 7.4.1).
 pub(super) const GONE: CloseCode = CloseCode(1006);
 
-const CODES: [CloseCode; 13] = [
+const CODES: [CloseCode; 14] = [
     CloseCode::NORMAL,
     CloseCode::GOING_AWAY,
     CloseCode::PROTOCOL_ERROR,
@@ -28,10 +28,11 @@ const CODES: [CloseCode; 13] = [
     CloseCode::RESTART,
     CloseCode::OVERLOADED,
     CloseCode::STALLED,
+    CloseCode::ROOM_CLOSED,
     CloseCode::RATE_LIMITED,
 ];
 
-const OPS: [&str; 7] = ["subscribe", "unsubscribe", "ping", "stats", "checksum", "auth", "fault"];
+const OPS: [&str; 8] = ["subscribe", "unsubscribe", "ping", "stats", "checksum", "auth", "fault", "replay"];
 
 impl Tally {
     /// Connections that ended, by the code of the Close frame that ended them: ours, or the client's where it closed first.
@@ -60,6 +61,7 @@ impl Tally {
             Op::Stats { .. } => 3,
             Op::Checksum { .. } => 4,
             Op::Auth => 5,
+            Op::Replay(_) => 7,
             Op::Fault { .. } => 6,
         };
         self.requests[at] += 1;

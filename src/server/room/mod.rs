@@ -5,6 +5,7 @@ pub mod wind;
 
 pub(super) use folded::Folded;
 
+use super::shard::ReplayControl;
 use crate::feed::{Source, Span};
 use crate::market::{FeedKind, FeedState, Speed, Timestamp};
 use crate::tape::{Attachment, Control, Detached, Epoch, Playing, Progress, Publisher, Reader, Writer};
@@ -99,6 +100,11 @@ impl Room {
         self.source.as_ref()
     }
 
+    /// From where it is played, where that is not the beginning.
+    pub fn start_of_play(&self) -> Option<Timestamp> {
+        self.start
+    }
+
     pub fn publisher(&self) -> Option<Publisher> {
         self.publisher.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -109,13 +115,39 @@ impl Room {
     }
 
     /// Does what is asked, behind what was asked before.
-    pub async fn control(&self, action: ReplayAction) -> Result<Playing, Refusal> {
-        if action == ReplayAction::Look {
-            return self.tape_control(Control::Look).await;
-        }
+    pub fn control(
+        self: &Arc<Self>,
+        action: ReplayAction,
+    ) -> impl Future<Output = Result<Playing, Refusal>> + Send + use<> {
         let (reply, outcome) = oneshot::channel();
-        let _ = self.orders.send(Order { action, reply });
-        outcome.await.unwrap_or_else(|_| Err(leaving()))
+        // At once, not when somebody waits for it: so what is asked one after the other is done so.
+        if action != ReplayAction::Look {
+            let _ = self.orders.send(Order { action, reply });
+        }
+        let room = Arc::clone(self);
+        async move {
+            match action {
+                ReplayAction::Look => room.tape_control(Control::Look).await,
+                _ => outcome.await.unwrap_or_else(|_| Err(leaving())),
+            }
+        }
+    }
+
+    /// Lets the sessions of a shard control it.
+    pub fn replay_control(self: &Arc<Self>) -> ReplayControl {
+        let (room, runtime) = (Arc::downgrade(self), tokio::runtime::Handle::current());
+        Box::new(move |action, tell| {
+            let Some(room) = room.upgrade() else {
+                return tell(Err((ErrorCode::Unavailable, leaving().message)));
+            };
+            let done = room.control(action);
+            runtime.spawn(async move {
+                tell(match done.await {
+                    Ok(playing) => Ok(room.state(&playing, true)),
+                    Err(Refusal { code, message }) => Err((code, message)),
+                });
+            });
+        })
     }
 
     /// How things stand, as it is told to someone who may control them or not.

@@ -8,7 +8,7 @@ const LONGEST_ASKED_MS = 3_600_000;
 
 /** Whether coming back can help after `code`, or the client must be fixed first. */
 export function mayReconnect(code: number): boolean {
-  return ![1002, 1003, 1007, 1008, 1009].includes(code);
+  return ![1002, 1003, 1007, 1008, 1009, 4410].includes(code);
 }
 
 /**

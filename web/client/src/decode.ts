@@ -276,6 +276,9 @@ function decodeAnswer(map: Record<string, unknown>): Answer | { type: "unknown" 
     case "checksum":
       fields.topics();
       break;
+    case "replay":
+      for (const name of ["kind", "state", "now"]) fields.string(name);
+      break;
     case "fault":
       fields.string("fault");
       break;

@@ -185,7 +185,30 @@ export type Request =
   | { op: "unsubscribe"; id?: RequestId; topics: readonly Topic[] }
   | { op: "ping"; id?: RequestId }
   | { op: "stats"; id?: RequestId; enabled: boolean }
-  | { op: "checksum"; id?: RequestId; topics: readonly Topic[] };
+  | { op: "checksum"; id?: RequestId; topics: readonly Topic[] }
+  | ({ op: "replay"; id?: RequestId } & ReplayAction);
+
+/** What can be asked of what the server plays; without an action only how it stands. Times are RFC 3339. */
+export type ReplayAction =
+  | { action?: "play" | "pause" }
+  | { action: "speed"; speed: number | "max" }
+  | { action: "seek"; to: string }
+  | { action: "step"; by?: string };
+
+/** How what the server plays stands. */
+export interface ReplayState {
+  readonly type: "replay";
+  readonly id?: RequestId;
+  readonly kind: Feed["kind"];
+  readonly state: "playing" | "paused" | "ended" | "stale";
+  readonly speed: number | "max";
+  readonly now: string;
+  readonly start: string | null;
+  readonly end: string | null;
+  readonly loop: boolean;
+  readonly controllable: boolean;
+  readonly room: string | null;
+}
 
 export interface Welcome {
   readonly type: "welcome";
@@ -280,4 +303,4 @@ export interface Goodbye {
 
 /** Everything the server says besides updates. */
 export type Answer =
-  Welcome | Subscribed | Unsubscribed | Pong | Stats | Checksum | ServerError | Goodbye;
+  ReplayState | Welcome | Subscribed | Unsubscribed | Pong | Stats | Checksum | ServerError | Goodbye;
