@@ -49,7 +49,7 @@ impl TestServer {
             start: None,
             control: ControlRule::Local,
             max_rooms: 3,
-            room_idle: Duration::from_secs(1800),
+            room_idle: Duration::from_mins(30),
             epoch: Epoch::random(),
             recording: None,
             ops: true,
