@@ -1,4 +1,3 @@
-use crate::client::RECEIVE_BUFFER_BYTES;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -182,7 +181,6 @@ impl<P: Peer> Swarm<P> {
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         socket.set_tcp_nodelay(true)?;
-        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES as usize)?;
         match socket.connect(&SockAddr::from(address)) {
             Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
                 return Err(io::Error::new(error.kind(), format!("cannot connect to {address}: {error}")));

@@ -2,18 +2,17 @@ use super::endpoint::{Endpoint, EndpointError};
 use super::session::{Command, Event, Input, Options, Output, Session};
 use crate::wire::{CloseCode, Fault, MAX_UPDATE_BYTES, PROTOCOL_MSGPACK, ReplayAction};
 use futures_util::{SinkExt, StreamExt};
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, coding::CloseCode as FrameCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 /// Events that may wait for the caller. Beyond these the socket is not read: the server then merges what it owes us, and
 /// memory does not grow.
@@ -22,11 +21,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A polite end must not keep anybody waiting.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How much the kernel may hold for us that we have not read yet; Linux takes twice as much for its own needs. What it holds is what a
-/// client that falls behind has to read before it hears the present, and left to itself the kernel lets it grow to megabytes.
-pub const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
-
-type Socket = WebSocketStream<TcpStream>;
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// A subscription to a server that survives lost connections: a [`Stream`] of [`Event`]s, which ends behind
 /// [`Event::Closed`]. Dropping it closes the connection.
@@ -203,30 +198,13 @@ impl Shell {
 async fn open(endpoint: &Endpoint) -> Result<Socket, Error> {
     let uri: hyper::Uri =
         endpoint.websocket().parse().map_err(|e| Error::HttpFormat(hyper::http::Error::from(e)))?;
-    let request = ClientRequestBuilder::new(uri.clone()).with_sub_protocol(PROTOCOL_MSGPACK);
+    let request = ClientRequestBuilder::new(uri).with_sub_protocol(PROTOCOL_MSGPACK);
     let config = WebSocketConfig::default()
         .read_buffer_size(MAX_UPDATE_BYTES)
         .max_message_size(Some(16 * MAX_UPDATE_BYTES))
         .max_frame_size(Some(16 * MAX_UPDATE_BYTES));
-    let (socket, _) = client_async_with_config(request, dial(&uri).await?, Some(config)).await?;
+    let (socket, _) = connect_async_with_config(request, Some(config), true).await?;
     Ok(socket)
-}
-
-/// Connects to the first of the server's addresses that lets it.
-async fn dial(uri: &hyper::Uri) -> io::Result<TcpStream> {
-    let host = uri.host().unwrap_or_default();
-    let mut failed = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
-    for address in lookup_host(format!("{host}:{}", uri.port_u16().unwrap_or(80))).await? {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_nodelay(true)?;
-        // Before it connects: the window that the server is offered follows from it.
-        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
-        match socket.connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failed = error,
-        }
-    }
-    Err(failed)
 }
 
 /// What a failed attempt means: a server that answers no will say so again, unless it is only busy.

@@ -25,7 +25,7 @@ mod image;
 mod session;
 mod subscriptions;
 
-pub use connection::{Client, RECEIVE_BUFFER_BYTES};
+pub use connection::Client;
 pub use endpoint::{Endpoint, EndpointError};
 pub use image::{Book, Change, Image};
 pub use session::{Command, Event, Input, Options, Output, Session};
