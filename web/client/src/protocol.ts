@@ -303,4 +303,12 @@ export interface Goodbye {
 
 /** Everything the server says besides updates. */
 export type Answer =
-  ReplayState | Welcome | Subscribed | Unsubscribed | Pong | Stats | Checksum | ServerError | Goodbye;
+  | ReplayState
+  | Welcome
+  | Subscribed
+  | Unsubscribed
+  | Pong
+  | Stats
+  | Checksum
+  | ServerError
+  | Goodbye;
