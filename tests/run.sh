@@ -82,7 +82,7 @@ ignored() {
     run=$((passes + failures))
     step "memory" 300 cargo cargo test --locked --test memory -- --ignored --nocapture
     run=$((run + passes + failures))
-    step "recorder" 300 cargo cargo test --locked --test record -- --ignored --nocapture
+    step "recorder" 1200 cargo cargo test --release --locked --test record -- --ignored --nocapture
     run=$((run + passes + failures))
     if [[ -d $TICKCAST_DATA ]]; then
         step "recordings" 900 cargo cargo test --locked --test recordings --test sizes --test real_session -- --ignored
