@@ -74,6 +74,18 @@ fn every_tick_is_delivered_timed_and_set_beside_the_floor() {
 }
 
 #[test]
+fn server_and_floor_take_turns_in_a_market_that_pauses() {
+    let report = report(&["--symbols", "3", "--rate", "400", "--turns", "50ms", "--lossless"]);
+    // Half of the time there is nothing to tell.
+    let ticks = number(&report, "/median/ticks_per_s");
+    assert!((3_000.0..=4_050.0).contains(&ticks), "{report:#}");
+    assert!(number(&report, "/median/floor/latency_p50_ms") > 0.0, "{report:#}");
+    // Whoever sent in the other's turn would be 50 ms late or more.
+    assert!(number(&report, "/median/floor/latency_p50_ms") < 50.0, "{report:#}");
+    assert!(number(&report, "/median/floor/cpu_ratio") > 0.0, "{report:#}");
+}
+
+#[test]
 fn clients_with_watchlists_of_their_own_are_told_of_their_symbols_only() {
     let args = ["--symbols", "40", "--rate", "2000", "--no-floor", "--lossless"];
     let all = report(&args);
@@ -145,6 +157,9 @@ fn nonsense_is_told_what_is_wrong_with_it() {
     check_error(&["--feed", "nowhere.tape"], 1, "nowhere.tape: No such file");
     check_error(&["--url", "ws://127.0.0.1:1"], 1, "Connection refused");
     check_error(&["--url", "ws://127.0.0.1:1", "--watchlist", "2"], 1, "give it with --feed");
+    check_error(&["--turns", "1ms"], 2, "from 20ms to 10s");
+    check_error(&["--turns", "300ms"], 1, "--duration must hold four turns");
+    check_error(&["--turns", "50ms", "--feed", "day.tape"], 1, "a recording does not pause");
     check_error(&["--speed", "0"], 2, "no number above 0");
     check_error(&["--idle", "--watchlist", "2"], 1, "idle clients all have the same topics");
 }

@@ -109,6 +109,16 @@ pub struct Verdict {
     pub failures: Vec<String>,
 }
 
+impl Round {
+    /// Sets the server beside the floor.
+    pub(super) fn compare(&mut self) {
+        if let (Some(server), Some(floor)) = (&self.server, &mut self.floor) {
+            floor.cpu_ratio = server.cpu_us_per_frame / floor.cpu_us_per_send;
+            floor.p99_ratio = self.latency_p99_ms / floor.latency_p99_ms;
+        }
+    }
+}
+
 impl Report {
     #[must_use]
     pub fn new(about: Value, rounds: &[impl Serialize], limits: &Limits) -> Self {

@@ -1,8 +1,8 @@
 use super::BenchError;
-use super::floor;
+use super::floor::Floor;
 use super::process::{self, Process, Usage, get, get_json, own_cpu};
-use super::report::{FloorSide, Round, ServerSide, Slow};
-use super::session::{CatchUp, Clock, Log, Notes, Session, upgrade_request};
+use super::report::{Round, ServerSide, Slow};
+use super::session::{CatchUp, Clock, Notes, Session, upgrade_request};
 use super::swarm::{Swarm, Wake};
 use super::workload::{Timeline, Timelines};
 use crate::hub::{Kind, Topic};
@@ -30,6 +30,8 @@ pub struct Plan {
     pub stall: Option<Stall>,
     /// Whether to measure a bare loop of `send` as well.
     pub floor: bool,
+    /// How long server and floor run in turns, the market being one that pauses for as long; `None`: one after the other.
+    pub turns: Option<Duration>,
     /// Addresses to connect from; empty: those of loopback.
     pub sources: Vec<IpAddr>,
 }
@@ -71,7 +73,7 @@ pub type Progress<'a> = &'a mut dyn FnMut(&str, f64);
 /// How long all clients together may take to be let in.
 pub(super) const CONNECTING: Duration = Duration::from_mins(2);
 /// How long after a window what was due in it is waited for.
-const AFTERWARDS: Duration = Duration::from_secs(3);
+pub(super) const AFTERWARDS: Duration = Duration::from_secs(3);
 /// How long slow clients may take to the present, once they read again.
 const CATCHING_UP: Duration = Duration::from_secs(20);
 /// Sessions of which each tick is timed, where their topics differ: each needs a timeline of its own.
@@ -79,7 +81,7 @@ const TIMED: usize = 100;
 /// Sessions whose frames a floor repeats.
 const LOGGED: usize = 32;
 /// How often the server's memory is looked at.
-const LOOK_AT_MEMORY: Duration = Duration::from_millis(200);
+pub(super) const LOOK_AT_MEMORY: Duration = Duration::from_millis(200);
 
 /// A server, and how to ask it.
 struct Target {
@@ -131,11 +133,18 @@ pub fn measure(
         })
         .map_err(|error| BenchError::io(&format!("connecting to {}", target.address), error))?;
     let connected = target.usage()?;
-    run(&mut swarm, "warming up", plan.warm_up, progress, |_| Ok(()))?;
+    run(&mut swarm, None, "warming up", plan.warm_up, progress, || Ok(()))?;
     // Only now: a feed that was behind meanwhile may have given its schedule up.
     let clock = target.clock()?;
 
-    let mut round = window(&mut swarm, &target, clock, "measuring", plan.duration, progress)?;
+    let mut round = window(&mut swarm, &target, None, clock, "measuring", plan.duration, progress)?;
+    let logs: Vec<_> =
+        swarm.peers().filter_map(Session::take_log).filter(|log| !log.frames.is_empty()).collect();
+    let floor = || clock.filter(|_| plan.floor && !logs.is_empty());
+    if let (Some(clock), Some(turn)) = (floor(), plan.turns) {
+        let mut floor = Floor::start(plan, &logs, &audience, &clock, &server_cores)?;
+        round = in_turns(&mut swarm, &target, &mut floor, clock, turn, progress)?;
+    }
     #[expect(clippy::cast_precision_loss, reason = "counts")]
     {
         round.clients = clients as f64;
@@ -149,22 +158,14 @@ pub fn measure(
         server.rss_bytes_per_connection =
             growth(target.before.resident_bytes, connected.resident_bytes) / round.clients;
     }
-    let logs: Vec<_> =
-        swarm.peers().filter_map(Session::take_log).filter(|log| !log.frames.is_empty()).collect();
     if let Some(stall) = plan.stall {
         round.slow = Some(slow(&mut swarm, &target, clock, stall, &round, progress)?);
     }
     drop((swarm, target));
-    if plan.floor
-        && let Some(clock) = clock
-        && !logs.is_empty()
-    {
-        let mut floor = measure_floor(plan, &logs, &audience, &clock, &server_cores, progress)?;
-        let server = round.server.unwrap_or_default();
-        floor.cpu_ratio = server.cpu_us_per_frame / floor.cpu_us_per_send;
-        floor.p99_ratio = round.latency_p99_ms / floor.latency_p99_ms;
-        round.floor = Some(floor);
+    if let (Some(clock), None) = (floor(), plan.turns) {
+        round.floor = Some(Floor::start(plan, &logs, &audience, &clock, &server_cores)?.run(progress)?);
     }
+    round.compare();
     Ok(round)
 }
 
@@ -251,7 +252,7 @@ pub(super) fn cores(server: &Server) -> (Vec<usize>, Vec<usize>) {
 }
 
 /// What clients subscribe to and when that changes, for those that are timed. Clients take them in turn.
-type Audience = Vec<(Vec<String>, Option<Arc<Timeline>>)>;
+pub(super) type Audience = Vec<(Vec<String>, Option<Arc<Timeline>>)>;
 
 fn audience(plan: &Plan, timelines: Option<&Timelines>) -> Result<Audience, BenchError> {
     let sets: Vec<Vec<Topic>> = match &plan.topics {
@@ -298,45 +299,53 @@ fn sessions<'a>(
     })
 }
 
-/// Runs a swarm for a while, and tells how far it is.
+/// Runs a swarm for a while, that of a floor beside it, and tells how far it is.
 fn run(
     swarm: &mut Swarm<Session>,
+    mut floor: Option<&mut Floor>,
     what: &str,
     duration: Duration,
     progress: Progress<'_>,
-    mut look: impl FnMut(&mut Swarm<Session>) -> Result<(), BenchError>,
+    mut now_and_then: impl FnMut() -> Result<(), BenchError>,
 ) -> Result<(), BenchError> {
     let start = Instant::now();
-    let (mut looked, mut failed) = (start, Ok(()));
+    let (mut looked, mut outcome) = (start, Ok(()));
     swarm
-        .run(start + duration, |swarm| {
-            if looked.elapsed() >= LOOK_AT_MEMORY {
+        .run(start + duration, |_| {
+            if let Some(floor) = floor.as_deref_mut() {
+                outcome = floor.look();
+            }
+            if outcome.is_ok() && looked.elapsed() >= LOOK_AT_MEMORY {
                 looked = Instant::now();
                 progress(what, start.elapsed().div_duration_f64(duration));
-                failed = look(swarm);
+                outcome = now_and_then();
             }
-            failed.is_err()
+            outcome.is_err()
         })
         .map_err(|error| BenchError::io("polling", error))?;
-    failed
+    outcome
 }
 
 /// Measures for a while: what is due in the window, how late it comes, and what it costs.
 fn window(
     swarm: &mut Swarm<Session>,
     target: &Target,
+    mut floor: Option<&mut Floor>,
     clock: Option<Clock>,
     what: &str,
     duration: Duration,
     progress: Progress<'_>,
 ) -> Result<Round, BenchError> {
     let before = target.snapshot()?;
+    if let Some(floor) = floor.as_deref_mut() {
+        floor.count_from_here()?;
+    }
     let from = clock.map_or(0, |clock| clock.tape_micros(Instant::now()));
     let end = clock.map_or(0, |clock| clock.tape_micros(Instant::now() + duration));
     swarm.peers().for_each(|peer| peer.begin(from));
     swarm.notes = Notes { clock, window: from..end, ..Notes::default() };
     let mut most_resident = 0;
-    run(swarm, what, duration, progress, |_| {
+    run(swarm, floor.as_deref_mut(), what, duration, progress, || {
         most_resident = most_resident.max(target.usage()?.resident_bytes);
         Ok(())
     })?;
@@ -345,6 +354,7 @@ fn window(
     let (ticks, timed_frames, timed_bytes) =
         (swarm.notes.ticks, swarm.notes.timed_frames, swarm.notes.timed_bytes);
     let after = target.snapshot()?;
+    let floor = floor.map(|floor| floor.side(duration)).transpose()?;
     most_resident = most_resident.max(after.usage.resident_bytes);
     swarm
         .run(Instant::now() + AFTERWARDS, |swarm| {
@@ -374,6 +384,7 @@ fn window(
         ticks_undelivered: of(undelivered),
         entries_missed: of(notes.missed),
         client_cpu_cores: after.own_cpu.saturating_sub(before.own_cpu).as_secs_f64() / seconds,
+        floor,
         ..Round::default()
     };
     let millis = |quantile| latency_ms(&notes.latency, quantile);
@@ -399,6 +410,24 @@ fn window(
     Ok(round)
 }
 
+/// Measures a server and a floor of which each runs in the pauses of the other.
+fn in_turns(
+    swarm: &mut Swarm<Session>,
+    target: &Target,
+    floor: &mut Floor,
+    clock: Clock,
+    turn: Duration,
+    progress: Progress<'_>,
+) -> Result<Round, BenchError> {
+    let start = floor.begin_between(&clock, turn)?;
+    let until_then = start.saturating_duration_since(Instant::now());
+    run(swarm, None, "warming up", until_then, progress, || Ok(()))?;
+    // Whole pairs of turns.
+    let pairs = floor.length().as_nanos() / (2 * turn).as_nanos();
+    let duration = 2 * turn * u32::try_from(pairs.max(1)).unwrap_or(u32::MAX);
+    window(swarm, target, Some(floor), Some(clock), "in turns", duration, progress)
+}
+
 /// Lets some sessions read nothing for a while, then read again.
 fn slow(
     swarm: &mut Swarm<Session>,
@@ -411,7 +440,7 @@ fn slow(
     let clock = clock.ok_or_else(|| BenchError::Plan("slow clients need a feed with a pace".to_owned()))?;
     let resident = target.usage()?.resident_bytes;
     swarm.stall(stall.clients, true);
-    let during = window(swarm, target, Some(clock), "some do not read", stall.duration, progress)?;
+    let during = window(swarm, target, None, Some(clock), "some do not read", stall.duration, progress)?;
     let growth = during.server.map_or(0.0, |server| server.rss_mib_max) - mib(resident);
     let most_unsent = target.process.as_ref().map_or(0, Process::most_unsent);
     let resumed = Instant::now();
@@ -442,72 +471,8 @@ fn slow(
     })
 }
 
-/// Sends the same frames at the same moments with a bare loop, to clients that do the same with them.
-fn measure_floor(
-    plan: &Plan,
-    logs: &[Log],
-    audience: &Audience,
-    clock: &Clock,
-    cores: &[usize],
-    progress: Progress<'_>,
-) -> Result<FloorSide, BenchError> {
-    let first = logs.iter().filter_map(|log| log.frames.first()).map(|frame| frame.0).min().unwrap_or(0);
-    let sends = floor::Plan::new(plan.clients, logs, first, clock);
-    let mut input = serde_json::to_vec(&sends).expect("numbers");
-    input.push(b'\n');
-    for log in logs {
-        input.extend_from_slice(&log.bytes);
-    }
-    let mut process = Process::start(&["floor".to_owned()], cores, Some(&input))?;
-    let mut swarm =
-        Swarm::new(Notes::default(), plan.wake).map_err(|error| BenchError::io("polling", error))?;
-    let peers = (0..plan.clients).map(|client| {
-        let group = client % logs.len();
-        let timeline = audience[group % audience.len()].1.clone();
-        Session::again(&logs[group], u32::try_from(group).expect("few groups"), timeline)
-    });
-    let deadline = Instant::now() + CONNECTING;
-    swarm
-        .connect(process.address, peers, &plan.sources, deadline, |_| ())
-        .map_err(|error| BenchError::io("connecting to the floor", error))?;
-    let ahead = Duration::from_millis(500);
-    let start = Timestamp::now().plus_nanos(500_000_000).micros();
-    swarm.notes.clock = Some(Clock { feed_micros: first, here: Instant::now() + ahead, speed: clock.speed });
-    swarm.notes.window = i64::MIN..i64::MAX;
-    let before = process.usage()?;
-    process.tell(&start.to_string())?;
-    let (began, own) = (Instant::now(), own_cpu());
-    let length = sends.length() + ahead;
-    let frames = (0..plan.clients).map(|client| logs[client % logs.len()].frames.len() as u64).sum::<u64>();
-    let mut looked = began;
-    swarm
-        .run(began + length + AFTERWARDS, |swarm| {
-            if looked.elapsed() < LOOK_AT_MEMORY {
-                return false;
-            }
-            looked = Instant::now();
-            progress("floor", began.elapsed().div_duration_f64(length).min(1.0));
-            swarm.notes.frames >= frames
-        })
-        .map_err(|error| BenchError::io("polling", error))?;
-    let (cpu, user) = process.usage()?.spent_since(&before);
-    #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
-    let micros = |time: Duration| time.as_secs_f64() * 1e6 / swarm.notes.frames.max(1) as f64;
-    Ok(FloorSide {
-        cpu_us_per_send: micros(cpu),
-        user_us_per_send: micros(user),
-        latency_p50_ms: latency_ms(&swarm.notes.latency, 0.5),
-        latency_p99_ms: latency_ms(&swarm.notes.latency, 0.99),
-        latency_p999_ms: latency_ms(&swarm.notes.latency, 0.999),
-        client_cpu_cores: own_cpu().saturating_sub(own).as_secs_f64()
-            / sends.length().as_secs_f64().max(1e-3),
-        cpu_ratio: 0.0,
-        p99_ratio: 0.0,
-    })
-}
-
 #[expect(clippy::cast_precision_loss, reason = "µs below 2^53")]
-fn latency_ms(latency: &Histogram<u64>, quantile: f64) -> f64 {
+pub(super) fn latency_ms(latency: &Histogram<u64>, quantile: f64) -> f64 {
     latency.value_at_quantile(quantile) as f64 / 1000.0
 }
 

@@ -180,7 +180,8 @@ impl Session {
         session.greeting = number.to_be_bytes().into();
         session.stage = Stage::Open;
         (session.position, session.micros) = log.from;
-        session.begin(log.from.1);
+        // What was due at that moment it was told.
+        session.begin(log.from.1 + 1);
         session
     }
 

@@ -154,6 +154,14 @@ impl<P: Peer> Swarm<P> {
         }
     }
 
+    /// Reads what has come, and waits for nothing.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn look(&mut self) -> io::Result<()> {
+        self.turn(Some(Duration::ZERO))
+    }
+
     /// Lets the first `count` connections read nothing, or read again.
     pub fn stall(&mut self, count: usize, stalled: bool) {
         for (key, connection) in self.connections.iter_mut().enumerate().take(count) {

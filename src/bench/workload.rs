@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::time::Duration;
 
 /// 2026-01-05T15:00:00Z, a Monday on which the simulated exchanges are open.
 const MARKET_OPEN: Timestamp = Timestamp::from_micros(1_767_625_200_000_000);
@@ -26,6 +27,8 @@ pub struct Market {
     pub seed: u64,
     /// Trades and no quotes.
     pub only_trades: bool,
+    /// It runs for so long and pauses for so long, in turns.
+    pub turns: Option<Duration>,
 }
 
 /// When each topic changes: what is due to whom is known before anything is sent, so a server that is late cannot hide it.
@@ -46,7 +49,7 @@ pub type Timeline = Box<[i64]>;
 /// # Errors
 /// Those of the file.
 pub fn record(market: Market, events: u64, path: &Path) -> std::io::Result<()> {
-    let Market { symbols, rate, seed, only_trades } = market;
+    let Market { symbols, rate, seed, only_trades, turns } = market;
     let config = SimConfig { symbols: symbols as usize, rate, seed, start: MARKET_OPEN };
     let mut simulator = Simulator::new(&default_universe(), config);
     let header = RecordingHeader {
@@ -69,7 +72,7 @@ pub fn record(market: Market, events: u64, path: &Path) -> std::io::Result<()> {
             continue;
         }
         // The opening stands at the start; from then on each tick has a moment of its own.
-        let at = MARKET_OPEN.plus_nanos(offset_nanos(written, rate));
+        let at = MARKET_OPEN.plus_nanos(offset_nanos(written, rate, turns));
         for event in &mut batch {
             set_time(event, at);
         }
@@ -81,8 +84,10 @@ pub fn record(market: Market, events: u64, path: &Path) -> std::io::Result<()> {
     recording.finish()?.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
 }
 
-fn offset_nanos(events: u64, rate: NonZeroU32) -> i64 {
-    i64::try_from(u128::from(events) * 1_000_000_000 / u128::from(rate.get())).unwrap_or(i64::MAX)
+fn offset_nanos(events: u64, rate: NonZeroU32, turns: Option<Duration>) -> i64 {
+    let running = u128::from(events) * 1_000_000_000 / u128::from(rate.get());
+    let pauses = turns.map_or(0, |turn| running / turn.as_nanos() * turn.as_nanos());
+    i64::try_from(running + pauses).unwrap_or(i64::MAX)
 }
 
 fn set_time(event: &mut Event, at: Timestamp) {

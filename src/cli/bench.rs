@@ -118,6 +118,10 @@ pub struct Args {
     #[arg(long)]
     pub no_floor: bool,
 
+    /// Let server and floor take turns of this length, in a market that pauses in between: what the machine gives is then the same for both
+    #[arg(long, value_name = "TIME", value_parser = turn, conflicts_with_all = ["url", "eager", "stall", "no_floor", "ramp", "idle"])]
+    pub turns: Option<Duration>,
+
     /// Fan-out threads of the server it starts
     #[arg(long, default_value_t = 1, conflicts_with = "url")]
     pub shards: usize,
@@ -266,6 +270,14 @@ impl Args {
         {
             bail!("--stall {}: of {} clients some must go on reading", stall.clients, self.clients);
         }
+        if let Some(turn) = self.turns {
+            if self.is_recorded() {
+                bail!("--turns: a recording does not pause; leave --feed out");
+            }
+            if self.duration < 4 * turn {
+                bail!("--turns: --duration must hold four turns at least");
+            }
+        }
         Ok(Plan {
             server,
             feed: None,
@@ -281,15 +293,16 @@ impl Args {
             decoded: self.decode,
             stall: self.stall,
             floor: !self.no_floor && !self.ramp && self.url.is_none(),
+            turns: self.turns,
             sources: self.source.clone(),
         })
     }
 
     /// The recording to play, made in `made` where none is given; at another rate than `--rate` where one is given.
     fn play(&self, rate: Option<NonZeroU32>, made: &Path) -> Result<Played> {
-        let stall = self.stall.map_or(Duration::ZERO, |stall| stall.duration);
-        let seconds = (self.warm_up + self.duration + stall).as_secs_f64() + SPARE;
-        if let Some(recording) = self.feed.as_ref().filter(|path| path.as_os_str() != "sim") {
+        let after = self.stall.map(|stall| stall.duration).or(self.turns.map(|_| self.duration));
+        let seconds = (self.warm_up + self.duration + after.unwrap_or_default()).as_secs_f64() + SPARE;
+        if let Some(recording) = self.feed.as_ref().filter(|_| self.is_recorded()) {
             let feed = Feed { recording: recording.clone(), speed: self.speed, looped: true };
             let timelines = Timelines::of(recording, true, seconds * self.speed)?;
             let speed = rate.map_or(feed.speed, |rate| f64::from(rate.get()) / timelines.rate());
@@ -298,13 +311,23 @@ impl Args {
             return Ok(Played { feed: Feed { speed, ..feed }, timelines });
         }
         let rate = rate.unwrap_or(self.rate);
-        let market = Market { symbols: self.symbols, rate, seed: self.seed, only_trades: self.only_trades };
+        let market = Market {
+            symbols: self.symbols,
+            rate,
+            seed: self.seed,
+            only_trades: self.only_trades,
+            turns: self.turns,
+        };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of events")]
         let events = ((f64::from(rate.get()) * seconds) as u64).min(MAX_EVENTS);
         record(market, events, made).with_context(|| format!("cannot write {}", made.display()))?;
         let timelines = Timelines::of(made, true, seconds)?;
         let feed = Feed { recording: made.to_owned(), speed: 1.0, looped: true };
         Ok(Played { feed, timelines })
+    }
+
+    fn is_recorded(&self) -> bool {
+        self.feed.as_ref().is_some_and(|path| path.as_os_str() != "sim")
     }
 
     fn limits(&self) -> Limits {
@@ -386,6 +409,13 @@ fn kind(text: &str) -> Result<Kind, String> {
 fn factor(text: &str) -> Result<f64, String> {
     let factor = text.parse().ok().filter(|factor: &f64| factor.is_finite() && *factor > 0.0);
     factor.ok_or_else(|| format!("{text:?} is no number above 0"))
+}
+
+/// Long enough for a few updates, short enough for the machine to be the same in the next.
+fn turn(text: &str) -> Result<Duration, String> {
+    let turn = duration(text)?;
+    let range = Duration::from_millis(20)..=Duration::from_secs(10);
+    if range.contains(&turn) { Ok(turn) } else { Err(format!("{text}: a turn is from 20ms to 10s long")) }
 }
 
 fn stall(text: &str) -> Result<Stall, String> {

@@ -1,5 +1,9 @@
 //! What every server must pay: a bare loop of `send`, of the same bytes at the same moments, to as many sockets.
 
+mod measure;
+
+pub use measure::Floor;
+
 use super::BenchError;
 use super::session::{Clock, Log};
 use rustix::net::SendFlags;
