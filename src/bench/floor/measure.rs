@@ -149,7 +149,7 @@ impl Floor {
             latency_p50_ms: latency(0.5),
             latency_p99_ms: latency(0.99),
             latency_p999_ms: latency(0.999),
-            client_cpu_cores: (after.own_cpu - self.before.own_cpu).as_secs_f64()
+            client_cpu_cores: after.own_cpu.saturating_sub(self.before.own_cpu).as_secs_f64()
                 / within.as_secs_f64().max(1e-3),
             cpu_ratio: 0.0,
             p99_ratio: 0.0,
