@@ -2,6 +2,7 @@ use super::sim::scenario::Scenario;
 use super::sim::{SimConfig, Simulator};
 use super::{Feed, Looped};
 use crate::market::{FeedKind, Timestamp, Universe};
+use std::sync::Arc;
 
 /// Something that can be played again and again, from its beginning or from a moment within.
 pub trait Source: Send + Sync {
@@ -9,6 +10,17 @@ pub trait Source: Send + Sync {
 
     /// What is simulated; `None` where it is a record of something.
     fn simulation(&self) -> Option<SimConfig> {
+        None
+    }
+
+    /// What the script is called that the simulation is under; `None` where it is under none.
+    fn scenario(&self) -> Option<&str> {
+        None
+    }
+
+    /// The same simulation with another seed, and another beginning where one is given; `None` where nothing is simulated.
+    fn reseeded(&self, seed: u64, start: Option<Timestamp>) -> Option<Arc<dyn Source>> {
+        let _ = (seed, start);
         None
     }
 
@@ -67,6 +79,11 @@ impl Source for Simulation {
         Some(self.config)
     }
 
+    fn reseeded(&self, seed: u64, start: Option<Timestamp>) -> Option<Arc<dyn Source>> {
+        let config = SimConfig { seed, start: start.unwrap_or_else(Timestamp::now), ..self.config };
+        Some(Arc::new(Self { universe: self.universe.clone(), config }))
+    }
+
     fn open(&self) -> Result<Box<dyn Feed>, SourceError> {
         Ok(Box::new(Simulator::new(&self.universe, self.config)))
     }
@@ -79,6 +96,8 @@ impl Source for Simulation {
 /// A simulated market under a script.
 #[derive(Clone, Debug)]
 pub struct Scripted {
+    /// What the script is called.
+    pub name: String,
     pub scenario: Scenario,
     /// When it begins, where the script has no start of its own.
     pub start: Timestamp,
@@ -100,6 +119,17 @@ impl Source for Scripted {
     fn simulation(&self) -> Option<SimConfig> {
         let Scenario { symbols, rate, seed, start, .. } = self.scenario;
         Some(SimConfig { symbols, rate, seed, start: start.unwrap_or(self.start) })
+    }
+
+    fn scenario(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+
+    fn reseeded(&self, seed: u64, start: Option<Timestamp>) -> Option<Arc<dyn Source>> {
+        let mut script = Self { start: Timestamp::now(), ..self.clone() };
+        script.scenario.seed = seed;
+        script.scenario.start = start.or(script.scenario.start);
+        Some(Arc::new(script))
     }
 
     fn open(&self) -> Result<Box<dyn Feed>, SourceError> {

@@ -46,20 +46,24 @@ pub(super) async fn version() -> Json<Value> {
     }))
 }
 
-/// `GET /v1/feed`: what feeds the tape, and its clock.
+/// `GET /v1/feed`: what feeds the tape, and its clock; with `?room=NAME`, as all that follow, of a private market.
 pub(super) async fn feed(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, Problem> {
-    query_of::<0>(query.as_deref(), [])?;
-    let Timeline { status, feed, wall, speed, reanchored } = app.public.progress.timeline();
+    let [room] = query_of(query.as_deref(), ["room"])?;
+    let market = app.market(room.as_deref())?;
+    let (progress, source) = (&market.progress, market.source());
+    let Timeline { status, feed, wall, speed, reanchored } = progress.timeline();
     let speed = match speed {
         _ if status.kind == FeedKind::Publisher => Value::Null,
         Speed::Max => "max".into(),
         Speed::Times(factor) => factor.into(),
     };
-    let simulator = app.public.source().and_then(|source| source.simulation()).map(|SimConfig { symbols, rate, seed, start }| {
-        json!({ "symbols": symbols, "rate": rate, "seed": seed, "start": start.to_string() })
+    let scenario = source.and_then(|source| source.scenario());
+    let simulation = source.and_then(|source| source.simulation());
+    let simulator = simulation.map(|SimConfig { symbols, rate, seed, start }| {
+        json!({ "symbols": symbols, "rate": rate, "seed": seed, "start": start.to_string(), "scenario": scenario })
     });
     Ok(Json(json!({
         "kind": status.kind.name(),
@@ -68,7 +72,9 @@ pub(super) async fn feed(
         "simulator": simulator,
         "clock": { "feed_us": feed.micros(), "wall_us": wall.micros() },
         "reanchored": reanchored,
-        "behind_ms": u64::try_from(app.public.progress.behind().as_millis()).unwrap_or(u64::MAX),
+        "behind_ms": u64::try_from(progress.behind().as_millis()).unwrap_or(u64::MAX),
+        "faults": progress.faults(),
+        "left_out": progress.left_out(),
     })))
 }
 
@@ -77,8 +83,9 @@ pub(super) async fn instruments(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    query_of::<0>(query.as_deref(), [])?;
-    let replica = app.replica();
+    let [room] = query_of(query.as_deref(), ["room"])?;
+    let market = app.market(room.as_deref())?;
+    let replica = market.folded.replica();
     let list: Vec<Value> = replica.books().map(|book| json::instrument(&book.definition)).collect();
     Ok(Json(at(&replica, "instruments", &list)).into_response())
 }
@@ -88,8 +95,9 @@ pub(super) async fn quotes(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    let [symbols] = query_of(query.as_deref(), ["symbols"])?;
-    let replica = app.replica();
+    let [symbols, room] = query_of(query.as_deref(), ["symbols", "room"])?;
+    let market = app.market(room.as_deref())?;
+    let replica = market.folded.replica();
     let books: Vec<&Book> = match &symbols {
         None => replica.books().collect(),
         Some(symbols) => {
@@ -111,9 +119,10 @@ pub(super) async fn trades(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let symbol = symbol_of(symbol)?;
-    let [limit] = query_of(query.as_deref(), ["limit"])?;
+    let [limit, room] = query_of(query.as_deref(), ["limit", "room"])?;
     let limit = limit_of(limit.as_deref(), crate::hub::TRADES_KEPT)?;
-    let replica = app.replica();
+    let market = app.market(room.as_deref())?;
+    let replica = market.folded.replica();
     let book = book(&replica, &symbol)?;
     let list: Vec<Value> = book
         .trades
@@ -132,7 +141,7 @@ pub(super) async fn bars(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let symbol = symbol_of(symbol)?;
-    let [interval, limit] = query_of(query.as_deref(), ["interval", "limit"])?;
+    let [interval, limit, room] = query_of(query.as_deref(), ["interval", "limit", "room"])?;
     let interval = interval.as_deref().unwrap_or("1m");
     let kind = match interval {
         "1s" => Kind::Bars1s,
@@ -140,7 +149,8 @@ pub(super) async fn bars(
         other => return Err(Problem::bad_request(format!("interval={other:?}: expected 1s or 1m"))),
     };
     let limit = limit_of(limit.as_deref(), crate::hub::BARS_KEPT + 1)?;
-    let replica = app.replica();
+    let market = app.market(room.as_deref())?;
+    let replica = market.folded.replica();
     let book = book(&replica, &symbol)?;
     let bars = book.bars(kind).expect("a kind of bars");
     let show = |bar, open: bool| {
@@ -240,6 +250,7 @@ pub(super) fn query_of<const N: usize>(
             let name: String = name.chars().take(100).collect();
             let there = match names.as_slice() {
                 [] => "there are none".to_owned(),
+                [one] => format!("there is {one}"),
                 names => format!("there are {}", names.join(", ")),
             };
             return Err(Problem::bad_request(format!("unknown query parameter {name:?}: {there}")));

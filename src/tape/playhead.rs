@@ -47,6 +47,12 @@ impl Playhead {
         self.feed.shift()
     }
 
+    /// Records so far that are well formed, but nothing a tape holds.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.feed.left_out()
+    }
+
     /// What a market is before the first moment, which must still be next; `None` where that says so itself.
     #[must_use]
     pub fn opening(&self) -> Option<Event> {

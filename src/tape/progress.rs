@@ -16,6 +16,7 @@ pub struct Progress {
     events: AtomicU64,
     publications: AtomicU64,
     faults: AtomicU64,
+    left_out: AtomicU64,
 }
 
 /// What feeds a tape, and its clock: what happens at `feed` on the feed's clock is due at `wall`, and any later moment `t` at
@@ -44,6 +45,7 @@ impl Progress {
             events: zero(),
             publications: zero(),
             faults: zero(),
+            left_out: zero(),
         }
     }
 
@@ -85,6 +87,12 @@ impl Progress {
         self.faults.load(Ordering::Relaxed)
     }
 
+    /// Records of what is played that are well formed, but nothing a tape holds: since it was begun, or begun anew by a seek.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
+    }
+
     /// The feed's first moment is known: it is due now.
     pub(super) fn begun(&self, schedule: &Schedule) {
         self.lock().follow(schedule);
@@ -117,6 +125,10 @@ impl Progress {
 
     pub(super) fn failed(&self) {
         self.faults.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_left_out(&self, records: u64) {
+        self.left_out.store(records, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Timeline> {

@@ -246,6 +246,7 @@ impl Run {
         let before = batch.len();
         if let Some(playhead) = &mut self.playhead {
             playhead.take(&mut self.instruments, batch, &mut |fault| tell_fault(&self.progress, fault));
+            self.progress.set_left_out(playhead.left_out());
         }
         self.correct(&mut batch[before..]);
     }
@@ -268,11 +269,15 @@ impl Run {
         if self.playhead.take_if(|playhead| playhead.next_at().is_none()).is_none() {
             return;
         }
-        let faults = self.progress.faults();
+        let (faults, left_out) = (self.progress.faults(), self.progress.left_out());
+        let also = match left_out {
+            0 => String::new(),
+            _ => format!("; {left_out} of its records are nothing a tape holds, and were left out"),
+        };
         if faults > 0 {
-            tracing::warn!("the feed has ended; {faults} of its records could not be read");
+            tracing::warn!("the feed has ended; {faults} of its records could not be read{also}");
         } else {
-            tracing::info!("the feed has ended");
+            tracing::info!("the feed has ended{also}");
         }
         // From here on the clock is the wall's pace from where the record ended.
         let now = self.clock();

@@ -3,6 +3,9 @@ use crate::support::{
 };
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use tickcast::feed::Recordings;
+use tickcast::feed::formats::OpenOptions;
 use tickcast::market::Timestamp;
 
 /// What one scrape tells: values by the metric's name and labels as they are written.
@@ -219,4 +222,24 @@ async fn how_long_a_batch_takes_to_be_sent_is_counted_in_buckets() {
     assert!(page.of_shard("shard_turns_total") > 0);
     let busy: f64 = page.0["tickcast_shard_busy_seconds_total{shard=\"0\"}"].parse().expect("seconds");
     assert!(busy > 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_are_nothing_a_tape_holds_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("session.jsonl");
+    let other = r#"1723161254087891268 {"result":null,"id":1}"#;
+    let quote = r#"1723161254087891269 {"stream":"a@bookTicker","data":{"u":5,"s":"A","b":"1","B":"3","a":"2","A":"1"}}"#;
+    std::fs::write(&path, [other, other, quote, "nonsense"].join("\n")).unwrap();
+    let server = TestServer::start_with(|config| {
+        config.source = Some(Arc::new(Recordings::new(vec![path], OpenOptions::default())));
+    })
+    .await;
+    let ended = async { while server.get("/v1/feed").await.json()["state"] != "ended" {} };
+    soon("the end", ended).await;
+    let feed = server.get("/v1/feed").await.json();
+    assert_eq!((&feed["left_out"], &feed["faults"]), (&2.into(), &1.into()), "{feed}");
+    let metrics = server.get("/metrics").await.text();
+    assert!(metrics.contains("tickcast_feed_left_out 2\n"), "{metrics}");
+    server.shutdown().await;
 }

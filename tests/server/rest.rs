@@ -82,7 +82,7 @@ async fn every_mistake_is_told_what_would_be_right() {
     check("/v1/trades/ZZZZZZZZ", 404, "/v1/instruments lists all").await;
     check("/v1/quotes?symbols=AAA,AAB", 404, "AAB").await;
     check("/v1/quotes?symbol=AAA", 400, "there are symbols").await;
-    check("/v1/instruments?x=1", 400, "there are none").await;
+    check("/v1/instruments?x=1", 400, "there is room").await;
     check("/v1/trades/AAA?limit=0", 400, "from 1 to 1024").await;
     check("/v1/trades/AAA?limit=1025", 400, "from 1 to 1024").await;
     check("/v1/trades/AAA?limit=ten", 400, "limit=\"ten\"").await;
@@ -157,7 +157,8 @@ async fn what_feeds_the_tape_is_told_with_its_clock() {
     .await;
     server.until_ready().await;
     let feed = server.get("/v1/feed").await.json();
-    let simulator = json!({"symbols": 3, "rate": 1, "seed": 7, "start": "1970-01-01T00:00:00.001Z"});
+    let simulator =
+        json!({"symbols": 3, "rate": 1, "seed": 7, "start": "1970-01-01T00:00:00.001Z", "scenario": null});
     assert_eq!(feed["simulator"], simulator);
     assert_eq!(
         (&feed["kind"], &feed["state"], &feed["speed"]),

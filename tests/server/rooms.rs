@@ -52,6 +52,16 @@ async fn two_rooms_at_different_times_disturb_neither_each_other_nor_the_public_
     seek(&mut two, late).await;
     one.until("the market of then", |seen| seen.resets > 0 && !seen.field("quote:BTCUSDT", "bid").is_null())
         .await;
+    let rest = async |path: &str| server.get(path).await.json();
+    let quote = "/v1/quotes?symbols=BTCUSDT&room";
+    let (first, second) = (rest(&format!("{quote}=one")).await, rest(&format!("{quote}=two")).await);
+    assert_eq!((&first["epoch"], &second["epoch"]), (&one.welcome["epoch"], &two.welcome["epoch"]));
+    assert_ne!(first["quotes"][0]["bid"], second["quotes"][0]["bid"]);
+    for path in ["instruments", "trades/BTCUSDT", "bars/BTCUSDT"] {
+        assert_eq!(rest(&format!("/v1/{path}?room=one")).await["epoch"], one.welcome["epoch"], "{path}");
+        server.get(&format!("/v1/{path}?room=none")).await.check_problem(404, "no room \"none\"");
+    }
+    assert_eq!(rest("/v1/feed?room=one").await["state"], "paused");
     assert_eq!(state(&server, "one").await["now"], early);
     assert_eq!(state(&server, "two").await["now"], late);
     let public = server.get("/v1/replay").await.json();
