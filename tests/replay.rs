@@ -257,6 +257,7 @@ impl World {
             feed: Some(recorded.open().unwrap()),
             held: false,
             speed: Speed::Times(1.0),
+            max_gap: None,
             readers: vec![Box::new(move |read: &Arc<Batch>| {
                 folded.lock().unwrap().apply(read, &mut Vec::new());
                 // Nobody listens any more when the test is over.

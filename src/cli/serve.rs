@@ -1,5 +1,6 @@
 use super::reading::Reading;
 use super::scenario;
+use super::watch::duration;
 use crate::feed::sim::scenario::Scenario;
 use crate::feed::sim::{SimConfig, default_universe};
 use crate::feed::{Feed, FeedError, Preloaded, Recordings, Scripted, Simulation, Source};
@@ -54,6 +55,10 @@ pub struct Args {
     /// How fast a recording or a scenario is played: a factor, 1 being real time, or `max`
     #[arg(long, default_value = "1", value_name = "FACTOR|max")]
     pub speed: Speed,
+
+    /// Where nothing happens for longer (a night, a wrong time), play on after this long, as a watch shows it
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub max_gap: Option<Duration>,
 
     /// Play recordings or the scenario again from the start when they end
     #[arg(long = "loop")]
@@ -170,6 +175,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         allowed_origins: args.allow_origin,
         source,
         speed: args.speed,
+        max_gap: args.max_gap,
         start: args.start,
         control: args.control,
         max_rooms: args.max_rooms,

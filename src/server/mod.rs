@@ -67,6 +67,8 @@ pub struct Config {
     pub speed: Speed,
     /// From where it is played; `None`: from the beginning.
     pub start: Option<Timestamp>,
+    /// No moment of it is waited for any longer; `None`: however long it takes.
+    pub max_gap: Option<Duration>,
     /// Who may control that.
     pub control: ControlRule,
     /// Private markets at a time.
@@ -140,7 +142,7 @@ impl Server {
             shards.push(shard);
             readers.push(Box::new(reader));
         }
-        let beginning = Beginning { speed: config.speed, start: config.start };
+        let beginning = Beginning { speed: config.speed, start: config.start, max_gap: config.max_gap };
         let (public, tape) = Room::start(None, epoch, config.source, beginning, readers)?;
         let app = Arc::new(App {
             public,

@@ -119,7 +119,7 @@ impl PrivateRoom {
                 let reseeded = source.and_then(|source| source.reseeded(seed, request.start));
                 (reseeded.unwrap_or_else(usual), None)
             }
-            (None, Some(source)) => (Arc::clone(source), request.start.or(public.start_of_play())),
+            (None, Some(source)) => (Arc::clone(source), request.start.or(public.beginning().start)),
             (None, None) => {
                 let detail = "this server plays nothing that a room could play: name a seed for a simulation";
                 return Err(Problem::bad_request(detail));
@@ -127,7 +127,8 @@ impl PrivateRoom {
         };
         let epoch = Epoch::random();
         let (shard, reader) = Shard::start_room(&request.name, epoch).map_err(failed)?;
-        let beginning = Beginning { speed: request.speed.unwrap_or(Speed::Times(1.0)), start };
+        let speed = request.speed.unwrap_or(Speed::Times(1.0));
+        let beginning = Beginning { speed, start, max_gap: public.beginning().max_gap };
         let readers: Vec<Box<dyn Reader>> = vec![Box::new(reader)];
         let (room, _) = Room::start(Some(request.name.clone()), epoch, Some(source), beginning, readers)
             .map_err(failed)?;

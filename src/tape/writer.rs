@@ -48,6 +48,8 @@ pub struct Writer {
     /// The feed is not played, but stands for another one that will be [attached](Publisher::attach).
     pub held: bool,
     pub speed: Speed,
+    /// No moment of the feed is waited for any longer: the clock jumps ahead of it.
+    pub max_gap: Option<Duration>,
     pub readers: Vec<Box<dyn Reader>>,
 }
 
@@ -66,6 +68,8 @@ const NOTABLY_BEHIND: Duration = Duration::from_millis(100);
 const TELL_BEHIND_EVERY: Duration = Duration::from_secs(10);
 /// A feed further behind its schedule than this gives it up, and goes on from now.
 const MAX_BEHIND: Duration = Duration::from_secs(2);
+/// A wait for the feed that is longer is told of.
+const NOTABLE_GAP: Duration = Duration::from_mins(1);
 /// Records that could not be read are told one by one up to this many, then only counted.
 const FAULTS_TOLD: u64 = 20;
 
@@ -146,11 +150,14 @@ struct Run {
     published: bool,
     /// When it was last told that the feed is behind.
     told_behind: Option<Instant>,
+    max_gap: Option<Duration>,
+    /// The moment of which it was last told that it is far away.
+    told_gap: Option<Timestamp>,
 }
 
 impl Run {
     fn new(writer: Writer, requests: mpsc::Receiver<Request>) -> Self {
-        let Writer { feed, held, speed, readers } = writer;
+        let Writer { feed, held, speed, max_gap, readers } = writer;
         let kind = feed.as_ref().map_or(FeedKind::Publisher, |feed| feed.kind());
         let speed = if feed.is_some() { speed } else { Speed::Times(1.0) };
         let state = if feed.is_some() { FeedState::Live } else { FeedState::Stale };
@@ -173,6 +180,8 @@ impl Run {
             last_publication: now,
             published: false,
             told_behind: None,
+            max_gap,
+            told_gap: None,
         }
     }
 
@@ -212,6 +221,7 @@ impl Run {
             let (due, now) = (self.schedule.due(at), Instant::now());
             if due > now {
                 self.append_unless_empty(time, &mut batch);
+                let due = self.bridge_gap(at, due, now);
                 self.progress.next_due(Some(due));
                 return Some(due);
             }
@@ -239,6 +249,28 @@ impl Run {
             self.end_if_over();
         }
         None
+    }
+
+    /// The next moment of the feed may be far away, because a market was closed or a time is wrong: its clock is put forward where that
+    /// was asked for, else it is told. Returns when the moment is due.
+    fn bridge_gap(&mut self, at: Timestamp, due: Instant, now: Instant) -> Instant {
+        let wait = due - now;
+        if let Some(most) = self.max_gap.filter(|&most| wait > most) {
+            let before = match self.schedule.speed {
+                Speed::Times(factor) => most.mul_f64(factor).as_nanos(),
+                Speed::Max => 0,
+            };
+            let before = i64::try_from(before).unwrap_or(i64::MAX);
+            self.follow(Schedule::from_now(at.plus_nanos(-before), self.schedule.speed));
+            return self.schedule.due(at);
+        }
+        if wait > NOTABLE_GAP && self.told_gap.replace(at) != Some(at) {
+            let minutes = wait.as_secs() / 60;
+            tracing::info!(
+                "the feed's next moment is {at}, {minutes} minutes from now: --max-gap cuts such waits short"
+            );
+        }
+        due
     }
 
     /// Takes the feed's next moment in.

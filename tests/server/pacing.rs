@@ -26,6 +26,7 @@ impl Paced {
             feed: Some(Box::new(Simulator::new(&default_universe(), config))),
             held: false,
             speed,
+            max_gap: None,
             readers: vec![Box::new(move |batch: &Arc<Batch>| {
                 let is_tick = |event: &&Event| matches!(event, Event::Quote(..) | Event::Trade(..));
                 let ticks = batch.events.iter().filter(is_tick).count() as u64;
@@ -155,6 +156,7 @@ fn a_recording_at_speed_1_is_less_than_a_millisecond_off_at_p99_and_does_not_dri
         feed: Some(feed),
         held: false,
         speed: Speed::Times(1.0),
+        max_gap: None,
         readers: vec![Box::new(move |batch: &Arc<Batch>| {
             let now = Timestamp::now();
             for event in &batch.events {

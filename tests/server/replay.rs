@@ -4,6 +4,7 @@ use crate::support::{Client, Response, TestServer, request, soon};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tickcast::feed::formats::OpenOptions;
 use tickcast::feed::sim::{SimConfig, default_universe};
 use tickcast::feed::{Recordings, Simulation};
@@ -264,4 +265,22 @@ async fn a_session_controls_the_replay_by_its_own_requests() {
     assert_eq!(error["code"], "not_allowed");
     let state = client.ask(json!({"op": "replay"}), "replay").await;
     assert_eq!((&state["state"], &state["controllable"]), (&json!("playing"), &json!(false)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_moment_years_away_is_not_waited_for_longer_than_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("years.csv");
+    std::fs::write(&path, "time,symbol,price,size\n2024-01-01T00:00:00Z,A,1,1\n2031-01-01T00:00:00Z,A,2,1\n")
+        .unwrap();
+    let server = TestServer::start_with(|config| {
+        config.source = Some(Arc::new(Recordings::new(vec![path], OpenOptions::default())));
+        config.max_gap = Some(Duration::from_millis(200));
+    })
+    .await;
+    let mut client = Client::connect(&server, "topics=trades:A").await;
+    client.until("the trade of 2031", |seen| seen.numbers("trades:A").len() == 2).await;
+    let now = server.get("/v1/replay").await.json()["now"].clone();
+    assert_eq!(now, "2031-01-01T00:00:00Z");
+    server.shutdown().await;
 }

@@ -49,6 +49,7 @@ impl TestServer {
             start: None,
             control: ControlRule::Local,
             max_rooms: 3,
+            max_gap: None,
             room_idle: Duration::from_mins(30),
             epoch: Epoch::random(),
             recording: None,

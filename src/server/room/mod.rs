@@ -27,6 +27,8 @@ pub(super) struct Beginning {
     pub speed: Speed,
     /// From where it is played; `None`: from the beginning.
     pub start: Option<Timestamp>,
+    /// No moment of it is waited for any longer.
+    pub max_gap: Option<Duration>,
 }
 
 pub(super) struct Room {
@@ -35,8 +37,7 @@ pub(super) struct Room {
     /// `None`: the public market.
     pub name: Option<String>,
     source: Option<Arc<dyn Source>>,
-    /// From where it is played, where that is not the beginning.
-    start: Option<Timestamp>,
+    beginning: Beginning,
     /// `None` once the server leaves.
     publisher: Mutex<Option<Publisher>>,
     orders: mpsc::UnboundedSender<Order>,
@@ -71,7 +72,8 @@ impl Room {
         let folded = Folded::new(epoch);
         readers.insert(0, Box::new(folded.reader()));
         let feed = source.as_ref().map(|source| source.open()).transpose().map_err(io::Error::other)?;
-        let writer = Writer { feed, held: beginning.start.is_some(), speed: beginning.speed, readers };
+        let Beginning { speed, start, max_gap } = beginning;
+        let writer = Writer { feed, held: start.is_some(), speed, max_gap, readers };
         let (publisher, thread) = writer.start()?;
         let (orders, given) = mpsc::unbounded_channel();
         let span = Arc::new(OnceLock::new());
@@ -87,7 +89,7 @@ impl Room {
             progress: Arc::clone(publisher.progress()),
             name,
             source,
-            start: beginning.start,
+            beginning,
             publisher: Mutex::new(Some(publisher)),
             orders,
             span,
@@ -100,9 +102,8 @@ impl Room {
         self.source.as_ref()
     }
 
-    /// From where it is played, where that is not the beginning.
-    pub fn start_of_play(&self) -> Option<Timestamp> {
-        self.start
+    pub fn beginning(&self) -> Beginning {
+        self.beginning
     }
 
     pub fn publisher(&self) -> Option<Publisher> {
@@ -184,7 +185,7 @@ impl Room {
             ReplayAction::Play => {
                 // What has ended is played again.
                 if self.tape_control(Control::Look).await?.status.state == FeedState::Ended {
-                    return self.seek(self.start.map_or(Target::Beginning, Target::Moment)).await;
+                    return self.seek(self.beginning.start.map_or(Target::Beginning, Target::Moment)).await;
                 }
                 Control::Play
             }
@@ -244,7 +245,7 @@ impl Room {
 /// Does what is asked of a market, one after the other, for as long as there is one.
 async fn take_orders(room: Weak<Room>, mut given: mpsc::UnboundedReceiver<Order>) {
     if let Some(room) = room.upgrade()
-        && let Some(start) = room.start
+        && let Some(start) = room.beginning.start
         && let Err(Refusal { message, .. }) = room.seek(Target::Moment(start)).await
     {
         tracing::error!("the market cannot begin at {start}: {message}");
