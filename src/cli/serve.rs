@@ -166,6 +166,9 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         }
         None => None,
     };
+    let is_simulated = source.as_ref().is_some_and(|source| source.simulation().is_some());
+    // Of a recording it is not known yet what it has.
+    let topics = if is_simulated { "quote:AAPL trades:AAPL" } else { "'quote:*' 'trades:*'" };
     let config = Config {
         listen: args.listen,
         shards: args
@@ -188,7 +191,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let server = Server::start(config)
         .await
         .with_context(|| format!("cannot serve on {} (another address: --listen HOST:PORT)", args.listen))?;
-    tell(server.address(), &about);
+    tell(server.address(), &about, topics);
     tokio::select! {
         stopped = stopped() => stopped?,
         () = stdin_ended(), if args.while_stdin => {}
@@ -334,7 +337,7 @@ fn probe(feed: &mut dyn Feed) -> Result<(), FeedError> {
     Ok(())
 }
 
-fn tell(address: SocketAddr, about: &str) {
+fn tell(address: SocketAddr, about: &str, topics: &str) {
     let version = env!("CARGO_PKG_VERSION");
     // Whoever started the server may have closed its output, which is no reason to stop.
     let _ = writeln!(
@@ -343,7 +346,7 @@ fn tell(address: SocketAddr, about: &str) {
 
   dashboard  http://{address}/
   operators  http://{address}/ops
-  subscribe  tickcast watch ws://{address} quote:AAPL trades:AAPL
+  subscribe  tickcast watch ws://{address} {topics}
              websocat 'ws://{address}/v1/ws?format=json&topics=quote:*'
   publish    echo '{{\"type\":\"trade\",\"symbol\":\"MINE\",\"price\":\"1.25\",\"size\":10}}' |
                curl --data-binary @- http://{address}/v1/publish

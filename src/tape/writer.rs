@@ -265,9 +265,9 @@ impl Run {
             return self.schedule.due(at);
         }
         if wait > NOTABLE_GAP && self.told_gap.replace(at) != Some(at) {
-            let minutes = wait.as_secs() / 60;
+            let hours = wait.as_secs_f64() / 3600.0;
             tracing::info!(
-                "the feed's next moment is {at}, {minutes} minutes from now: --max-gap cuts such waits short"
+                "the feed's next moment is {at}, {hours:.1} hours from now: --max-gap cuts such waits short"
             );
         }
         due
