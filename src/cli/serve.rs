@@ -4,7 +4,7 @@ use crate::feed::sim::scenario::Scenario;
 use crate::feed::sim::{SimConfig, default_universe};
 use crate::feed::{Feed, FeedError, Preloaded, Recordings, Scripted, Simulation, Source};
 use crate::market::{Instruments, Speed, Symbol, Timestamp};
-use crate::record::{Output, Recording};
+use crate::record::{Output, Recording, Written};
 use crate::server::{Config, ControlRule, Server};
 use crate::tape::Epoch;
 use anyhow::{Context, Result, bail};
@@ -104,7 +104,7 @@ pub struct Args {
     pub seed: Option<u64>,
 
     /// Record the tape: everything, in its order and with its positions. `{date}` in the path gives each UTC day a file, `{time}` is when it
-    /// begins
+    /// begins; after a seek it goes on in another file: day.tape, day.2.tape
     #[arg(long, env = "TICKCAST_RECORD", value_name = "PATH")]
     pub record: Option<PathBuf>,
 
@@ -190,7 +190,10 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     eprintln!("saying goodbye (again to stop at once)");
     tokio::select! {
         recorded = server.shutdown() => match recorded {
-            Some(Ok(written)) => eprintln!("recorded {} events, {} bytes", written.events, written.bytes),
+            Some(Ok(Written { files: 1, events, bytes, .. })) => eprintln!("recorded {events} events, {bytes} bytes"),
+            Some(Ok(Written { files, events, bytes, .. })) => {
+                eprintln!("recorded {events} events, {bytes} bytes, in {files} files");
+            }
             // It was told when it happened.
             Some(Err(_)) => return Ok(ExitCode::FAILURE),
             None => {}
