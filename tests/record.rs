@@ -364,6 +364,25 @@ fn a_file_that_cannot_be_written_at_all_is_told_at_the_start() {
     check(env!("CARGO_BIN_EXE_tickcast"), "there is such a file already (--force overwrites it)");
 }
 
+#[test]
+fn a_server_whose_address_is_taken_touches_no_recording() {
+    let folder = tempfile::tempdir().unwrap();
+    let [old, new] = ["old.tape", "new.tape"].map(|name| folder.path().join(name));
+    std::fs::write(&old, "yesterday's").unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for args in [&["--record", old.to_str().unwrap(), "--force"][..], &["--record", new.to_str().unwrap()]] {
+        let output = tickcast(&[&["serve", "--listen", &address], args].concat());
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            output.status.code() == Some(1) && told.contains(&format!("cannot serve on {address}")),
+            "{told}"
+        );
+    }
+    assert_eq!(std::fs::read(&old).unwrap(), b"yesterday's");
+    assert!(!new.exists(), "an empty file would be in the way of the next attempt");
+}
+
 /// What recording costs the server: the processor time of the whole process, the recorder's thread included, for each event that a tape
 /// hands over. The feed was made before.
 #[test]

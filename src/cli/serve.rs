@@ -4,7 +4,7 @@ use crate::feed::sim::scenario::Scenario;
 use crate::feed::sim::{SimConfig, default_universe};
 use crate::feed::{Feed, FeedError, Preloaded, Recordings, Scripted, Simulation, Source};
 use crate::market::{Instruments, Speed, Symbol, Timestamp};
-use crate::record::{Output, Recording, Written};
+use crate::record::{Output, Written};
 use crate::server::{Config, ControlRule, Server};
 use crate::tape::Epoch;
 use anyhow::{Context, Result, bail};
@@ -153,14 +153,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         other => other?,
     };
     let epoch = Epoch::random();
-    let recording = match args.record {
-        Some(path) => {
-            let output = Output::new(path, args.force);
-            let recording = Recording::start(output, epoch, &about, Timestamp::now());
-            Some(recording.context("cannot record")?)
-        }
-        None => None,
-    };
+    let record = args.record.map(|path| (Output::new(path, args.force), about.clone()));
     let config = Config {
         listen: args.listen,
         shards: args
@@ -175,13 +168,11 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         max_rooms: args.max_rooms,
         room_idle: Duration::from_secs(args.room_idle * 60),
         epoch,
-        recording,
+        record,
         ops: args.ops.unwrap_or(args.listen.ip().is_loopback()),
         allow_faults: args.allow_faults,
     };
-    let server = Server::start(config)
-        .await
-        .with_context(|| format!("cannot serve on {} (another address: --listen HOST:PORT)", args.listen))?;
+    let server = Server::start(config).await?;
     tell(server.address(), &about);
     tokio::select! {
         stopped = stopped() => stopped?,

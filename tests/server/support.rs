@@ -51,7 +51,7 @@ impl TestServer {
             max_rooms: 3,
             room_idle: Duration::from_mins(30),
             epoch: Epoch::random(),
-            recording: None,
+            record: None,
             ops: true,
             allow_faults: false,
         };
