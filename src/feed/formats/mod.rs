@@ -27,7 +27,7 @@ pub use itch::{CaptureError, Itch};
 pub use times::{Zone, ZoneError};
 
 use self::csv::About;
-use self::recording::{Recording, RecordingError, RecordingIndex};
+use self::recording::{Recording, RecordingError, RecordingIndex, Totals};
 use self::sniff::{Form, Headless};
 use self::times::{TimeForm, Times};
 use self::unpack::Input;
@@ -140,6 +140,15 @@ pub fn open_at(path: &Path, options: &OpenOptions, time: Timestamp) -> Result<Bo
         }
     }
     open(path, options)
+}
+
+/// What a `.tape` says at its end that it holds; `None` where it says nothing, and of other files.
+#[must_use]
+pub fn totals(path: &Path) -> Option<Totals> {
+    // A pipe has no end to look at.
+    let is_file = std::fs::metadata(path).ok()?.is_file();
+    let file = is_file.then(|| File::open(path)).and_then(Result::ok)?;
+    RecordingIndex::from_end(&file).ok()??.totals
 }
 
 fn open_form(path: &Path, options: &OpenOptions) -> Result<Box<dyn Feed>, OpenReason> {
