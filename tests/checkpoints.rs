@@ -6,7 +6,7 @@ use proptest::sample::{Index, select};
 use std::sync::Arc;
 use tickcast::feed::formats::recording::{RecordingHeader, RecordingIndex};
 use tickcast::feed::formats::{OpenOptions, open, open_at};
-use tickcast::feed::{Feed, sim};
+use tickcast::feed::{Feed, Recordings, Source, sim};
 use tickcast::hub::Replica;
 use tickcast::market::{
     Conditions, Event, FeedKind, FeedState, FeedStatus, Instrument, InstrumentId, Instruments, Price, Quote,
@@ -191,4 +191,53 @@ fn a_recording_opened_in_the_middle_gives_what_the_whole_of_it_gives() {
         let sought = known_at(open_at(&path, &options, time).unwrap(), time);
         assert!(sought == known_at(open(&path, &options).unwrap(), time), "another market at {time}");
     }
+}
+
+#[test]
+fn a_seek_reads_the_index_and_what_lies_between_the_last_checkpoint_and_the_moment() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, [start, end]) = recorded_market(folder.path());
+    let whole = std::fs::read(&path).unwrap();
+    let index = RecordingIndex::read(&std::fs::File::open(&path).unwrap()).unwrap();
+    let places = &index.checkpoints;
+    // The header stands in the first frame, with the first second.
+    let head = places[0].offset.min(16_384);
+    for n in 2..places.len() - 1 {
+        let time = places[n].time.plus_nanos(1_500_000_000).min(places[n + 1].time.plus_nanos(-1));
+        let expected = known_at(open_at(&path, &OpenOptions::default(), time).unwrap(), time);
+        // Whoever read anything else would read nonsense.
+        let mut bytes = whole.clone();
+        bytes[usize::try_from(head).unwrap()..usize::try_from(places[n].offset).unwrap()].fill(0xff);
+        let behind = usize::try_from(places[n + 1].offset).unwrap();
+        let tail = usize::try_from(index_len(&whole)).unwrap();
+        bytes[behind..whole.len() - tail].fill(0xff);
+        let broken = folder.path().join("broken.tape");
+        std::fs::write(&broken, bytes).unwrap();
+        let sought = known_at(open_at(&broken, &OpenOptions::default(), time).unwrap(), time);
+        assert!(sought == expected, "another market at {time}");
+        let span = Recordings::new(vec![broken], OpenOptions::default()).span().unwrap();
+        assert_eq!([span.start, span.end], [Some(start), Some(end)], "known without reading the file");
+    }
+}
+
+#[test]
+fn what_is_left_between_a_start_and_an_end_is_known_without_reading_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, [start, end]) = recorded_market(folder.path());
+    let mut source = Recordings::new(vec![path], OpenOptions::default());
+    let at = |seconds: i64| start.plus_nanos(seconds * 1_000_000_000);
+    let mut check = |from: Option<Timestamp>, to: Option<Timestamp>, expected: [Option<Timestamp>; 2]| {
+        (source.start, source.end) = (from, to);
+        let span = source.span().unwrap();
+        assert_eq!([span.start, span.end], expected);
+    };
+    check(Some(at(100)), Some(at(200)), [Some(at(100)), Some(at(200))]);
+    check(Some(at(-100)), Some(at(9000)), [Some(start), Some(end)]);
+    check(Some(at(9000)), None, [None, None]);
+}
+
+/// Of the frame at the end of a file: its length stands in front of its last eight bytes.
+fn index_len(file: &[u8]) -> u32 {
+    let at = file.len() - 12;
+    u32::from_le_bytes(file[at..at + 4].try_into().unwrap())
 }

@@ -215,3 +215,14 @@ fn whoever_has_seen_enough_may_close_the_pipe() {
         assert!(output.status.success() && output.stderr.is_empty(), "{args:?}: {output:?}");
     }
 }
+
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn a_build_without_parquet_says_how_to_get_one_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("x.parquet");
+    let expected = "this build writes no Parquet: cargo build --release --features parquet";
+    check_refused(&["convert", &feed("binance-spot-60s.tape"), output.to_str().unwrap()], 2, expected);
+    check_refused(&["convert", &feed("binance-spot-60s.tape"), "-", "--to", "parquet"], 2, expected);
+    assert!(!output.exists());
+}

@@ -45,6 +45,18 @@ impl Server {
         answer
     }
 
+    /// Controls what is played.
+    fn control(&self, action: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).expect("it listens");
+        let length = action.len();
+        let head = format!("POST /v1/replay HTTP/1.1\r\nHost: {}\r\nConnection: close", self.address);
+        write!(stream, "{head}\r\nContent-Length: {length}\r\n\r\n{action}").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        answer
+    }
+
     /// The value of a metric.
     fn metric(&self, name: &str) -> u64 {
         let page = self.get("/metrics");
@@ -136,6 +148,137 @@ fn a_server_that_ends_well_leaves_everything_with_an_index() {
     assert_eq!((totals.first, Some((totals.last_position, totals.last))), (batches[0].1, last));
 }
 
+/// A recorded minute of a market, from 23:54:14.
+const MINUTE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/feeds/binance-spot-60s.tape");
+
+fn seek(to: &str) -> String {
+    format!(r#"{{"action":"seek","to":"2024-08-08T{to}Z"}}"#)
+}
+
+/// The one after the other as they should be: in the order of time, and with positions that go on.
+#[track_caller]
+fn check_sorted(batches: &[Batch]) {
+    assert!(batches.is_sorted_by_key(|batch| batch.1), "time runs back");
+    assert!(batches.windows(2).all(|two| two[0].0 < two[1].0), "positions do not grow");
+}
+
+/// Waits until a file holds so many bytes.
+fn wait_for_bytes(path: &Path, bytes: u64) {
+    let stop = Instant::now() + PATIENCE;
+    while std::fs::metadata(path).map_or(0, |metadata| metadata.len()) < bytes {
+        assert!(Instant::now() < stop, "{} does not grow to {bytes} bytes", path.display());
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_seek_begins_another_file_and_overwrites_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("day.2.tape"), "of somebody else").unwrap();
+    let mut server = Server::start(&["--feed", MINUTE, "--record", path("day.tape").to_str().unwrap()]);
+    server.control(r#"{"action":"pause"}"#);
+    server.control(r#"{"action":"step","by":"5s"}"#);
+    // The last of these counts: nothing has happened between them.
+    for to in ["23:55:10", "23:54:50", "23:54:30"] {
+        server.control(&seek(to));
+    }
+    server.control(r#"{"action":"step","by":"10s"}"#);
+    server.control(&seek("23:54:20"));
+    server.control(r#"{"action":"step","by":"5s"}"#);
+    drop(server.process.stdin.take());
+    assert!(server.process.wait().unwrap().success());
+
+    assert_eq!(std::fs::read(path("day.2.tape")).unwrap(), b"of somebody else");
+    let mut names: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["day.2.tape", "day.3.tape", "day.4.tape", "day.tape"]);
+    let mut positions = Vec::new();
+    for (name, first, last) in [
+        ("day.tape", "23:54:14", "23:54:19"),
+        ("day.3.tape", "23:54:30", "23:54:40"),
+        ("day.4.tape", "23:54:20", "23:54:25"),
+    ] {
+        let (batches, error) = read(&path(name));
+        assert_eq!(error, None, "{name}");
+        check_sorted(&batches);
+        let time = |batch: Option<&Batch>| batch.unwrap().1.to_string()[11..19].to_owned();
+        assert_eq!((&*time(batches.first()), &*time(batches.last())), (first, last), "{name}");
+        let count =
+            |wanted: fn(&Event) -> bool| batches.iter().flat_map(|b| &b.2).filter(|&e| wanted(e)).count();
+        assert!(count(|event| matches!(event, Event::Trade(..))) > 10, "{name}");
+        let quoted = |event: &Event| matches!(event, Event::Quote(..));
+        assert!(
+            name == "day.tape" || batches[0].2.iter().any(quoted),
+            "{name} begins with the market as it was"
+        );
+        assert_eq!(count(|event| matches!(event, Event::Snapshot(..) | Event::Reset)), 0, "{name}");
+        // As a user would look into it.
+        assert!(tickcast(&["inspect", path(name).to_str().unwrap()]).status.success());
+        positions.push((batches[0].0, batches.last().unwrap().0));
+    }
+    assert!(
+        positions.windows(2).all(|two| two[0].1 < two[1].0),
+        "positions go on from file to file: {positions:?}"
+    );
+}
+
+#[test]
+fn a_replay_from_a_later_start_is_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("day.tape");
+    let args = ["--feed", MINUTE, "--start", "2024-08-08T23:54:40Z", "--record", path.to_str().unwrap()];
+    let mut server = Server::start(&args);
+    server.wait_until("tickcast_tape_events_total", |events| events > 500);
+    drop(server.process.stdin.take());
+    assert!(server.process.wait().unwrap().success());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    let (batches, _) = read(&path);
+    check_sorted(&batches);
+    assert_eq!(batches[0].1.to_string(), "2024-08-08T23:54:40Z");
+}
+
+#[test]
+fn a_client_that_records_begins_another_file_with_a_seek() {
+    let server = Server::start(&["--feed", MINUTE, "--speed", "4"]);
+    let folder = tempfile::tempdir().unwrap();
+    let [first, second] = ["day.tape", "day.2.tape"].map(|name| folder.path().join(name));
+    let mut recorder = Command::new(env!("CARGO_BIN_EXE_tickcast"))
+        .args(["record", &format!("ws://{}", server.address), "-o", first.to_str().unwrap()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for_bytes(&first, 10_000);
+    let from: Timestamp = "2024-08-08T23:54:16Z".parse().unwrap();
+    server.control(&seek("23:54:16"));
+    wait_for_bytes(&second, 10_000);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&recorder), rustix::process::Signal::TERM)
+        .unwrap();
+    assert!(recorder.wait().unwrap().success());
+    let mut told = String::new();
+    recorder.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert!(told.contains("wound to 2024-08-08T23:54:16Z") && told.contains("in 2 files"), "{told}");
+
+    let trades = |batches: &[Batch]| -> Vec<Timestamp> {
+        let events = batches.iter().flat_map(|batch| &batch.2);
+        events
+            .filter_map(|event| if let Event::Trade(_, trade) = event { Some(trade.ts_event) } else { None })
+            .collect()
+    };
+    for path in [&first, &second] {
+        let (batches, error) = read(path);
+        assert_eq!(error, None);
+        check_sorted(&batches);
+        assert!(trades(&batches).len() > 20);
+    }
+    let (batches, _) = read(&second);
+    assert_eq!(batches[0].1, from);
+    // Trades of the market carry the exchange's time, a little before they arrived.
+    let early = trades(&batches).into_iter().filter(|at| from.nanos_since(*at) > 500_000_000).count();
+    assert_eq!(early, 0, "trades from before the seek are not what happened since");
+}
+
 #[test]
 fn a_client_records_so_many_events_and_not_what_was_before() {
     let server = Server::start(&["--symbols", "5", "--rate", "2000"]);
@@ -219,6 +362,25 @@ fn a_file_that_cannot_be_written_at_all_is_told_at_the_start() {
     };
     check("no/such/folder.tape", "cannot record: no/such/folder.tape: No such file");
     check(env!("CARGO_BIN_EXE_tickcast"), "there is such a file already (--force overwrites it)");
+}
+
+#[test]
+fn a_server_whose_address_is_taken_touches_no_recording() {
+    let folder = tempfile::tempdir().unwrap();
+    let [old, new] = ["old.tape", "new.tape"].map(|name| folder.path().join(name));
+    std::fs::write(&old, "yesterday's").unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for args in [&["--record", old.to_str().unwrap(), "--force"][..], &["--record", new.to_str().unwrap()]] {
+        let output = tickcast(&[&["serve", "--listen", &address], args].concat());
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            output.status.code() == Some(1) && told.contains(&format!("cannot serve on {address}")),
+            "{told}"
+        );
+    }
+    assert_eq!(std::fs::read(&old).unwrap(), b"yesterday's");
+    assert!(!new.exists(), "an empty file would be in the way of the next attempt");
 }
 
 /// What recording costs the server: the processor time of the whole process, the recorder's thread included, for each event that a tape

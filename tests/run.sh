@@ -28,6 +28,7 @@ main() {
     step "cargo clippy" 900 one cargo clippy --locked --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" step "cargo doc" 600 one cargo doc --locked --no-deps
     step "cargo test" 1200 cargo cargo test --locked --no-fail-fast
+    step "parquet" 900 cargo cargo test --locked --features parquet --test parquet
     ignored
     step "release build" 1200 one cargo build --release --locked
 

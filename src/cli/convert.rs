@@ -15,9 +15,10 @@ use std::process::ExitCode;
 /// Records that could not be read are told one by one up to this many, then only counted.
 const FAULTS_TOLD: u64 = 20;
 
-/// Convert recordings: into a .tape, CSV, or events as they are published, one JSON object a line.
+/// Convert recordings: into a .tape, CSV, Parquet, or events as they are published, one JSON object a line.
 ///
-/// Several inputs are merged by time. The end of the output's name says its form: .tape, .csv, .jsonl (or .ndjson); `-` is standard output.
+/// Several inputs are merged by time. The end of the output's name says its form: .tape, .csv, .parquet (in a build with that feature),
+/// .jsonl (or .ndjson); `-` is standard output.
 /// Quotes, trades, states and instruments come through exactly, there and back. Exit codes: 0 done, 1 something could not be read or written,
 /// 2 usage.
 #[derive(clap::Args, Debug)]
@@ -56,7 +57,11 @@ pub enum Form {
     Tape,
     Csv,
     Jsonl,
+    Parquet,
 }
+
+/// Few need it, and what it brings would have to be compiled by all.
+const NO_PARQUET: &str = "this build writes no Parquet: cargo build --release --features parquet";
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Only {
@@ -73,12 +78,16 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let Some(form) = args.to.or_else(|| form_of(output)) else {
         let name = output.display();
         eprintln!(
-            "tickcast: {name} does not say its form: end it with .tape, .csv or .jsonl, or give --to FORM"
+            "tickcast: {name} does not say its form: end it with .tape, .csv, .jsonl or .parquet, or give --to FORM"
         );
         return Ok(ExitCode::from(2));
     };
-    if to_stdout && form == Form::Tape && io::stdout().is_terminal() {
-        eprintln!("tickcast: a .tape is nothing for a terminal: redirect it, or give a file");
+    if form == Form::Parquet && !cfg!(feature = "parquet") {
+        eprintln!("tickcast: {NO_PARQUET}");
+        return Ok(ExitCode::from(2));
+    }
+    if to_stdout && matches!(form, Form::Tape | Form::Parquet) && io::stdout().is_terminal() {
+        eprintln!("tickcast: this form is nothing for a terminal: redirect it, or give a file");
         return Ok(ExitCode::from(2));
     }
     if let Some(same) = inputs.iter().find(|input| is_same(input, output)) {
@@ -93,8 +102,8 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     }
 
     let cannot_write = || format!("cannot write {}", output.display());
-    let to: Box<dyn Write> = if to_stdout {
-        Box::new(io::stdout().lock())
+    let to: Box<dyn Write + Send> = if to_stdout {
+        Box::new(io::stdout())
     } else {
         match create(output, args.force) {
             Ok(file) => Box::new(file),
@@ -129,6 +138,7 @@ fn form_of(output: &Path) -> Option<Form> {
         "tape" => Some(Form::Tape),
         "csv" => Some(Form::Csv),
         "jsonl" | "ndjson" => Some(Form::Jsonl),
+        "parquet" => Some(Form::Parquet),
         _ => None,
     }
 }
@@ -147,7 +157,7 @@ fn create(path: &Path, overwrite: bool) -> io::Result<File> {
     options.write(true).open(path)
 }
 
-fn export<'a, W: Write + 'a>(
+fn export<'a, W: Write + Send + 'a>(
     form: Form,
     only: Option<Only>,
     to: W,
@@ -167,6 +177,10 @@ fn export<'a, W: Write + 'a>(
         }
         Form::Csv => Box::new(CsvExport::new(to, rows)?),
         Form::Jsonl => Box::new(JsonExport::new(to)),
+        #[cfg(feature = "parquet")]
+        Form::Parquet => Box::new(crate::record::ParquetExport::new(to, rows)?),
+        #[cfg(not(feature = "parquet"))]
+        Form::Parquet => return Err(io::Error::other(NO_PARQUET)),
     })
 }
 

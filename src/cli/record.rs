@@ -49,7 +49,8 @@ pub struct Args {
     )]
     pub topics: Vec<String>,
 
-    /// The file. `{date}` in it gives each UTC day a file of its own, `{time}` is when it begins
+    /// The file. `{date}` in it gives each UTC day a file of its own, `{time}` is when it begins. Where the server's replay is wound to
+    /// another time, it goes on in another file: day.tape, day.2.tape
     #[arg(short, long, value_name = "PATH")]
     pub output: PathBuf,
 
@@ -93,6 +94,8 @@ struct Taker {
     /// Topics that were asked for and not refused yet.
     topics: usize,
     connected: bool,
+    /// The server began a new tape, of which nothing was heard yet.
+    is_replaced: bool,
     instruments: Instruments,
     translator: Translator,
     /// Topics whose past has come. What a ring held before is not what happens while we record.
@@ -246,7 +249,13 @@ impl Session {
                 };
                 let per_event = ratio(written.bytes, events);
                 let [events, bytes] = [events, written.bytes].map(super::grouped);
-                self.say(&format!("{path}: {events} events, {bytes} bytes, {per_event:.1} an event{lost}"));
+                let files = match written.files {
+                    1 => String::new(),
+                    files => format!(" in {files} files"),
+                };
+                self.say(&format!(
+                    "{path}: {events} events, {bytes} bytes, {per_event:.1} an event{files}{lost}"
+                ));
                 code
             }
             Err(failure) => {
@@ -306,6 +315,7 @@ impl Taker {
             left: args.count.unwrap_or(u64::MAX),
             topics: args.topics.len(),
             connected: false,
+            is_replaced: false,
             instruments: Instruments::default(),
             translator: Translator::default(),
             settled: Vec::new(),
@@ -336,9 +346,8 @@ impl Taker {
             Event::Replaced => {
                 self.talk.push("the server began a new tape: what happened in between is lost".to_owned());
                 self.gaps += 1;
-                self.translator = Translator::default();
-                self.settled.clear();
-                self.is_settled.clear();
+                self.is_replaced = true;
+                self.begin_anew();
             }
             Event::Update { time, changes, .. } => return self.update(time, changes),
             Event::Stale => self.talk.push("stale: nothing is heard from the server".to_owned()),
@@ -378,18 +387,24 @@ impl Taker {
     }
 
     fn update(&mut self, time: Timestamp, changes: Vec<Change>) -> Step {
-        // A server's shards may be a moment apart, and a new tape may begin anywhere.
-        self.time = self.time.max(time);
         let mut events = Vec::new();
+        if std::mem::take(&mut self.is_replaced) && time < self.time {
+            // A tape of another time: it is told as a reset, which gives it a file of its own.
+            self.reset(time, &mut events);
+        }
+        // A server's shards may be a moment apart.
+        self.time = self.time.max(time);
         for change in changes {
             if self.left == 0 {
                 break;
             }
             let event = match change {
                 Change::Reset => {
-                    // Its numbers of instruments mean others now.
-                    self.translator = Translator::default();
-                    self.talk.push("the server's replay was wound to another time".to_owned());
+                    // It is the first change of its update.
+                    self.reset(time, &mut events);
+                    self.begin_anew();
+                    self.talk
+                        .push(format!("the server's replay was wound to {time}: it goes on in another file"));
                     continue;
                 }
                 Change::Definition(instrument) => market::Event::Instrument(instrument),
@@ -427,6 +442,20 @@ impl Taker {
         }
         self.position = self.position.next();
         Step::Append(Batch { position: self.position, time: self.time, events })
+    }
+
+    /// The server's numbers of instruments mean others from now on, and what it tells at first is its past.
+    fn begin_anew(&mut self) {
+        self.translator = Translator::default();
+        self.settled.clear();
+        self.is_settled.clear();
+    }
+
+    /// Begins the recording anew at `time`, with instruments of its own.
+    fn reset(&mut self, time: Timestamp, events: &mut Vec<market::Event>) {
+        *events = vec![market::Event::Reset];
+        self.instruments = Instruments::default();
+        self.time = time;
     }
 
     /// Whether trades of this instrument are still those that its ring held when we came.

@@ -5,7 +5,7 @@ use crate::feed::sim::scenario::Scenario;
 use crate::feed::sim::{SimConfig, default_universe};
 use crate::feed::{Feed, FeedError, Preloaded, Recordings, Scripted, Simulation, Source};
 use crate::market::{Instruments, Speed, Symbol, Timestamp};
-use crate::record::{Output, Recording};
+use crate::record::{Output, Written};
 use crate::server::{Config, ControlRule, Server};
 use crate::tape::Epoch;
 use anyhow::{Context, Result, bail};
@@ -109,7 +109,7 @@ pub struct Args {
     pub seed: Option<u64>,
 
     /// Record the tape: everything, in its order and with its positions. `{date}` in the path gives each UTC day a file, `{time}` is when it
-    /// begins
+    /// begins; after a seek it goes on in another file: day.tape, day.2.tape
     #[arg(long, env = "TICKCAST_RECORD", value_name = "PATH")]
     pub record: Option<PathBuf>,
 
@@ -158,14 +158,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         other => other?,
     };
     let epoch = Epoch::random();
-    let recording = match args.record {
-        Some(path) => {
-            let output = Output::new(path, args.force);
-            let recording = Recording::start(output, epoch, &about, Timestamp::now());
-            Some(recording.context("cannot record")?)
-        }
-        None => None,
-    };
+    let record = args.record.map(|path| (Output::new(path, args.force), about.clone()));
     let is_simulated = source.as_ref().is_some_and(|source| source.simulation().is_some());
     // Of a recording it is not known yet what it has.
     let topics = if is_simulated { "quote:AAPL trades:AAPL" } else { "'quote:*' 'trades:*'" };
@@ -184,13 +177,11 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         max_rooms: args.max_rooms,
         room_idle: Duration::from_secs(args.room_idle * 60),
         epoch,
-        recording,
+        record,
         ops: args.ops.unwrap_or(args.listen.ip().is_loopback()),
         allow_faults: args.allow_faults,
     };
-    let server = Server::start(config)
-        .await
-        .with_context(|| format!("cannot serve on {} (another address: --listen HOST:PORT)", args.listen))?;
+    let server = Server::start(config).await?;
     tell(server.address(), &about, topics);
     tokio::select! {
         stopped = stopped() => stopped?,
@@ -199,7 +190,10 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     eprintln!("saying goodbye (again to stop at once)");
     tokio::select! {
         recorded = server.shutdown() => match recorded {
-            Some(Ok(written)) => eprintln!("recorded {} events, {} bytes", written.events, written.bytes),
+            Some(Ok(Written { files: 1, events, bytes, .. })) => eprintln!("recorded {events} events, {bytes} bytes"),
+            Some(Ok(Written { files, events, bytes, .. })) => {
+                eprintln!("recorded {events} events, {bytes} bytes, in {files} files");
+            }
             // It was told when it happened.
             Some(Err(_)) => return Ok(ExitCode::FAILURE),
             None => {}

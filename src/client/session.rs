@@ -5,8 +5,8 @@ use crate::hub::Topic;
 use crate::market::Timestamp;
 use crate::tape::{Epoch, Position};
 use crate::wire::{
-    Answer, CloseCode, ErrorCode, Fault, Id, Refusal, ReplayAction, ReplayState, TopicAnswer, TopicChecksum,
-    UpdateDecoder,
+    Answer, CloseCode, Entry, ErrorCode, Fault, Id, Refusal, ReplayAction, ReplayState, TopicAnswer,
+    TopicChecksum, UpdateDecoder,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -137,7 +137,7 @@ pub enum Event {
     },
     /// The server's tape is another one: all that was known is dropped, and comes anew.
     Replaced,
-    /// The first image of each of these topics is in whole: what comes of them from now on has happened since.
+    /// The first image of each of these topics, or the first one after a reset, is in whole: what comes of them from now on has happened since.
     Settled {
         topics: Vec<Topic>,
     },
@@ -366,6 +366,10 @@ impl Session {
             Err(error) => return self.broken(now, &error.to_string(), out),
         };
         self.backoff.succeeded();
+        if update.entries.iter().any(|entry| matches!(entry, Entry::Reset)) {
+            // All that is held comes anew, and with the end of this flush it is in again.
+            self.subscriptions.unsettle();
+        }
         let changes = self.image.apply(&update);
         let settled = if update.whole { self.subscriptions.settle() } else { Vec::new() };
         self.image.settle(settled.iter().cloned());

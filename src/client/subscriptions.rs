@@ -62,6 +62,13 @@ impl Subscriptions {
             .collect()
     }
 
+    /// The tape began anew: first images are on the way once more.
+    pub(super) fn unsettle(&mut self) {
+        for known in self.0.iter_mut().filter(|known| known.phase == Phase::Settled) {
+            known.phase = Phase::Granted;
+        }
+    }
+
     /// The connection is lost when `reached` was reached.
     pub(super) fn lost(&mut self, reached: Position) {
         for known in &mut self.0 {

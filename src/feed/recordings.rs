@@ -1,4 +1,4 @@
-use super::formats::{OpenError, OpenOptions, open, open_at};
+use super::formats::{OpenError, OpenOptions, open, open_at, totals};
 use super::source::{Source, SourceError, Span};
 use super::{Between, Feed, FeedError, Looped, Merged, Only, Preloaded, Strict};
 use crate::market::{FeedKind, Instruments, Symbol, Timestamp};
@@ -66,6 +66,21 @@ impl Recordings {
         Ok(feed)
     }
 
+    /// `None` where only reading all of it would tell.
+    fn indexed_span(&self) -> Option<Span> {
+        // What is left of them, nobody knows beforehand.
+        if !self.only.is_empty() || self.preloaded.is_some() {
+            return None;
+        }
+        let totals: Option<Vec<_>> = self.paths.iter().map(|path| totals(path)).collect();
+        let totals = totals.filter(|totals| totals.iter().all(|totals| totals.batches > 0))?;
+        let first = totals.iter().map(|totals| totals.first).min()?;
+        let last = totals.iter().map(|totals| totals.last).max()?;
+        let start = self.start.map_or(first, |start| start.max(first));
+        let end = self.end.map_or(last, |end| end.min(last));
+        Some(if start <= end { Span { start: Some(start), end: Some(end) } } else { Span::default() })
+    }
+
     fn played(&self, at: Option<Timestamp>) -> Result<Box<dyn Feed>, SourceError> {
         // What comes before the start is not left out here: it makes the market what it is at the start.
         let mut feed = self.once(at, None)?;
@@ -91,7 +106,11 @@ impl Source for Recordings {
         self.played(Some(to))
     }
 
+    /// Of `.tape` files with an index it is known without reading them; with a start or an end, what that leaves of it.
     fn span(&self) -> Result<Span, SourceError> {
+        if let Some(span) = self.indexed_span() {
+            return Ok(span);
+        }
         let mut feed = self.once(None, self.start)?;
         let (mut instruments, mut events) = (Instruments::default(), Vec::new());
         let mut span = Span::default();

@@ -39,16 +39,8 @@ impl<W: Write> Recorder<W> {
     /// What another recording begins with that goes on behind this one: the instruments, states and quotes as they stand.
     #[must_use]
     pub fn opening(&self) -> Batch {
-        let events = self.replica.checkpoint().flat_map(|event| match event {
-            Event::Snapshot(id, snapshot) => {
-                let status = snapshot.status.map(|status| Event::Status(Some(id), status));
-                let quote = snapshot.quote.map(|quote| Event::Quote(id, quote));
-                [status, quote]
-            }
-            other => [Some(other), None],
-        });
         let (position, time) = (self.replica.position(), self.replica.time());
-        Batch { position, time, events: events.flatten().collect() }
+        Batch { position, time, events: without_past(self.replica.checkpoint()) }
     }
 
     /// When the open frame was begun, on the tape's clock: what a crash would cost.
@@ -90,4 +82,18 @@ impl<W: Write> Recorder<W> {
     pub fn finish(self) -> io::Result<W> {
         self.writer.finish()
     }
+}
+
+/// What is known without what has led to it: of snapshots the states and quotes alone.
+pub(super) fn without_past(events: impl Iterator<Item = Event>) -> Vec<Event> {
+    let events = events.flat_map(|event| match event {
+        Event::Snapshot(id, snapshot) => {
+            let status = snapshot.status.map(|status| Event::Status(Some(id), status));
+            let quote = snapshot.quote.map(|quote| Event::Quote(id, quote));
+            [status, quote]
+        }
+        Event::Reset => [None, None],
+        other => [Some(other), None],
+    });
+    events.flatten().collect()
 }

@@ -1,10 +1,11 @@
+use super::recorder::without_past;
 use super::{Output, Recorder};
 use crate::feed::formats::recording::RecordingHeader;
-use crate::market::Timestamp;
+use crate::market::{Event, Timestamp};
 use crate::tape::{Batch, Epoch, Position, Reader};
 use std::fs::File;
 use std::io::{self, BufWriter};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{JoinHandle, Thread};
@@ -89,13 +90,15 @@ impl Recording {
         let header = RecordingHeader { epoch: epoch.get(), created: now, source: source.to_owned() };
         let path = output.path_at(now);
         let failed = |error: io::Error| Failure { path: path.clone(), reason: told(&error) };
-        let file = begin(&output, &path, &header).map_err(failed)?;
+        let file = output.create(&path).and_then(|file| begin(file, &header)).map_err(failed)?;
         let run = Run {
             output,
             header,
             file,
             path: path.clone(),
             start: None,
+            is_opening: true,
+            take: 1,
             frame: None,
             before: Written { files: 1, ..Written::default() },
             batches,
@@ -262,6 +265,10 @@ struct Run {
     path: PathBuf,
     /// The time of the file's first batch.
     start: Option<Timestamp>,
+    /// Nothing is in the file but what it began with.
+    is_opening: bool,
+    /// How often the tape has begun, and so which number is in the names of its files.
+    take: u32,
     /// The open frame, and when it was begun.
     frame: Option<(Timestamp, Instant)>,
     /// All before this file.
@@ -318,10 +325,22 @@ impl Run {
     }
 
     fn append(&mut self, batch: &Batch) -> io::Result<()> {
+        if let Some(Event::Reset) = batch.events.first() {
+            // Times run back here, which they never do within a file.
+            let events = without_past(batch.events.iter().cloned());
+            return self.begin_anew(&Batch { position: batch.position, time: batch.time, events });
+        }
+        let is_first = self.start.is_none();
         let start = *self.start.get_or_insert(batch.time);
         if self.output.is_over(start, batch.time) {
-            self.next_file(batch.time)?;
+            self.next_day(batch.time)?;
         }
+        self.is_opening &= !batch.events.iter().any(|event| match event {
+            Event::Feed(_) | Event::Stats(_) => false,
+            // Every tape begins with it.
+            Event::Status(None, _) => !is_first,
+            _ => true,
+        });
         match self.file.append(batch) {
             // Nothing was written of it, and nothing else is wrong.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
@@ -350,17 +369,38 @@ impl Run {
     }
 
     /// Begins the file of another day with what stands at the end of this one.
-    fn next_file(&mut self, time: Timestamp) -> io::Result<()> {
-        let opening = self.file.opening();
+    fn next_day(&mut self, time: Timestamp) -> io::Result<()> {
+        let opening = Batch { time, ..self.file.opening() };
+        self.next_file(&opening)
+    }
+
+    /// The tape has begun anew. A file in which nothing has happened yet, such as that of a replay which is wound to its start, or sought
+    /// twice, makes room for the next one.
+    fn begin_anew(&mut self, opening: &Batch) -> io::Result<()> {
+        if !self.is_opening {
+            self.take += 1;
+            return self.next_file(opening);
+        }
+        let before = self.before;
+        // Where it stays, the next one gets a number.
+        let _ = std::fs::remove_file(&self.path);
+        self.next_file(opening)?;
+        self.before = before;
+        Ok(())
+    }
+
+    fn next_file(&mut self, opening: &Batch) -> io::Result<()> {
+        let time = opening.time;
         self.header.created = time;
-        let path = self.output.path_at(time);
-        let file = begin(&self.output, &path, &self.header)?;
+        let (path, file) = self.output.create_another(time, &mut self.take)?;
+        let file = begin(file, &self.header)?;
         let before = Written { files: self.before.files + 1, ..self.written() };
         let ended = std::mem::replace(&mut self.file, file);
         finish(ended)?;
         tracing::info!("the recording goes on in {}", path.display());
-        (self.path, self.before, self.start, self.frame) = (path, before, Some(time), None);
-        self.file.append(&Batch { time, ..opening })
+        (self.path, self.before, self.frame) = (path, before, None);
+        (self.start, self.is_opening) = (Some(time), true);
+        self.file.append(opening)
     }
 
     fn written(&self) -> Written {
@@ -391,8 +431,7 @@ impl Run {
     }
 }
 
-fn begin(output: &Output, path: &Path, header: &RecordingHeader) -> io::Result<Writing> {
-    let file = output.create(path)?;
+fn begin(file: File, header: &RecordingHeader) -> io::Result<Writing> {
     let mut recorder = Recorder::new(BufWriter::with_capacity(BUFFER, file), header)?;
     // A file that a crash leaves behind can be opened, however early it comes.
     recorder.close_frame()?;

@@ -24,7 +24,7 @@ pub use replay::ControlRule;
 use crate::feed::Source;
 use crate::hub::Replica;
 use crate::market::{Speed, Timestamp};
-use crate::record::{Failure, Recording, RecordingStatus, Written};
+use crate::record::{Failure, Output, Recording, RecordingStatus, Written};
 use crate::tape::{Epoch, Publisher, Reader};
 use crate::wire::CloseCode;
 use axum::Router;
@@ -77,8 +77,8 @@ pub struct Config {
     pub room_idle: Duration,
     /// The life of the tape that begins now.
     pub epoch: Epoch,
-    /// Writes the tape down; it must be of the same epoch.
-    pub recording: Option<Recording>,
+    /// Where the tape is written down, and what is to be said of it there.
+    pub record: Option<(Output, String)>,
     /// Whether sessions may watch the topic `stats`, which tells of other sessions.
     pub ops: bool,
     /// Whether sessions may ask for the way to them to be broken (`fault`), which is for tests.
@@ -94,6 +94,18 @@ pub struct Server {
     stop: watch::Sender<bool>,
     accepting: tokio::task::JoinHandle<()>,
     telling: tokio::task::JoinHandle<()>,
+}
+
+/// What stands in the way of starting a server.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    #[error("cannot serve on {0} (another address: --listen HOST:PORT): {1}")]
+    Listen(SocketAddr, io::Error),
+    #[error("cannot record: {0}")]
+    Record(#[from] Failure),
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
 }
 
 /// What the routes share.
@@ -126,14 +138,18 @@ impl Server {
     /// Starts the tape, the shards and the listener.
     ///
     /// # Errors
-    /// The operating system's: an address in use, no threads or descriptors left.
+    /// [`StartError`]: an address in use, a file that cannot be written, no threads or descriptors left.
     #[expect(clippy::unused_async, reason = "it spawns tasks, so it must be called within a runtime")]
-    pub async fn start(mut config: Config) -> io::Result<Self> {
-        let listener = listen(config.listen)?;
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let listener = listen(config.listen).map_err(|error| StartError::Listen(config.listen, error))?;
         let address = listener.local_addr()?;
         let epoch = config.epoch;
+        // Only now that it has its address: a server that cannot start must not overwrite a recording, nor leave an empty one.
+        let recording =
+            config.record.map(|(to, about)| Recording::start(to, epoch, &about, Timestamp::now()));
+        let mut recording = recording.transpose()?;
         let mut readers: Vec<Box<dyn Reader>> = Vec::new();
-        if let Some(recording) = &mut config.recording {
+        if let Some(recording) = &mut recording {
             readers.push(Box::new(recording.reader()));
         }
         let mut shards = Vec::new();
@@ -148,7 +164,7 @@ impl Server {
             public,
             rooms: Arc::new(Rooms::new(config.max_rooms, config.room_idle)),
             control: config.control,
-            recording: config.recording.as_ref().map(|recording| Arc::clone(recording.status())),
+            recording: recording.as_ref().map(|recording| Arc::clone(recording.status())),
             shards,
             next_shard: AtomicUsize::new(0),
             seats: Seats::new(config.max_connections),
@@ -164,7 +180,7 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let telling = tokio::spawn(stats::tell(Arc::clone(&app), stopped.clone()));
         let accepting = tokio::spawn(accept(listener, routes(Arc::clone(&app)), stopped));
-        Ok(Self { app, address, recording: config.recording, tape, stop, accepting, telling })
+        Ok(Self { app, address, recording, tape, stop, accepting, telling })
     }
 
     #[must_use]

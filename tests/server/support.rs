@@ -52,7 +52,7 @@ impl TestServer {
             max_gap: None,
             room_idle: Duration::from_mins(30),
             epoch: Epoch::random(),
-            recording: None,
+            record: None,
             ops: true,
             allow_faults: false,
         };

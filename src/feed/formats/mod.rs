@@ -27,7 +27,7 @@ pub use itch::{CaptureError, Itch};
 pub use times::{Zone, ZoneError};
 
 use self::csv::About;
-use self::recording::{Recording, RecordingError, RecordingIndex};
+use self::recording::{Recording, RecordingError, RecordingIndex, Totals};
 use self::sniff::{Form, Headless};
 use self::times::{TimeForm, Times};
 use self::unpack::Input;
@@ -77,6 +77,10 @@ pub enum OpenReason {
     Empty,
     #[error("the form is not known: expected {FORMS}")]
     Unknown,
+    #[error(
+        "Parquet is written by `tickcast convert` and not read: give the recording it was made of, or CSV"
+    )]
+    Parquet,
     #[error("its times are times of day, and neither its name nor --date says of which one")]
     NoDate,
     #[error("{0}")]
@@ -138,6 +142,15 @@ pub fn open_at(path: &Path, options: &OpenOptions, time: Timestamp) -> Result<Bo
     open(path, options)
 }
 
+/// What a `.tape` says at its end that it holds; `None` where it says nothing, and of other files.
+#[must_use]
+pub fn totals(path: &Path) -> Option<Totals> {
+    // A pipe has no end to look at.
+    let is_file = std::fs::metadata(path).ok()?.is_file();
+    let file = is_file.then(|| File::open(path)).and_then(Result::ok)?;
+    RecordingIndex::from_end(&file).ok()??.totals
+}
+
 fn open_form(path: &Path, options: &OpenOptions) -> Result<Box<dyn Feed>, OpenReason> {
     let metadata = std::fs::metadata(path)?;
     if metadata.is_dir() {
@@ -164,6 +177,9 @@ fn read_form(
     }
     let file = file_name(path);
     let name = inner.unwrap_or(&file);
+    if head.starts_with(b"PAR1") {
+        return Err(OpenReason::Parquet);
+    }
     let form = sniff::form(&head, name).ok_or(OpenReason::Unknown)?;
     let first = sniff::first_line(&head).unwrap_or_default().to_owned();
     let input: Input = Box::new(Cursor::new(head).chain(input));
@@ -273,6 +289,7 @@ mod tests {
     fn what_is_no_recording_is_told_what_was_expected() {
         check("X.csv", b"", &OpenReason::Empty.to_string());
         check("X.gz", &gzip(""), &OpenReason::Empty.to_string());
+        check("X.parquet", b"PAR1\x15\x04", &OpenReason::Parquet.to_string());
         check("X.png", b"\x89PNG\r\n\x1a\n\0\0\0", &OpenReason::Unknown.to_string());
         check("X.json", b"{\"a\":1,\"b\":2}", &OpenReason::Unknown.to_string());
         check("X.tape", b"\x00PNG", "header: expected a map");

@@ -103,7 +103,11 @@ impl RecordingIndex {
         skippable(&content)
     }
 
-    fn from_end(mut file: &File) -> io::Result<Option<Self>> {
+    /// The index at the end of a file; `None` where there is none.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn from_end(mut file: &File) -> io::Result<Option<Self>> {
         let len = file.seek(SeekFrom::End(0))?;
         let trailer = 4 + TRAILER.len();
         let Some(at) = len.checked_sub(trailer as u64) else { return Ok(None) };
