@@ -21,6 +21,8 @@ export interface Column {
   readonly yields: number;
   /** Shown when nobody has chosen columns. */
   readonly usual: boolean;
+  /** Its text may have any length, and begins on the left. */
+  readonly words?: true;
   /** Absent: the cell is drawn, see `sparkline.ts`. */
   text?(row: Row): string;
   /**
@@ -41,6 +43,7 @@ export const COLUMNS: readonly Column[] = [
     width: 88,
     yields: 0,
     usual: true,
+    words: true,
     text: (row) => row.instrument.symbol,
     sort: (row) => row.instrument.symbol,
   },
@@ -50,6 +53,7 @@ export const COLUMNS: readonly Column[] = [
     width: 130,
     yields: 6,
     usual: true,
+    words: true,
     text: (row) => row.instrument.name,
     sort: (row) => row.instrument.name,
   },
@@ -207,6 +211,7 @@ export const COLUMNS: readonly Column[] = [
     width: 104,
     yields: 9,
     usual: false,
+    words: true,
     text: (row) => row.instrument.sector,
     sort: (row) => row.instrument.sector,
   },
@@ -236,6 +241,8 @@ export interface ColumnChoice {
 export interface PlacedColumn {
   readonly column: Column;
   readonly width: number;
+  /** Its cells may hold more than they have room for. */
+  readonly tight: boolean;
 }
 
 export const NARROWEST = 36;
@@ -262,7 +269,9 @@ export function layOut(
   const all = chosenColumns(choices).map(({ key, width }) => {
     const column = columnOf(key)!;
     const own = column.width === "price" ? priceWidth + (column.extra ?? 0) : column.width;
-    return { column, width: clamp(width ?? own), fixed: width !== undefined };
+    const placed = clamp(width ?? own);
+    const tight = column.words === true || placed < clamp(own);
+    return { column, width: placed, fixed: width !== undefined, tight };
   });
   const total = (places: typeof all) => places.reduce((sum, { width }) => sum + width, 0);
   let placed = all;
@@ -282,6 +291,7 @@ export function layOut(
   return placed.map((place) => ({
     column: place.column,
     width: place.width + (takers.includes(place) ? share : 0),
+    tight: place.tight,
   }));
 }
 
