@@ -245,6 +245,8 @@ export interface PlacedColumn {
   readonly tight: boolean;
 }
 
+/** On either side of a row, as in the style sheet. */
+export const ROW_MARGIN = 6;
 export const NARROWEST = 36;
 export const WIDEST = 400;
 
@@ -293,6 +295,35 @@ export function layOut(
     width: place.width + (takers.includes(place) ? share : 0),
     tight: place.tight,
   }));
+}
+
+/** `choices` with column `key` at place `to` among them. The symbol stays the first. */
+export function move(choices: readonly ColumnChoice[], key: string, to: number): ColumnChoice[] {
+  const choice = choices.find((choice) => choice.key === key);
+  if (!choice || key === "symbol") return [...choices];
+  const others = choices.filter((other) => other !== choice);
+  return others.toSpliced(Math.max(1, to), 0, choice);
+}
+
+/**
+ * Where column `key` goes when it is let go of at `x` pixels from the left of the row: its place among all, and where the
+ * edge is that it is put to.
+ */
+export function dropPlace(
+  columns: readonly PlacedColumn[],
+  key: string,
+  x: number,
+): { to: number; left: number } {
+  let left = ROW_MARGIN;
+  let before = 0; // columns that it is put behind, itself included
+  for (const { width } of columns) {
+    // Of each column the nearer edge; behind the symbol in any case.
+    if (before > 0 && x < left + width / 2) break;
+    left += width;
+    before++;
+  }
+  const from = columns.findIndex(({ column }) => column.key === key);
+  return { to: from < before ? before - 1 : before, left };
 }
 
 function clamp(width: number): number {

@@ -1,12 +1,10 @@
 import type { Row } from "../market.js";
-import type { PlacedColumn } from "./columns.js";
+import { ROW_MARGIN, type PlacedColumn } from "./columns.js";
 import { Flashes } from "./flash.js";
 import { GridRow, type RowContext } from "./grid-row.js";
 
 /** Height of the head, which stays above the rows, as in the style sheet. */
 export const HEAD_HEIGHT = 24;
-/** On both sides of a row together, as in the style sheet. */
-export const ROW_MARGINS = 12;
 /** Rows kept ready above and below what is seen, so that scrolling shows no blanks. */
 const OVERSCAN = 4;
 /** Rows above and below those that are asked for: they have their quotes when they scroll into sight. */
@@ -50,7 +48,7 @@ export class Grid {
     this.viewport.style.setProperty("--columns", widths);
     const width = columns.reduce((sum, column) => sum + column.width, 0);
     this.viewport.style.setProperty("--row-width", `${width}px`);
-    this.viewport.classList.toggle("wide", width + ROW_MARGINS > this.viewport.clientWidth);
+    this.viewport.classList.toggle("wide", width + 2 * ROW_MARGIN > this.viewport.clientWidth);
     const same =
       rowHeight === this.rowHeight &&
       columns.length === this.columns.length &&
