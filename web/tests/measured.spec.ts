@@ -1,23 +1,39 @@
 import { gzipSync } from "node:zlib";
+import type { CDPSession, Page } from "@playwright/test";
+import { heapOf, type HeapUse } from "./heap.js";
 import { expect, test } from "./page.js";
 
 /**
- * What the dashboard costs the browser, by the browser's own performance interfaces. Everything is printed; counts
- * and sizes are asserted always, times only where the machine is quiet enough to measure: TICKCAST_MEASURE=1.
+ * What the dashboard costs the browser, by the browser's own performance interfaces. It prints the table of `docs/dashboard.md`.
+ * Counts, sizes and heaps are asserted always, and times by bounds that hold on a busy machine, so that what makes the page
+ * several times slower is seen; the budgets only where the machine is quiet enough to measure: TICKCAST_MEASURE=1.
  *
- *   TICKCAST_MEASURE=1        assert frames per second, long tasks and the first price as well
- *   TICKCAST_MEASURE_SECONDS  how long it is watched; 15 by default, 300 to see whether the heap stays flat
+ *   TICKCAST_MEASURE=1        assert the budgets
+ *   TICKCAST_MEASURE_SECONDS  how long it is watched; 30 by default, 300 to see whether the heap stays flat
  */
 const STRICT = process.env["TICKCAST_MEASURE"] === "1";
-const SECONDS = Number(process.env["TICKCAST_MEASURE_SECONDS"] ?? 15);
+const SECONDS = Number(process.env["TICKCAST_MEASURE_SECONDS"] ?? 30);
 
-const KILOBYTE = 1_000;
+/** For so long after the load no task may be long. */
+const CALM_SECONDS = Math.min(SECONDS, 30);
+/** The heap is looked at so often. */
+const LOOKS = 5;
+const SCROLLED_FRAMES = 240;
+const BUDGET = STRICT
+  ? { firstPrice: 1_000, fps: 55, scrollingFps: 58, longTasks: 0 }
+  : { firstPrice: 3_000, fps: 35, scrollingFps: 25, longTasks: 1_000 };
+/** Time of the processor that one frame of scrolling may take the page's thread: waiting for others does not count. */
+const SCROLLING_MS = 14;
+const KILOBYTES = 120;
+const ROWS = 80;
 
 interface Measured {
   firstPrice: number;
   frames: number[];
   longTasks: { at: number; ms: number }[];
 }
+
+type Stretch = readonly [from: number, to: number];
 
 // A trace takes pictures all the time, which halves the frames.
 test.use({ flags: "--symbols 10000 --rate 50000 --seed 7", trace: "off" });
@@ -27,46 +43,13 @@ test("10,000 symbols at 50,000 ticks a second leave the page smooth, small and q
   page,
 }) => {
   test.setTimeout(120_000 + 2_000 * SECONDS);
-  await page.addInitScript(() => {
-    const measured: Measured = { firstPrice: 0, frames: [], longTasks: [] };
-    Object.assign(globalThis, { measured });
-    new PerformanceObserver((list) => {
-      for (const { startTime, duration } of list.getEntries())
-        measured.longTasks.push({ at: startTime, ms: duration });
-    }).observe({ type: "longtask", buffered: true });
-    const frame = () => {
-      if (measured.firstPrice === 0) {
-        const price = document.querySelector(".grid .canvas .row:not([hidden]) .last");
-        // What a frame finds in the document was painted by the one before.
-        if (/\d/.test(price?.textContent ?? "")) measured.firstPrice = performance.now();
-      } else {
-        measured.frames.push(performance.now());
-      }
-      requestAnimationFrame(frame);
-    };
-    requestAnimationFrame(frame);
-  });
+  await page.addInitScript(observe);
   const scripts = new Map<string, number>();
   page.on("response", async (response) => {
     const { pathname } = new URL(response.url());
     if (pathname.endsWith(".js") && response.ok())
       scripts.set(pathname, gzipSync(await response.body()).length);
   });
-  const devtools = await page.context().newCDPSession(page);
-  const heap = async () => {
-    await devtools.send("HeapProfiler.collectGarbage");
-    const { usedSize } = await devtools.send("Runtime.getHeapUsage");
-    return usedSize / 1e6;
-  };
-  const measured = () =>
-    page.evaluate(() => (globalThis as unknown as { measured: Measured }).measured);
-  /** Frames per second, and the longest time between two, of those after `from`. */
-  const pace = ({ frames }: Measured, from: number) => {
-    const shown = frames.filter((at) => at >= from);
-    const gaps = shown.slice(1).map((at, i) => at - shown[i]!);
-    const lasted = (shown.at(-1)! - shown[0]!) / 1_000;
-    return { fps: (shown.length - 1) / lasted, longest: Math.max(...gaps) };
-  };
   const now = () => page.evaluate(() => performance.now());
 
   await desk.open();
@@ -75,75 +58,157 @@ test("10,000 symbols at 50,000 ticks a second leave the page smooth, small and q
   // The load is over: the universe is here, and chart and trends are drawn.
   await expect(page.locator(".chart canvas").first()).toBeVisible();
   await expect.poll(() => desk.trends()).toBeGreaterThan(10);
-  const loaded = await now();
-  const heapBefore = await heap();
-  const began = await now();
-  await expect
-    .poll(now, { timeout: 1_000 * SECONDS + 20_000 })
-    .toBeGreaterThan(began + 1_000 * SECONDS);
-  const still = await measured();
-  const { fps, longest } = pace(still, began);
+
+  const heap = await heapOf(page);
+  const heaps: HeapUse[] = [];
+  const watched: Stretch[] = [];
+  for (let look = 0; look < LOOKS; look++) {
+    const began = await now();
+    const length = (1_000 * SECONDS) / LOOKS;
+    await expect.poll(now, { timeout: length + 20_000 }).toBeGreaterThan(began + length);
+    watched.push([began, await now()]);
+    heaps.push(await heap()); // nothing is measured meanwhile: collecting stops the page
+  }
+  const still = await measured(page);
+  const { fps, longest } = pace(still, watched);
+  const calmUntil = watched[0]![0] + 1_000 * CALM_SECONDS;
+  const long = still.longTasks.filter(
+    ({ at, ms }) => ms > 50 && at < calmUntil && watched.some(([from, to]) => at > from && at < to),
+  );
   const rates = await page.getByTestId("rates").innerText();
-  const heapAfter = await heap();
 
   // All of the universe goes by, some rows a frame.
-  const scrolled = await now();
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send("Performance.enable", { timeDomain: "threadTicks" });
+  const [scrolled, spent] = [await now(), await taskSeconds(devtools)];
   await page.getByRole("grid").evaluate(
-    (grid) =>
+    (grid, frames) =>
       new Promise<void>((done) => {
         let steps = 0;
         const step = () => {
           grid.scrollTop += 210;
-          if (++steps < 240) requestAnimationFrame(step);
+          if (++steps < frames) requestAnimationFrame(step);
           else done();
         };
         step();
       }),
+    SCROLLED_FRAMES,
   );
-  const scrolling = pace(await measured(), scrolled);
+  const frameMs = (1_000 * ((await taskSeconds(devtools)) - spent)) / SCROLLED_FRAMES;
+  const scrolling = pace(await measured(page), [[scrolled, await now()]]);
   await expect(desk.row(2_540)).toBeVisible();
   await page.getByRole("grid").evaluate((grid) => (grid.scrollTop = grid.scrollHeight));
   await expect(desk.row(9_999).locator(".bid")).toHaveText(/\d/);
   const rows = await page.locator(".grid .canvas [role=row]").count();
   const elements = await page.locator("*").count();
 
-  const long = still.longTasks.filter(({ at, ms }) => at > loaded && ms > 50);
-  // A page is not told what its shared worker loads: its name stands in one of the scripts.
-  const read = async (path: string) =>
-    (await page.request.get(new URL(path, desk.server.url).href)).text();
+  await addWorker(page, desk.server.url, scripts);
+  const initial = kilobytes([...scripts].filter(([path]) => !path.includes("/plot-")));
+  const lost = long.reduce((sum, { ms }) => sum + ms, 0);
+  const megabytes = (of: "page" | "worker") => heaps.map((use) => use[of].toFixed(1)).join(", ");
+  print([
+    ["", "measured", "budget"],
+    ["---", "---", "---"],
+    ["first price after navigation", `${still.firstPrice.toFixed(0)} ms`, "1,000 ms"],
+    ["frames a second", `${fps.toFixed(1)}, longest wait ${longest.toFixed(0)} ms`, "55"],
+    [
+      "frames a second while ten rows a frame scroll by",
+      `${scrolling.fps.toFixed(1)}, longest wait ${scrolling.longest.toFixed(0)} ms`,
+      "58",
+    ],
+    ["of the processor for such a frame", `${frameMs.toFixed(1)} ms`, `${SCROLLING_MS} ms`],
+    [
+      `tasks over 50 ms in ${CALM_SECONDS} s after the load`,
+      `${long.length} (${lost.toFixed(0)} ms)`,
+      "0",
+    ],
+    [`heap of the page, ${LOOKS} times in ${SECONDS} s`, `${megabytes("page")} MB`, "flat"],
+    ["heap of the worker", `${megabytes("worker")} MB`, "flat"],
+    [
+      "initial JavaScript, gzip, the worker included",
+      `${initial.toFixed(1)} kB`,
+      `${KILOBYTES} kB`,
+    ],
+    ["with the chart", `${kilobytes([...scripts]).toFixed(1)} kB`, ""],
+    ["rows of 10,000 in the document", String(rows), String(ROWS)],
+    ["elements in the document", String(elements), "2,500"],
+  ]);
+  console.log(`  as the badge says: ${rates.replace(/\s+/g, " ")}`);
+
+  expect(initial).toBeLessThanOrEqual(KILOBYTES);
+  expect(rows).toBeLessThan(ROWS);
+  expect(elements).toBeLessThan(2_500);
+  for (const of of ["page", "worker"] as const) {
+    const [first, last] = [heaps[0]![of], heaps.at(-1)![of]];
+    // Bars, trades and compiled code fill up for a minute, and each look is a little off; then it is flat. A leak of
+    // 100 bytes for each tick that the page is told of would be some 20 MB in half a minute.
+    const minutes = (SECONDS * (LOOKS - 1)) / LOOKS / 60;
+    expect(last - first, `MB that the heap of the ${of} grew`).toBeLessThan(2.5 + 0.2 * minutes);
+  }
+  expect(frameMs).toBeLessThan(SCROLLING_MS);
+  expect(fps).toBeGreaterThanOrEqual(BUDGET.fps);
+  expect(scrolling.fps).toBeGreaterThanOrEqual(BUDGET.scrollingFps);
+  expect(lost).toBeLessThanOrEqual(BUDGET.longTasks);
+  expect(still.firstPrice).toBeLessThan(BUDGET.firstPrice);
+});
+
+/** Runs in the page, before anything of it. */
+function observe(): void {
+  const measured: Measured = { firstPrice: 0, frames: [], longTasks: [] };
+  Object.assign(globalThis, { measured });
+  new PerformanceObserver((list) => {
+    for (const { startTime, duration } of list.getEntries())
+      measured.longTasks.push({ at: startTime, ms: duration });
+  }).observe({ type: "longtask", buffered: true });
+  const frame = () => {
+    if (measured.firstPrice === 0) {
+      const price = document.querySelector(".grid .canvas .row:not([hidden]) .last");
+      // What a frame finds in the document was painted by the one before.
+      if (/\d/.test(price?.textContent ?? "")) measured.firstPrice = performance.now();
+    } else {
+      measured.frames.push(performance.now());
+    }
+    requestAnimationFrame(frame);
+  };
+  requestAnimationFrame(frame);
+}
+
+function measured(page: Page): Promise<Measured> {
+  return page.evaluate(() => (globalThis as unknown as { measured: Measured }).measured);
+}
+
+/** Frames per second, and the longest time between two, within these stretches. */
+function pace(
+  { frames }: Measured,
+  stretches: readonly Stretch[],
+): { fps: number; longest: number } {
+  const waits = stretches.flatMap(([from, to]) => {
+    const shown = frames.filter((at) => at >= from && at <= to);
+    return shown.slice(1).map((at, i) => at - shown[i]!);
+  });
+  const lasted = waits.reduce((sum, wait) => sum + wait, 0) / 1_000;
+  return { fps: waits.length / lasted, longest: Math.max(...waits) };
+}
+
+/** Processor time that the page's thread has spent in tasks. */
+async function taskSeconds(devtools: CDPSession): Promise<number> {
+  const { metrics } = await devtools.send("Performance.getMetrics");
+  return metrics.find(({ name }) => name === "TaskDuration")!.value;
+}
+
+/** A page is not told what its shared worker loads: its name stands in one of the scripts. */
+async function addWorker(page: Page, url: string, scripts: Map<string, number>): Promise<void> {
+  const read = async (path: string) => (await page.request.get(new URL(path, url).href)).text();
   const sources = await Promise.all([...scripts.keys()].map(read));
   const worker = /\/assets\/worker-[\w-]+\.js/.exec(sources.join("\n"))![0];
   scripts.set(worker, gzipSync(await read(worker)).length);
-  const initial = [...scripts].filter(([path]) => !path.includes("/plot-"));
-  const kilobytes = (all: [string, number][]) =>
-    all.reduce((sum, [, size]) => sum + size, 0) / KILOBYTE;
-  const table: [string, string][] = [
-    ["first price after navigation", `${still.firstPrice.toFixed(0)} ms`],
-    ["frames a second", `${fps.toFixed(1)} (longest wait ${longest.toFixed(0)} ms)`],
-    [
-      "frames a second, scrolling",
-      `${scrolling.fps.toFixed(1)} (longest wait ${scrolling.longest.toFixed(0)} ms)`,
-    ],
-    [
-      `tasks over 50 ms in ${SECONDS} s`,
-      `${long.length} (${long.map(({ ms }) => `${ms.toFixed(0)} ms`).join(", ")})`,
-    ],
-    ["heap after load, at the end", `${heapBefore.toFixed(1)} MB, ${heapAfter.toFixed(1)} MB`],
-    ["initial JavaScript, gzip", `${kilobytes(initial).toFixed(1)} kB`],
-    ["with the chart, gzip", `${kilobytes([...scripts]).toFixed(1)} kB`],
-    ["rows of 10,000 in the document", String(rows)],
-    ["elements in the document", String(elements)],
-    ["as the badge says", rates.replace(/\s+/g, " ")],
-  ];
-  for (const [name, value] of table) console.log(`  ${name.padEnd(34)} ${value}`);
+}
 
-  expect(kilobytes(initial)).toBeLessThanOrEqual(120);
-  expect(rows).toBeLessThan(80);
-  expect(elements).toBeLessThan(2_500);
-  expect(heapAfter).toBeLessThan(1.25 * heapBefore + 2);
-  if (!STRICT) return;
-  expect(fps).toBeGreaterThanOrEqual(55);
-  expect(scrolling.fps).toBeGreaterThanOrEqual(55);
-  expect(long).toEqual([]);
-  expect(still.firstPrice).toBeLessThan(1_000);
-});
+function kilobytes(scripts: readonly [string, number][]): number {
+  return scripts.reduce((sum, [, size]) => sum + size, 0) / 1_000;
+}
+
+/** As the table stands in `docs/dashboard.md`. */
+function print(rows: readonly (readonly string[])[]): void {
+  for (const cells of rows) console.log(`| ${cells.join(" | ")} |`);
+}

@@ -6,14 +6,19 @@ import { Server } from "./server.js";
 
 /** The dashboard of a server of the test's own, in a page whose every error fails the test. */
 export class Dashboard {
+  /** Where the page comes from: the server, or a line to it. */
+  url: string;
+
   constructor(
     readonly page: Page,
     readonly server: Server,
-  ) {}
+  ) {
+    this.url = server.url;
+  }
 
   /** Opens the page, and waits until it shows live prices. */
   async open(address = ""): Promise<void> {
-    await this.page.goto(this.server.url + address);
+    await this.page.goto(this.url + address);
     await expect(this.connection).toHaveText(/Live|Lagging/);
     await expect(this.rows.first().locator(".last")).toHaveText(/\d/);
   }
@@ -54,14 +59,7 @@ export class Dashboard {
 
   /** How many rows of the watchlist have their small line. */
   async trends(): Promise<number> {
-    return this.page.locator(".grid .canvas .spark canvas").evaluateAll(
-      (all) =>
-        all.filter((element) => {
-          const canvas = element as HTMLCanvasElement;
-          const { data } = canvas.getContext("2d")!.getImageData(0, 0, canvas.width, canvas.height);
-          return data.some((value) => value > 0);
-        }).length,
-    );
+    return this.page.locator(".grid .canvas .spark path[d*=L]").count();
   }
 
   get connection(): Locator {
@@ -112,21 +110,21 @@ export const test = base.extend<{ desk: Dashboard; flags: string }>({
   desk: async ({ page, flags }, use) => {
     const server = await Server.on();
     await server.start(flags);
+    const desk = new Dashboard(page, server);
     const errors: string[] = [];
     page.on("pageerror", (error) => errors.push(error.message));
     page.on("console", (message) => {
       // Servers are killed in tests: what cannot be reached then is told by the browser itself.
       const expected =
-        /WebSocket connection .* failed|net::ERR_CONNECTION_REFUSED|net::ERR_EMPTY_RESPONSE/;
+        /WebSocket connection .* failed|net::ERR_CONNECTION_(REFUSED|RESET)|net::ERR_EMPTY_RESPONSE/;
       if (message.type() === "error" && !expected.test(message.text())) errors.push(message.text());
     });
     page.on("request", (request) => {
       const url = request.url();
-      if (!url.startsWith(server.url) && !/^(data|blob):/.test(url))
-        errors.push(`asked for ${url}`);
+      if (!url.startsWith(desk.url) && !/^(data|blob):/.test(url)) errors.push(`asked for ${url}`);
     });
     try {
-      await use(new Dashboard(page, server));
+      await use(desk);
     } finally {
       await server.kill();
     }

@@ -1,3 +1,4 @@
+import { Line } from "./line.js";
 import { expect, test } from "./page.js";
 
 test("the badge tells how fast prices come, and its details how it knows", async ({
@@ -82,8 +83,51 @@ test("a paused display stands still while data flow, says how far it is behind, 
   await desk.expectPricesToChange();
 });
 
-test.describe("a market that stops", () => {
+test.describe("a market that is published", () => {
   test.use({ flags: "--feed none" });
+
+  test("trades that were missed are counted where they are missing", async ({ desk, page }) => {
+    /** As many trades of one symbol as the server keeps for those who come back. */
+    const KEPT = 1_024;
+    /** Trades whose sizes are their numbers. */
+    const trade = (from: number, to: number) =>
+      fetch(`${desk.server.url}v1/publish`, {
+        method: "POST",
+        body: Array.from({ length: to - from + 1 }, (_, i) =>
+          JSON.stringify({ type: "trade", symbol: "GAPS", price: "5", size: from + i }),
+        ).join("\n"),
+      });
+    const line = await Line.to(desk.server.url);
+    try {
+      await trade(1, 3);
+      desk.url = line.url;
+      await desk.open();
+      await expect(desk.trades).toHaveCount(3);
+
+      line.cut();
+      await expect(desk.connection).toHaveText(/^Reconnecting/);
+      await trade(4, 3_000);
+      line.mend();
+      await expect(desk.connection).toHaveText("Live", { timeout: 30_000 });
+      const missed = 3_000 - 3 - KEPT;
+      await expect(desk.rowOf("GAPS").locator(".age")).toHaveText(`gap ${missed}`);
+      await expect(desk.trades.first()).toContainText("3,000");
+
+      const lines = page.getByRole("table", { name: "Time and sales" });
+      await lines.evaluate((element) => (element.scrollTop = element.scrollHeight));
+      const texts = lines.locator(".canvas [role=row]:visible");
+      await expect(texts.filter({ hasText: "missed" })).toHaveText("1,973 trades missed");
+      const shown = await texts.evaluateAll((rows) =>
+        rows
+          .sort((a, b) => Number(a.ariaRowIndex) - Number(b.ariaRowIndex))
+          .map((row) => row.children[row.classList.contains("gap") ? 4 : 2]!.textContent),
+      );
+      // The newest is above: first what the server still had, then the gap, then what was here before.
+      expect(shown.slice(-5)).toEqual(["1,977", "1,973 trades missed", "3", "2", "1"]);
+    } finally {
+      line.close();
+    }
+  });
 
   test("an instrument that is not told of any more is dimmed, and says for how long", async ({
     desk,

@@ -127,6 +127,54 @@ test("columns are chosen, moved and made wider, and stay so", async ({ desk, pag
   await expect.poll(percent).toBe(was + 8);
 });
 
+test("columns are moved by dragging their heads, or with the keyboard, and stay so", async ({
+  desk,
+  page,
+}) => {
+  await desk.open();
+  const heads = page.getByRole("grid").getByRole("columnheader");
+  const keys = () =>
+    heads.evaluateAll((all) => all.map(({ classList }) => classList.item(0)).join(" "));
+  const head = (name: string) => heads.filter({ hasText: new RegExp(`^\\s*${name}`) });
+  expect(await keys()).toMatch(/^symbol name last percent spark bid/);
+  const middle = async (name: string) => {
+    const { x, y, width, height } = (await head(name).boundingBox())!;
+    return [x + width / 2, y + height / 2] as const;
+  };
+  const [x, y] = await middle("Chg %");
+  await page.mouse.move(x, y);
+  await page.mouse.down();
+  const [to] = await middle("Name");
+  await page.mouse.move(to - 10, y, { steps: 4 });
+  await expect(head("Chg %")).toHaveClass(/dragged/);
+  await expect(page.locator(".head .drop")).toBeVisible();
+  await page.mouse.up();
+  await expect.poll(keys).toMatch(/^symbol percent name last spark bid/);
+  await expect(page.locator(".head .drop")).toBeHidden();
+  // It was not pressed.
+  await expect(head("Chg %")).toHaveAttribute("aria-sort", "none");
+  await expect(desk.cell(0, "percent")).toHaveAttribute("aria-colindex", "2");
+
+  // Escape leaves it where it was.
+  const [lastX] = await middle("Last");
+  await page.mouse.move(lastX, y);
+  await page.mouse.down();
+  await page.mouse.move(lastX + 150, y, { steps: 4 });
+  await page.keyboard.press("Escape");
+  await page.mouse.up();
+  expect(await keys()).toMatch(/^symbol percent name last spark bid/);
+
+  await head("Trend").focus();
+  await page.keyboard.press("Alt+Shift+ArrowLeft");
+  await page.keyboard.press("Alt+Shift+ArrowLeft");
+  await expect.poll(keys).toMatch(/^symbol percent spark name last bid/);
+  await expect(head("Trend")).toBeFocused();
+  await expect(page.locator(".watchlist [role=status]")).toHaveText(/^Trend is column 3 of \d+$/);
+  await page.reload();
+  await expect(desk.rows.first()).toBeVisible();
+  expect(await keys()).toMatch(/^symbol percent spark name last bid/);
+});
+
 test("a sector is shown alone, and so is a list of one's own, which the address shares", async ({
   desk,
   page,

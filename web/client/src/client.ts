@@ -13,6 +13,8 @@ import {
   type Epoch,
   type Goodbye,
   type Pong,
+  type ReplayAction,
+  type ReplayState,
   type Request,
   type Stats,
   type Subscribed,
@@ -20,6 +22,7 @@ import {
   type Update,
   type Welcome,
 } from "./protocol.js";
+import { ReplayControl, RequestError } from "./replay.js";
 import type { ServerStats } from "./server-stats.js";
 import { Subscriptions } from "./subscriptions.js";
 
@@ -143,6 +146,8 @@ const DEAD_HEARTBEATS = 3;
 export class TickcastClient extends Emitter<ClientEvents> {
   readonly image = new Image();
   readonly counters: Counters = { frames: 0, bytes: 0, changes: 0, missed: 0, reconnects: 0 };
+  /** Plays, pauses and winds what the server plays. */
+  readonly replay = new ReplayControl((action) => this.control(action));
 
   private currentState: ConnectionState = {
     kind: "closed",
@@ -160,6 +165,7 @@ export class TickcastClient extends Emitter<ClientEvents> {
   private readonly unanswered = new Set<number>();
   private readonly verifying = new Map<unknown, PromiseResolvers<Verification[]>>();
   private readonly pinging = new Map<unknown, PromiseResolvers<Ping> & { sent_at: number }>();
+  private readonly controlling = new Map<unknown, PromiseResolvers<ReplayState>>();
   private wantsStats = false;
   private lastRequest = 0;
   private attempt = 0;
@@ -326,6 +332,13 @@ export class TickcastClient extends Emitter<ClientEvents> {
     return new Promise((resolve, reject) => this.verifying.set(id, { resolve, reject }));
   }
 
+  private control(action: ReplayAction): Promise<ReplayState> {
+    if (!this.welcome)
+      return Promise.reject(new Error("there is no session to control a replay in"));
+    const id = this.request({ op: "replay", ...action });
+    return new Promise((resolve, reject) => this.controlling.set(id, { resolve, reject }));
+  }
+
   private open(state: ConnectionState): void {
     const socket = new this.WebSocket(this.url, [SUBPROTOCOL]);
     this.socket = socket;
@@ -402,8 +415,8 @@ export class TickcastClient extends Emitter<ClientEvents> {
         break;
       case "error":
         this.answered(answer.id);
-        for (const waiting of [this.verifying, this.pinging]) {
-          waiting.get(answer.id)?.reject(new Error(answer.message));
+        for (const waiting of [this.verifying, this.pinging, this.controlling]) {
+          waiting.get(answer.id)?.reject(new RequestError(answer.code, answer.message));
           waiting.delete(answer.id);
         }
         this.emit("error", answer);
@@ -418,6 +431,10 @@ export class TickcastClient extends Emitter<ClientEvents> {
       case "checksum":
         this.verifying.get(answer.id)?.resolve(this.compare(answer));
         this.verifying.delete(answer.id);
+        break;
+      case "replay":
+        this.controlling.get(answer.id)?.resolve(answer);
+        this.controlling.delete(answer.id);
         break;
       case "pong": {
         const { resolve, sent_at } = this.pinging.get(answer.id) ?? {};
@@ -555,7 +572,7 @@ export class TickcastClient extends Emitter<ClientEvents> {
     this.welcome = null;
     this.goodbye = null;
     this.unanswered.clear();
-    for (const waiting of [this.verifying, this.pinging]) {
+    for (const waiting of [this.verifying, this.pinging, this.controlling]) {
       for (const { reject } of waiting.values()) reject(new Error("the session ended"));
       waiting.clear();
     }

@@ -17,6 +17,7 @@ export { Conflation, ENTRIES_KEPT } from "./conflation.js";
 export { DecodeError } from "./decode.js";
 export { Emitter } from "./emitter.js";
 export { Image } from "./image.js";
+export { ReplayControl, RequestError } from "./replay.js";
 export type { ServerStats, ShardStats, SlowSession, TopicStats } from "./server-stats.js";
 export { updateToJson } from "./json.js";
 export {

@@ -25,8 +25,8 @@ export interface ChartBar {
   volume: number;
 }
 
-/** Of time and sales, gaps included. */
-export const TAPE_LINES = 1_000;
+/** Of time and sales, gaps included: behind a gap come as many trades as the server kept, 1,024, which must not push it out. */
+export const TAPE_LINES = 2_000;
 const CHART_BARS = 3_600;
 
 /** What brings the trades and bars of one symbol: the page's link. */

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { arrange, nextSorting, sectors } from "../src/watchlist/arrange.js";
-import { columnOf, layOut } from "../src/watchlist/columns.js";
+import { columnOf, dropPlace, layOut, move } from "../src/watchlist/columns.js";
 import { Flashes, type FlashCell } from "../src/watchlist/flash.js";
 import { Lists, parseSymbols, toggled } from "../src/watchlist/lists.js";
 import { describe } from "../src/watchlist/read-out.js";
@@ -82,6 +82,37 @@ test("chosen columns are all there, as wide as they were dragged, and the symbol
     ["high", 210],
     ["low", 61],
   ]);
+});
+
+test.each([
+  ["high", 1, "symbol high last low"],
+  ["high", 0, "symbol high last low"],
+  ["last", 2, "symbol low last high"],
+  ["last", 9, "symbol low high last"],
+  ["symbol", 2, "symbol last low high"],
+  ["gone", 1, "symbol last low high"],
+])("column %s that is put to place %i", (key, to, expected) => {
+  const choices = ["symbol", "last", "low", "high"].map((key) => ({ key }));
+  expect(
+    move(choices, key, to)
+      .map(({ key }) => key)
+      .join(" "),
+  ).toBe(expected);
+});
+
+test.each([
+  // Columns begin at 6, 94, 154 and 214 px, and end at 274.
+  ["high", 0, 1, 94],
+  ["high", 120, 1, 94],
+  ["high", 130, 2, 154],
+  ["low", 130, 2, 154],
+  ["low", 200, 2, 214],
+  ["last", 200, 2, 214],
+  ["last", 270, 3, 274],
+])("column %s let go of at %i px goes to place %i", (key, x, to, left) => {
+  const widths = ["last", "low", "high"].map((key) => ({ key, width: 60 }));
+  const columns = layOut([{ key: "symbol", width: 88 }, ...widths], 280, 61);
+  expect(dropPlace(columns, key, x)).toEqual({ to, left });
 });
 
 test("lists survive being kept, and what is not one is left out", () => {

@@ -55,6 +55,8 @@ export const BINDINGS: readonly { group: string; bindings: readonly Binding[] }[
       { keys: ["Enter"], says: "Open the symbol everywhere" },
       { keys: ["Delete"], says: "Take the row off the list" },
       { keys: ["R"], says: "Read the row out" },
+      { keys: ["Shift+←", "Shift+→"], says: "On the head of a column: its width" },
+      { keys: ["Alt+Shift+←", "Alt+Shift+→"], says: "On the head of a column: its place" },
     ],
   },
 ];

@@ -46,7 +46,7 @@ function bySymbol(a: Row, b: Row): number {
 /** What pressing the head of column `key` does: one way, the other, and as it was. */
 export function nextSorting(now: Sorting | null, key: string): Sorting | null {
   // Names read from A to Z; of numbers the largest are asked for first.
-  const first = !["symbol", "name", "sector"].includes(key);
+  const first = !columnOf(key)?.words;
   if (now?.key !== key) return { key, descending: first };
   return now.descending === first ? { key, descending: !first } : null;
 }

@@ -21,6 +21,8 @@ export interface Column {
   readonly yields: number;
   /** Shown when nobody has chosen columns. */
   readonly usual: boolean;
+  /** Its text may have any length, and begins on the left. */
+  readonly words?: true;
   /** Absent: the cell is drawn, see `sparkline.ts`. */
   text?(row: Row): string;
   /**
@@ -41,6 +43,7 @@ export const COLUMNS: readonly Column[] = [
     width: 88,
     yields: 0,
     usual: true,
+    words: true,
     text: (row) => row.instrument.symbol,
     sort: (row) => row.instrument.symbol,
   },
@@ -50,6 +53,7 @@ export const COLUMNS: readonly Column[] = [
     width: 130,
     yields: 6,
     usual: true,
+    words: true,
     text: (row) => row.instrument.name,
     sort: (row) => row.instrument.name,
   },
@@ -207,6 +211,7 @@ export const COLUMNS: readonly Column[] = [
     width: 104,
     yields: 9,
     usual: false,
+    words: true,
     text: (row) => row.instrument.sector,
     sort: (row) => row.instrument.sector,
   },
@@ -236,8 +241,12 @@ export interface ColumnChoice {
 export interface PlacedColumn {
   readonly column: Column;
   readonly width: number;
+  /** Its cells may hold more than they have room for. */
+  readonly tight: boolean;
 }
 
+/** On either side of a row, as in the style sheet. */
+export const ROW_MARGIN = 6;
 export const NARROWEST = 36;
 export const WIDEST = 400;
 
@@ -262,7 +271,9 @@ export function layOut(
   const all = chosenColumns(choices).map(({ key, width }) => {
     const column = columnOf(key)!;
     const own = column.width === "price" ? priceWidth + (column.extra ?? 0) : column.width;
-    return { column, width: clamp(width ?? own), fixed: width !== undefined };
+    const placed = clamp(width ?? own);
+    const tight = column.words === true || placed < clamp(own);
+    return { column, width: placed, fixed: width !== undefined, tight };
   });
   const total = (places: typeof all) => places.reduce((sum, { width }) => sum + width, 0);
   let placed = all;
@@ -282,7 +293,37 @@ export function layOut(
   return placed.map((place) => ({
     column: place.column,
     width: place.width + (takers.includes(place) ? share : 0),
+    tight: place.tight,
   }));
+}
+
+/** `choices` with column `key` at place `to` among them. The symbol stays the first. */
+export function move(choices: readonly ColumnChoice[], key: string, to: number): ColumnChoice[] {
+  const choice = choices.find((choice) => choice.key === key);
+  if (!choice || key === "symbol") return [...choices];
+  const others = choices.filter((other) => other !== choice);
+  return others.toSpliced(Math.max(1, to), 0, choice);
+}
+
+/**
+ * Where column `key` goes when it is let go of at `x` pixels from the left of the row: its place among all, and where the
+ * edge is that it is put to.
+ */
+export function dropPlace(
+  columns: readonly PlacedColumn[],
+  key: string,
+  x: number,
+): { to: number; left: number } {
+  let left = ROW_MARGIN;
+  let before = 0; // columns that it is put behind, itself included
+  for (const { width } of columns) {
+    // Of each column the nearer edge; behind the symbol in any case.
+    if (before > 0 && x < left + width / 2) break;
+    left += width;
+    before++;
+  }
+  const from = columns.findIndex(({ column }) => column.key === key);
+  return { to: from < before ? before - 1 : before, left };
 }
 
 function clamp(width: number): number {

@@ -2,7 +2,7 @@ import { dayChange, type Row } from "../market.js";
 import { formatAge } from "../format.js";
 import type { Column, PlacedColumn } from "./columns.js";
 import type { FlashCell, Flashes } from "./flash.js";
-import { drawTrend } from "./sparkline.js";
+import { HEIGHT, trendPaths, WIDTH } from "./sparkline.js";
 import type { Trends } from "./trends.js";
 
 /** What a row must know to be written. */
@@ -15,8 +15,7 @@ export interface RowContext {
   silence(row: Row, now: number): number | null;
   /** Trades of it that were missed lately; 0 almost always. */
   missed(row: Row): number;
-  colours(): { up: string; down: string; base: string };
-  /** Whether the list is scrolled just now: lines are drawn when it rests. */
+  /** Whether the list is scrolled just now: lines are drawn when it rests, and nothing flashes. */
   scrolls(): boolean;
 }
 
@@ -25,23 +24,30 @@ export class GridRow {
   readonly element = document.createElement("div");
   row: Row | undefined;
   private position = -1;
+  private active = false;
+  private selected = false;
+  private halted = false;
   private readonly cells: Cell[];
   private readonly age = document.createElement("span");
   private readonly ageText = document.createTextNode("");
 
   constructor(
-    id: string,
+    place: number,
     columns: readonly PlacedColumn[],
     private readonly context: RowContext,
   ) {
-    this.element.id = id;
+    this.element.id = `row-${place}`;
     this.element.role = "row";
-    this.element.className = "row";
+    this.element.ariaSelected = "false";
+    this.element.className = place % 2 === 1 ? "row odd" : "row";
     this.element.hidden = true;
     this.cells = columns.map(({ column }) =>
       column.text ? new TextCell(column, column.text, context) : new TrendCell(column, context),
     );
-    this.cells.forEach(({ element }, i) => (element.ariaColIndex = String(i + 1)));
+    this.cells.forEach(({ element }, i) => {
+      element.ariaColIndex = String(i + 1);
+      element.classList.toggle("tight", columns[i]!.tight);
+    });
     this.element.append(...this.cells.map(({ element }) => element));
     this.age.className = "age";
     this.age.append(this.ageText);
@@ -57,19 +63,22 @@ export class GridRow {
     this.element.hidden = row === undefined;
     this.element.style.transform = `translateY(${position * height}px)`;
     this.element.ariaRowIndex = String(position + 2); // the head is row 1
-    this.element.classList.toggle("odd", position % 2 === 1);
     return true;
   }
 
   mark(active: boolean, selected: boolean): void {
-    this.element.classList.toggle("active", active);
-    const text = String(selected);
-    if (this.element.ariaSelected !== text) this.element.ariaSelected = text;
+    // Asking the document what it has costs more than keeping it.
+    if (active !== this.active) this.element.classList.toggle("active", active);
+    if (selected !== this.selected) this.element.ariaSelected = String(selected);
+    this.active = active;
+    this.selected = selected;
   }
 
   write(row: Row, now: number): void {
     const shown = this.context.view(row);
-    this.element.classList.toggle("halted", shown.trading === "halted");
+    const halted = shown.trading === "halted";
+    if (halted !== this.halted) this.element.classList.toggle("halted", halted);
+    this.halted = halted;
     for (const cell of this.cells) cell.write(row, shown, now);
     this.writeAge(now);
   }
@@ -137,17 +146,21 @@ class TextCell implements Cell, FlashCell {
     }
     if (!this.column.moves) return;
     const value = this.column.moves(row);
-    if (!this.fresh && value !== null && this.value !== null)
+    if (!this.fresh && value !== null && this.value !== null && !this.context.scrolls())
       this.context.flashes.start(this, value - this.value, now);
     this.value = value;
     this.fresh = false;
   }
 }
 
-/** A small line. Drawn at most once a second: nobody sees more of it. */
+/**
+ * A small line. Drawn at most once a second: nobody sees more of it. It is a path, not a canvas: each canvas is a
+ * layer of its own, and putting some fifty of them together cost more of a frame than all the rest of it.
+ */
 class TrendCell implements Cell {
   readonly element = document.createElement("div");
-  private readonly canvas = document.createElement("canvas");
+  private readonly line = svg("path");
+  private readonly base = svg("path");
   private drawnAt = -Infinity;
   private drawn = "";
 
@@ -157,37 +170,39 @@ class TrendCell implements Cell {
   ) {
     this.element.role = "gridcell";
     this.element.className = column.key;
-    this.canvas.ariaHidden = "true";
-    this.element.append(this.canvas);
+    const drawing = svg("svg");
+    drawing.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
+    drawing.ariaHidden = "true";
+    this.base.setAttribute("class", "base");
+    drawing.append(this.base, this.line);
+    this.element.append(drawing);
   }
 
   forget(): void {
     this.drawnAt = -Infinity;
     if (this.drawn === "") return;
     this.drawn = "";
-    this.canvas.getContext("2d")?.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    for (const path of [this.line, this.base]) path.removeAttribute("d");
   }
 
   write(row: Row, shown: Row, now: number): void {
     const trend = this.context.trends.of(row);
     if (shown === row && row.lastSeen !== null) trend.note(row.lastSeen, now);
     if (now - this.drawnAt < 1_000 || this.context.scrolls()) return;
-    const colours = this.context.colours();
     const moved = dayChange(shown);
     const base = moved && moved.previous / 10 ** shown.instrument.price_scale;
-    const drawn = `${trend.version} ${base} ${colours.up}`;
+    const drawn = `${trend.version} ${base}`;
     if (drawn === this.drawn) return;
     this.drawn = drawn;
     this.drawnAt = now;
-    this.size();
-    drawTrend(this.canvas, trend.values, base, colours);
+    const { values } = trend;
+    const paths = trendPaths(values, base);
+    this.line.setAttribute("d", paths.line);
+    this.line.setAttribute("class", values.at(-1)! >= values[0]! ? "up" : "down");
+    this.base.setAttribute("d", paths.base);
   }
+}
 
-  /** As many pixels as the screen has for it. */
-  private size(): void {
-    const ratio = devicePixelRatio || 1;
-    const [width, height] = [Math.round(72 * ratio), Math.round(16 * ratio)];
-    if (this.canvas.width !== width) this.canvas.width = width;
-    if (this.canvas.height !== height) this.canvas.height = height;
-  }
+function svg<Name extends keyof SVGElementTagNameMap>(name: Name): SVGElementTagNameMap[Name] {
+  return document.createElementNS("http://www.w3.org/2000/svg", name);
 }

@@ -1,5 +1,5 @@
 import type { Row } from "../market.js";
-import type { PlacedColumn } from "./columns.js";
+import { ROW_MARGIN, type PlacedColumn } from "./columns.js";
 import { Flashes } from "./flash.js";
 import { GridRow, type RowContext } from "./grid-row.js";
 
@@ -48,10 +48,14 @@ export class Grid {
     this.viewport.style.setProperty("--columns", widths);
     const width = columns.reduce((sum, column) => sum + column.width, 0);
     this.viewport.style.setProperty("--row-width", `${width}px`);
+    this.viewport.classList.toggle("wide", width + 2 * ROW_MARGIN > this.viewport.clientWidth);
     const same =
       rowHeight === this.rowHeight &&
       columns.length === this.columns.length &&
-      columns.every(({ column }, i) => column === this.columns[i]!.column);
+      columns.every(({ column, tight }, i) => {
+        const before = this.columns[i]!;
+        return column === before.column && tight === before.tight;
+      });
     this.columns = columns;
     if (same) return;
     // Whoever stood at the top stands there still.
@@ -71,7 +75,8 @@ export class Grid {
   /** Places the rows that are seen now, and writes the cells that changed; all of them where `dirty` is null. */
   paint(dirty: ReadonlySet<Row> | null, now: number): void {
     const { scrollTop, clientHeight } = this.viewport;
-    const seen = Math.ceil(clientHeight / this.rowHeight) + 1 + 2 * OVERSCAN;
+    let seen = Math.ceil(clientHeight / this.rowHeight) + 1 + 2 * OVERSCAN;
+    seen += seen % 2; // so that every other row is every other place of the pool, for good
     if (this.pool.length < seen) this.growPool(seen);
     const count = this.pool.length;
     const top = Math.max(0, Math.floor(scrollTop / this.rowHeight) - OVERSCAN);
@@ -162,7 +167,7 @@ export class Grid {
   private growPool(length: number): void {
     const context = { ...this.context, flashes: this.flashes };
     while (this.pool.length < length) {
-      const row = new GridRow(`row-${this.pool.length}`, this.columns, context);
+      const row = new GridRow(this.pool.length, this.columns, context);
       this.pool.push(row);
       this.canvas.append(row.element);
     }

@@ -1,6 +1,10 @@
 /** Points of one line: an hour by the minute. */
 export const POINTS = 60;
 const POINT_MS = 60_000;
+/** Of the drawing, as in the style sheet. */
+export const WIDTH = 72;
+export const HEIGHT = 16;
+const MARGIN = 2;
 
 /** The last hour of one price as it is drawn small. The newest point is the price now. */
 export class Trend {
@@ -39,37 +43,21 @@ export class Trend {
   }
 }
 
-/** Draws `values` into the whole of `canvas`, from left to right, with a thin line where `base` is. */
-export function drawTrend(
-  canvas: HTMLCanvasElement,
+/** The line through `values` from left to right, and a thin one where `base` is, as paths; empty where there is none. */
+export function trendPaths(
   values: readonly number[],
   base: number | null,
-  colours: { up: string; down: string; base: string },
-): void {
-  const context = canvas.getContext("2d");
-  if (!context) return;
-  const { width, height } = canvas;
-  context.clearRect(0, 0, width, height);
-  if (values.length < 2) return;
-  let low = Infinity;
-  let high = -Infinity;
-  for (const value of values) {
-    if (value < low) low = value;
-    if (value > high) high = value;
-  }
-  const ratio = devicePixelRatio || 1;
-  const margin = 2 * ratio;
+): { line: string; base: string } {
+  if (values.length < 2) return { line: "", base: "" };
+  const low = Math.min(...values);
+  const high = Math.max(...values);
   const span = high - low || 1;
-  const y = (value: number) => height - margin - ((value - low) / span) * (height - 2 * margin);
-  const step = (width - margin) / (values.length - 1);
-  if (base !== null && base >= low && base <= high) {
-    context.fillStyle = colours.base;
-    context.fillRect(0, Math.round(y(base)), width, ratio);
-  }
-  context.beginPath();
-  values.forEach((value, i) => context.lineTo(i * step, y(value)));
-  context.strokeStyle = values.at(-1)! >= values[0]! ? colours.up : colours.down;
-  context.lineWidth = 1.25 * ratio;
-  context.lineJoin = "round";
-  context.stroke();
+  const y = (value: number) => HEIGHT - MARGIN - ((value - low) / span) * (HEIGHT - 2 * MARGIN);
+  const step = (WIDTH - MARGIN) / (values.length - 1);
+  const points = values.map((value, i) => `${(i * step).toFixed(1)} ${y(value).toFixed(1)}`);
+  const between = base !== null && base >= low && base <= high;
+  return {
+    line: `M${points.join("L")}`,
+    base: between ? `M0 ${Math.round(y(base)) + 0.5}H${WIDTH}` : "",
+  };
 }
