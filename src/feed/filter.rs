@@ -72,6 +72,10 @@ impl Feed for Only {
             }
         }
     }
+
+    fn left_out(&self) -> u64 {
+        self.feed.left_out()
+    }
 }
 
 impl Between {
@@ -106,6 +110,10 @@ impl Feed for Between {
             let skipped = out.split_off(start);
             out.extend(skipped.into_iter().filter(|event| matches!(event, Event::Instrument(_))));
         }
+    }
+
+    fn left_out(&self) -> u64 {
+        self.feed.left_out()
     }
 }
 

@@ -10,6 +10,7 @@ pub struct Preloaded {
     events: Vec<Event>,
     /// Each batch's moment, and where its events end.
     batches: Vec<(Timestamp, usize)>,
+    left_out: u64,
 }
 
 /// One play of a [`Preloaded`] feed, from its beginning. Any number of them share the events.
@@ -34,7 +35,7 @@ impl Preloaded {
         }
         events.shrink_to_fit();
         batches.shrink_to_fit();
-        Self { kind: feed.kind(), events, batches }
+        Self { kind: feed.kind(), events, batches, left_out: feed.left_out() }
     }
 
     /// Events held.
@@ -82,6 +83,10 @@ impl Feed for Playback {
             }),
             None => Ok(Some(time)),
         }
+    }
+
+    fn left_out(&self) -> u64 {
+        self.held.left_out
     }
 }
 

@@ -2,6 +2,7 @@ use super::sim::scenario::Scenario;
 use super::sim::{SimConfig, Simulator};
 use super::{Feed, Looped};
 use crate::market::{FeedKind, Timestamp, Universe};
+use std::sync::Arc;
 
 /// Something that can be played again and again, from its beginning or from a moment within.
 pub trait Source: Send + Sync {
@@ -9,6 +10,18 @@ pub trait Source: Send + Sync {
 
     /// What is simulated; `None` where it is a record of something.
     fn simulation(&self) -> Option<SimConfig> {
+        None
+    }
+
+    /// The script by which it is simulated, and the script's phase at a moment; `None` where there is none.
+    fn script(&self, at: Timestamp) -> Option<(String, &'static str)> {
+        let _ = at;
+        None
+    }
+
+    /// The same, simulated with another seed, from another start where one is given; `None` where it is a record of something.
+    fn with_seed(&self, seed: u64, start: Option<Timestamp>) -> Option<Arc<dyn Source>> {
+        let _ = (seed, start);
         None
     }
 
@@ -53,6 +66,7 @@ pub struct Span {
 pub struct SourceError(pub String);
 
 /// A simulated market; each time the same.
+#[derive(Clone, Debug)]
 pub struct Simulation {
     pub universe: Universe,
     pub config: SimConfig,
@@ -67,6 +81,11 @@ impl Source for Simulation {
         Some(self.config)
     }
 
+    fn with_seed(&self, seed: u64, start: Option<Timestamp>) -> Option<Arc<dyn Source>> {
+        let config = SimConfig { seed, start: start.unwrap_or_else(Timestamp::now), ..self.config };
+        Some(Arc::new(Self { config, ..self.clone() }))
+    }
+
     fn open(&self) -> Result<Box<dyn Feed>, SourceError> {
         Ok(Box::new(Simulator::new(&self.universe, self.config)))
     }
@@ -79,6 +98,8 @@ impl Source for Simulation {
 /// A simulated market under a script.
 #[derive(Clone, Debug)]
 pub struct Scripted {
+    /// What it is called: a ready scenario's name, or a file's.
+    pub name: String,
     pub scenario: Scenario,
     /// When it begins, where the script has no start of its own.
     pub start: Timestamp,
@@ -100,6 +121,19 @@ impl Source for Scripted {
     fn simulation(&self) -> Option<SimConfig> {
         let Scenario { symbols, rate, seed, start, .. } = self.scenario;
         Some(SimConfig { symbols, rate, seed, start: start.unwrap_or(self.start) })
+    }
+
+    fn script(&self, at: Timestamp) -> Option<(String, &'static str)> {
+        let start = self.scenario.start.unwrap_or(self.start);
+        Some((self.name.clone(), self.scenario.phase_after(at.nanos_since(start))))
+    }
+
+    fn with_seed(&self, seed: u64, start: Option<Timestamp>) -> Option<Arc<dyn Source>> {
+        let mut other = self.clone();
+        other.scenario.seed = seed;
+        other.scenario.start = start.or(other.scenario.start);
+        other.start = Timestamp::now();
+        Some(Arc::new(other))
     }
 
     fn open(&self) -> Result<Box<dyn Feed>, SourceError> {

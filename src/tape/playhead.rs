@@ -47,6 +47,12 @@ impl Playhead {
         self.feed.shift()
     }
 
+    /// As [`Feed::left_out`].
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.feed.left_out()
+    }
+
     /// What a market is before the first moment, which must still be next; `None` where that says so itself.
     #[must_use]
     pub fn opening(&self) -> Option<Event> {

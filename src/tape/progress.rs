@@ -16,6 +16,7 @@ pub struct Progress {
     events: AtomicU64,
     publications: AtomicU64,
     faults: AtomicU64,
+    left_out: AtomicU64,
 }
 
 /// What feeds a tape, and its clock: what happens at `feed` on the feed's clock is due at `wall`, and any later moment `t` at
@@ -44,6 +45,7 @@ impl Progress {
             events: zero(),
             publications: zero(),
             faults: zero(),
+            left_out: zero(),
         }
     }
 
@@ -83,6 +85,17 @@ impl Progress {
     #[must_use]
     pub fn faults(&self) -> u64 {
         self.faults.load(Ordering::Relaxed)
+    }
+
+    /// Records of the feed that were read well and hold nothing for a tape, as [`Feed::left_out`](crate::feed::Feed::left_out) counts them: since
+    /// the feed was opened, which a seek does anew.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn leaves_out(&self, records: u64) {
+        self.left_out.store(records, Ordering::Relaxed);
     }
 
     /// The feed's first moment is known: it is due now.
