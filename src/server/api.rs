@@ -265,6 +265,7 @@ pub(super) fn query_of<const N: usize>(
             let name: String = name.chars().take(100).collect();
             let there = match names.as_slice() {
                 [] => "there are none".to_owned(),
+                [only] => format!("there is only {only}"),
                 names => format!("there are {}", names.join(", ")),
             };
             return Err(Problem::bad_request(format!("unknown query parameter {name:?}: {there}")));
