@@ -293,10 +293,7 @@ fn scripted(name: &str, args: &Args) -> Result<(Option<Arc<dyn Source>>, String)
         None if args.looped => bail!("--loop: {name} never ends"),
         None => {}
     }
-    // Where its file lies is nobody's business.
-    let called = Path::new(name).file_name().map_or_else(|| name.into(), |file| file.to_string_lossy());
-    let script =
-        Scripted { name: called.into_owned(), scenario, start: Timestamp::now(), looped: args.looped };
+    let script = Scripted { name: name.to_owned(), scenario, start: Timestamp::now(), looped: args.looped };
     // One that names what its market does not have is told before anything is served.
     script.scenario.check().map_err(|error| scenario::error(name, &error))?;
     Ok((Some(Arc::new(script)), about))

@@ -85,7 +85,6 @@ impl Feed for Playback {
         }
     }
 
-    /// Of all that is held, as it was left out when that was read.
     fn left_out(&self) -> u64 {
         self.held.left_out
     }

@@ -13,13 +13,14 @@ pub trait Source: Send + Sync {
         None
     }
 
-    /// What the script is called that the simulation is under; `None` where it is under none.
-    fn scenario(&self) -> Option<&str> {
+    /// The script by which it is simulated, and the script's phase at a moment; `None` where there is none.
+    fn script(&self, at: Timestamp) -> Option<(String, &'static str)> {
+        let _ = at;
         None
     }
 
-    /// The same simulation with another seed, and another beginning where one is given; `None` where nothing is simulated.
-    fn reseeded(&self, seed: u64, start: Option<Timestamp>) -> Option<Arc<dyn Source>> {
+    /// The same, simulated with another seed, from another start where one is given; `None` where it is a record of something.
+    fn with_seed(&self, seed: u64, start: Option<Timestamp>) -> Option<Arc<dyn Source>> {
         let _ = (seed, start);
         None
     }
@@ -65,6 +66,7 @@ pub struct Span {
 pub struct SourceError(pub String);
 
 /// A simulated market; each time the same.
+#[derive(Clone, Debug)]
 pub struct Simulation {
     pub universe: Universe,
     pub config: SimConfig,
@@ -79,9 +81,9 @@ impl Source for Simulation {
         Some(self.config)
     }
 
-    fn reseeded(&self, seed: u64, start: Option<Timestamp>) -> Option<Arc<dyn Source>> {
+    fn with_seed(&self, seed: u64, start: Option<Timestamp>) -> Option<Arc<dyn Source>> {
         let config = SimConfig { seed, start: start.unwrap_or_else(Timestamp::now), ..self.config };
-        Some(Arc::new(Self { universe: self.universe.clone(), config }))
+        Some(Arc::new(Self { config, ..self.clone() }))
     }
 
     fn open(&self) -> Result<Box<dyn Feed>, SourceError> {
@@ -96,7 +98,7 @@ impl Source for Simulation {
 /// A simulated market under a script.
 #[derive(Clone, Debug)]
 pub struct Scripted {
-    /// What the script is called.
+    /// What it is called: a ready scenario's name, or a file's.
     pub name: String,
     pub scenario: Scenario,
     /// When it begins, where the script has no start of its own.
@@ -121,15 +123,17 @@ impl Source for Scripted {
         Some(SimConfig { symbols, rate, seed, start: start.unwrap_or(self.start) })
     }
 
-    fn scenario(&self) -> Option<&str> {
-        Some(&self.name)
+    fn script(&self, at: Timestamp) -> Option<(String, &'static str)> {
+        let start = self.scenario.start.unwrap_or(self.start);
+        Some((self.name.clone(), self.scenario.phase_after(at.nanos_since(start))))
     }
 
-    fn reseeded(&self, seed: u64, start: Option<Timestamp>) -> Option<Arc<dyn Source>> {
-        let mut script = Self { start: Timestamp::now(), ..self.clone() };
-        script.scenario.seed = seed;
-        script.scenario.start = start.or(script.scenario.start);
-        Some(Arc::new(script))
+    fn with_seed(&self, seed: u64, start: Option<Timestamp>) -> Option<Arc<dyn Source>> {
+        let mut other = self.clone();
+        other.scenario.seed = seed;
+        other.scenario.start = start.or(other.scenario.start);
+        other.start = Timestamp::now();
+        Some(Arc::new(other))
     }
 
     fn open(&self) -> Result<Box<dyn Feed>, SourceError> {

@@ -1,5 +1,7 @@
 use super::App;
 use super::problem::Problem;
+use super::replay::no_room;
+use super::room::Room;
 use crate::feed::sim::SimConfig;
 use crate::hub::{Book, Kind, Replica, bar_field, nearest};
 use crate::market::{FeedKind, Speed};
@@ -52,29 +54,29 @@ pub(super) async fn feed(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, Problem> {
     let [room] = query_of(query.as_deref(), ["room"])?;
-    let market = app.market(room.as_deref())?;
-    let (progress, source) = (&market.progress, market.source());
-    let Timeline { status, feed, wall, speed, reanchored } = progress.timeline();
+    let room = market(&app, room.as_deref())?;
+    let Timeline { status, feed, wall, speed, reanchored } = room.progress.timeline();
     let speed = match speed {
         _ if status.kind == FeedKind::Publisher => Value::Null,
         Speed::Max => "max".into(),
         Speed::Times(factor) => factor.into(),
     };
-    let scenario = source.and_then(|source| source.scenario());
-    let simulation = source.and_then(|source| source.simulation());
-    let simulator = simulation.map(|SimConfig { symbols, rate, seed, start }| {
-        json!({ "symbols": symbols, "rate": rate, "seed": seed, "start": start.to_string(), "scenario": scenario })
-    });
+    let simulator =
+        room.source().and_then(|source| source.simulation()).map(|SimConfig { symbols, rate, seed, start }| {
+            json!({ "symbols": symbols, "rate": rate, "seed": seed, "start": start.to_string() })
+        });
+    let scenario = room.scenario().await?.map(|(name, phase)| json!({ "name": name, "phase": phase }));
     Ok(Json(json!({
         "kind": status.kind.name(),
         "state": status.state.name(),
         "speed": speed,
         "simulator": simulator,
+        "scenario": scenario,
         "clock": { "feed_us": feed.micros(), "wall_us": wall.micros() },
         "reanchored": reanchored,
-        "behind_ms": u64::try_from(progress.behind().as_millis()).unwrap_or(u64::MAX),
-        "faults": progress.faults(),
-        "left_out": progress.left_out(),
+        "behind_ms": u64::try_from(room.progress.behind().as_millis()).unwrap_or(u64::MAX),
+        "records": { "unreadable": room.progress.faults(), "left_out": room.progress.left_out() },
+        "room": room.name,
     })))
 }
 
@@ -84,7 +86,7 @@ pub(super) async fn instruments(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let [room] = query_of(query.as_deref(), ["room"])?;
-    let market = app.market(room.as_deref())?;
+    let market = market(&app, room.as_deref())?;
     let replica = market.folded.replica();
     let list: Vec<Value> = replica.books().map(|book| json::instrument(&book.definition)).collect();
     Ok(Json(at(&replica, "instruments", &list)).into_response())
@@ -96,7 +98,7 @@ pub(super) async fn quotes(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let [symbols, room] = query_of(query.as_deref(), ["symbols", "room"])?;
-    let market = app.market(room.as_deref())?;
+    let market = market(&app, room.as_deref())?;
     let replica = market.folded.replica();
     let books: Vec<&Book> = match &symbols {
         None => replica.books().collect(),
@@ -120,8 +122,8 @@ pub(super) async fn trades(
 ) -> Result<Response, Problem> {
     let symbol = symbol_of(symbol)?;
     let [limit, room] = query_of(query.as_deref(), ["limit", "room"])?;
+    let market = market(&app, room.as_deref())?;
     let limit = limit_of(limit.as_deref(), crate::hub::TRADES_KEPT)?;
-    let market = app.market(room.as_deref())?;
     let replica = market.folded.replica();
     let book = book(&replica, &symbol)?;
     let list: Vec<Value> = book
@@ -142,6 +144,7 @@ pub(super) async fn bars(
 ) -> Result<Response, Problem> {
     let symbol = symbol_of(symbol)?;
     let [interval, limit, room] = query_of(query.as_deref(), ["interval", "limit", "room"])?;
+    let market = market(&app, room.as_deref())?;
     let interval = interval.as_deref().unwrap_or("1m");
     let kind = match interval {
         "1s" => Kind::Bars1s,
@@ -149,7 +152,6 @@ pub(super) async fn bars(
         other => return Err(Problem::bad_request(format!("interval={other:?}: expected 1s or 1m"))),
     };
     let limit = limit_of(limit.as_deref(), crate::hub::BARS_KEPT + 1)?;
-    let market = app.market(room.as_deref())?;
     let replica = market.folded.replica();
     let book = book(&replica, &symbol)?;
     let bars = book.bars(kind).expect("a kind of bars");
@@ -165,6 +167,15 @@ pub(super) async fn bars(
     answer["symbol"] = book.definition.symbol.as_str().into();
     answer["interval"] = interval.into();
     Ok(Json(answer).into_response())
+}
+
+/// The market that a request is of: the public one, or a room's.
+fn market(app: &App, room: Option<&str>) -> Result<Arc<Room>, Problem> {
+    let Some(name) = room else { return Ok(Arc::clone(&app.public)) };
+    let private = app.rooms.get(name).ok_or_else(|| no_room(name))?;
+    // Whoever asks is using it.
+    private.asked();
+    Ok(Arc::clone(&private.room))
 }
 
 /// Any other path.
@@ -247,10 +258,14 @@ pub(super) fn query_of<const N: usize>(
     let mut values = [const { None }; N];
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         let Some(index) = names.iter().position(|known| *known == name) else {
+            if name == "room" {
+                let detail = "room: this is of the server and its public market, and not to be had of a room";
+                return Err(Problem::bad_request(detail));
+            }
             let name: String = name.chars().take(100).collect();
             let there = match names.as_slice() {
                 [] => "there are none".to_owned(),
-                [one] => format!("there is {one}"),
+                [only] => format!("there is only {only}"),
                 names => format!("there are {}", names.join(", ")),
             };
             return Err(Problem::bad_request(format!("unknown query parameter {name:?}: {there}")));

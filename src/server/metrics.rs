@@ -210,6 +210,8 @@ impl Collector for Scrape {
         page.counter("tickcast_feed_reanchored", "Schedules given up", timeline.reanchored)?;
         page.gauge("tickcast_feed_left_out", "Records that are nothing a tape holds", self.tape.left_out())?;
         page.counter("tickcast_feed_faults", "Records that could not be read", self.tape.faults())?;
+        let left_out = self.tape.left_out();
+        page.gauge("tickcast_feed_left_out", "Records read that hold nothing for a tape", left_out)?;
 
         if let Some((written, goes_on)) = self.recorded {
             page.gauge(

@@ -1,3 +1,4 @@
+use super::api::query_of;
 use super::problem::Problem;
 use super::{App, origin};
 use crate::feed::publish::{LineError, Parsed, parse_msgpack, parse_ndjson};
@@ -21,6 +22,8 @@ const ERRORS_TOLD: usize = 1000;
 /// `POST /v1/publish`: events of the user's own, as newline-JSON or MessagePack. Good ones go on the tape together; each bad one
 /// is told with its number and reason.
 pub(super) async fn publish(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, Problem> {
+    // Publications are of the public market.
+    query_of::<0>(request.uri().query(), [])?;
     let headers = request.headers();
     if !origin::is_allowed(headers, &app.allowed_origins, app.is_local) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "pages of this origin may not publish here"));

@@ -111,13 +111,14 @@ impl PrivateRoom {
         };
         let (source, start): (Arc<dyn Source>, _) = match (request.seed, public.source()) {
             (Some(seed), source) => {
+                // What is simulated here, its scenario included; else a market of the usual size.
+                let simulated = source.and_then(|source| source.with_seed(seed, request.start));
                 let usual = || {
                     let start = request.start.unwrap_or_else(Timestamp::now);
                     let config = SimConfig { seed, ..SimConfig::starting(start) };
-                    Arc::new(Simulation { universe: default_universe(), config }) as _
+                    Arc::new(Simulation { universe: default_universe(), config }) as Arc<dyn Source>
                 };
-                let reseeded = source.and_then(|source| source.reseeded(seed, request.start));
-                (reseeded.unwrap_or_else(usual), None)
+                (simulated.unwrap_or_else(usual), None)
             }
             (None, Some(source)) => (Arc::clone(source), request.start.or(public.beginning().start)),
             (None, None) => {

@@ -47,7 +47,7 @@ impl Playhead {
         self.feed.shift()
     }
 
-    /// Records so far that are well formed, but nothing a tape holds.
+    /// As [`Feed::left_out`].
     #[must_use]
     pub fn left_out(&self) -> u64 {
         self.feed.left_out()

@@ -87,10 +87,15 @@ impl Progress {
         self.faults.load(Ordering::Relaxed)
     }
 
-    /// Records of what is played that are well formed, but nothing a tape holds: since it was begun, or begun anew by a seek.
+    /// Records of the feed that were read well and hold nothing for a tape, as [`Feed::left_out`](crate::feed::Feed::left_out) counts them: since
+    /// the feed was opened, which a seek does anew.
     #[must_use]
     pub fn left_out(&self) -> u64 {
         self.left_out.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn leaves_out(&self, records: u64) {
+        self.left_out.store(records, Ordering::Relaxed);
     }
 
     /// The feed's first moment is known: it is due now.

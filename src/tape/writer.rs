@@ -298,18 +298,14 @@ impl Run {
 
     /// Gives a feed up that has nothing more to tell.
     fn end_if_over(&mut self) {
-        if self.playhead.take_if(|playhead| playhead.next_at().is_none()).is_none() {
-            return;
-        }
-        let (faults, left_out) = (self.progress.faults(), self.progress.left_out());
-        let also = match left_out {
-            0 => String::new(),
-            _ => format!("; {left_out} of its records are nothing a tape holds, and were left out"),
-        };
-        if faults > 0 {
-            tracing::warn!("the feed has ended; {faults} of its records could not be read{also}");
-        } else {
-            tracing::info!("the feed has ended{also}");
+        let Some(ended) = self.playhead.take_if(|playhead| playhead.next_at().is_none()) else { return };
+        self.progress.leaves_out(ended.left_out());
+        match (self.progress.faults(), ended.left_out()) {
+            (0, 0) => tracing::info!("the feed has ended"),
+            (0, left_out) => tracing::info!("the feed has ended; {left_out} of its records were left out"),
+            (faults, left_out) => tracing::warn!(
+                "the feed has ended; {faults} of its records could not be read, {left_out} were left out"
+            ),
         }
         // From here on the clock is the wall's pace from where the record ended.
         let now = self.clock();
@@ -538,6 +534,9 @@ impl Run {
         self.position = self.position.next();
         self.time = time;
         self.progress.appended(self.position, counted);
+        if let Some(playhead) = &self.playhead {
+            self.progress.leaves_out(playhead.left_out());
+        }
         let batch = Arc::new(Batch { position: self.position, time, events });
         for reader in &mut self.readers {
             reader.read(&batch);

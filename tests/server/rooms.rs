@@ -128,3 +128,27 @@ async fn a_room_in_which_nothing_happens_ends_with_a_goodbye() {
     assert_eq!(client.message().await, Err(Some(4410)));
     until_rooms(&server, 0).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rest_answers_for_a_room_or_says_that_it_cannot() {
+    let server = server(HOUR).await;
+    let early = "2024-08-08T23:54:20Z";
+    let mut client = Client::connect(&server, "room=one").await;
+    seek(&mut client, early).await;
+    for path in ["/v1/quotes", "/v1/instruments", "/v1/trades/BTCUSDT", "/v1/bars/BTCUSDT"] {
+        let told = server.get(&format!("{path}?room=one")).await.json();
+        assert_eq!(
+            (&told["time"], &told["epoch"]),
+            (&json!("2024-08-08T23:54:20.000000Z"), &client.welcome["epoch"]),
+            "{path}"
+        );
+        assert_ne!(server.get(path).await.json()["epoch"], client.welcome["epoch"], "{path}");
+        server.get(&format!("{path}?room=two")).await.check_problem(404, "no room \"two\"");
+    }
+    let feed = server.get("/v1/feed?room=one").await.json();
+    assert_eq!((&feed["state"], &feed["room"]), (&json!("paused"), &json!("one")));
+    server.get("/v1/feed?room=two").await.check_problem(404, "no room \"two\"");
+    server.get("/metrics?room=one").await.check_problem(400, "not to be had of a room");
+    let publish = request(server.address, "POST", "/v1/publish?room=one", &[], b"{}").await;
+    publish.check_problem(400, "not to be had of a room");
+}

@@ -53,32 +53,22 @@ async fn clients_see_phases_a_stalled_feed_and_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_scenario_is_named_and_controlled_and_played_in_rooms_with_other_seeds() {
-    let start: Timestamp = "2026-01-05T15:00:00Z".parse().unwrap();
-    let mut scenario = Scenario::parse(OUTAGE).unwrap();
-    scenario.start = Some(start);
+async fn a_scenario_is_named_with_its_phase_and_can_be_sought_in_a_room_with_another_seed() {
+    let scenario = Scenario::parse(OUTAGE).unwrap();
+    let start: Timestamp = "2024-01-02T14:30:00Z".parse().unwrap();
     let script = Scripted { name: "outage".to_owned(), scenario, start, looped: false };
     let server = TestServer::start_with(|config| config.source = Some(Arc::new(script))).await;
-    server.until_ready().await;
-    let feed = async |query: &str| server.get(&format!("/v1/feed{query}")).await.json();
-    let public = feed("").await;
-    assert_eq!(public["simulator"]["scenario"], "outage", "{public}");
-
-    let mut one = Client::connect(&server, "topics=quote:AAPL,status&room=one").await;
-    let mut other = Client::connect(&server, "topics=quote:AAPL,status&room=other&seed=99").await;
-    for (room, client) in [("one", &mut one), ("other", &mut other)] {
-        client.answer("subscribed").await;
-        client.ask(json!({"op": "replay", "action": "pause"}), "replay").await;
-        let seek = json!({"op": "replay", "action": "seek", "to": "2026-01-05T15:00:15Z"});
-        assert_eq!(client.ask(seek, "replay").await["state"], "paused");
-        let is_open = |seen: &Seen| seen.resets > 0 && seen.field("status", "state") == "open";
-        client.until("the phase of then", is_open).await;
-        assert_eq!(feed(&format!("?room={room}")).await["simulator"]["scenario"], "outage", "{room}");
+    let mut client = Client::connect(&server, "room=x&seed=7&start=2024-01-02T14:30:00Z").await;
+    client.ask(json!({"op": "replay", "action": "pause"}), "replay").await;
+    for (to, phase) in [("14:30:30", "continuous"), ("14:30:05", "pre-open"), ("14:30:15", "continuous")] {
+        let to = format!("2024-01-02T{to}Z");
+        let state = client.ask(json!({"op": "replay", "action": "seek", "to": to}), "replay").await;
+        assert_eq!(state["now"], to);
+        let feed = server.get("/v1/feed?room=x").await.json();
+        assert_eq!(feed["scenario"], json!({"name": "outage", "phase": phase}), "at {to}");
+        assert_eq!(feed["simulator"]["seed"], 7);
     }
-    assert_eq!(feed("?room=other").await["simulator"]["seed"], 99);
-    assert_ne!(one.seen.field("quote:AAPL", "bid"), other.seen.field("quote:AAPL", "bid"));
-    // Back to before it opened.
-    one.ask(json!({"op": "replay", "action": "seek", "to": "2026-01-05T15:00:05Z"}), "replay").await;
-    one.until("the phase of then", |seen| seen.field("status", "state") == "pre-open").await;
-    server.shutdown().await;
+    let public = server.get("/v1/feed").await.json();
+    assert_eq!(public["scenario"]["name"], "outage");
+    assert_ne!(public["simulator"]["seed"], 7);
 }

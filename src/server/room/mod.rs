@@ -102,8 +102,20 @@ impl Room {
         self.source.as_ref()
     }
 
-    pub fn beginning(&self) -> Beginning {
-        self.beginning
+    /// The script that is played, and its phase now; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Refusal`] where the server leaves.
+    pub async fn scenario(&self) -> Result<Option<(String, &'static str)>, Refusal> {
+        let Some(source) = &self.source else { return Ok(None) };
+        // Only the tape knows how often what is played again and again has begun.
+        let Playing { now, shift, .. } = self.tape_control(Control::Look).await?;
+        Ok(source.script(now.plus_nanos(-shift)))
+    }
+
+    /// From where it is played, where that is not the beginning.
+    pub fn start_of_play(&self) -> Option<Timestamp> {
+        self.start
     }
 
     pub fn publisher(&self) -> Option<Publisher> {

@@ -62,6 +62,19 @@ pub(super) enum Phase {
     Close,
 }
 
+impl Phase {
+    /// As a file says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PreOpen => "pre-open",
+            Self::Auction => "auction",
+            Self::Continuous => "continuous",
+            Self::Halt => "halt",
+            Self::Close => "close",
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HaltRow {

@@ -127,6 +127,15 @@ impl Scenario {
         Ok(scenario)
     }
 
+    /// What the market as a whole does so long after the beginning: `pre-open`, `auction`, `continuous`, `halt` or `close`.
+    #[must_use]
+    pub fn phase_after(&self, nanos: i64) -> &'static str {
+        let phases = self.steps.iter().take_while(|step| step.at.nanos() <= nanos);
+        let phase =
+            phases.filter_map(|step| if let What::Phase(phase) = step.what { Some(phase) } else { None });
+        phase.last().unwrap_or(Phase::Continuous).name()
+    }
+
     /// The market under this script, which begins `now` where the script has no start of its own.
     ///
     /// # Errors
