@@ -48,7 +48,7 @@ pub(super) async fn version() -> Json<Value> {
     }))
 }
 
-/// `GET /v1/feed`: what feeds the tape, and its clock; with `?room=NAME`, as all that follow, of a private market.
+/// `GET /v1/feed`: what feeds the tape, and its clock.
 pub(super) async fn feed(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,

@@ -208,7 +208,6 @@ impl Collector for Scrape {
         page.gauge("tickcast_feed_live", "Whether the feed is live: 1, or 0", live)?;
         page.gauge("tickcast_feed_behind_seconds", "How late the feed is", self.tape.behind().as_secs_f64())?;
         page.counter("tickcast_feed_reanchored", "Schedules given up", timeline.reanchored)?;
-        page.gauge("tickcast_feed_left_out", "Records that are nothing a tape holds", self.tape.left_out())?;
         page.counter("tickcast_feed_faults", "Records that could not be read", self.tape.faults())?;
         let left_out = self.tape.left_out();
         page.gauge("tickcast_feed_left_out", "Records read that hold nothing for a tape", left_out)?;

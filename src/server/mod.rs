@@ -220,11 +220,6 @@ impl App {
         self.public.folded.replica()
     }
 
-    /// The market that a request is about: the room of that name, or the public one.
-    fn market(&self, room: Option<&str>) -> Result<Arc<Room>, Problem> {
-        replay::asked_room(self, room, None).map(|(room, _)| room)
-    }
-
     fn publisher(&self) -> Option<Publisher> {
         self.public.publisher()
     }

@@ -71,11 +71,7 @@ pub(super) async fn control(
 }
 
 /// The market that a request is about, and whether it may control it.
-pub(super) fn asked_room(
-    app: &App,
-    name: Option<&str>,
-    key: Option<&str>,
-) -> Result<(Arc<Room>, bool), Problem> {
+fn asked_room(app: &App, name: Option<&str>, key: Option<&str>) -> Result<(Arc<Room>, bool), Problem> {
     let Some(name) = name else { return Ok((Arc::clone(&app.public), app.may_control())) };
     let private = app.rooms.get(name).ok_or_else(|| no_room(name))?;
     private.asked();

@@ -132,10 +132,6 @@ impl Progress {
         self.faults.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn set_left_out(&self, records: u64) {
-        self.left_out.store(records, Ordering::Relaxed);
-    }
-
     fn lock(&self) -> MutexGuard<'_, Timeline> {
         self.timeline.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -278,7 +278,6 @@ impl Run {
         let before = batch.len();
         if let Some(playhead) = &mut self.playhead {
             playhead.take(&mut self.instruments, batch, &mut |fault| tell_fault(&self.progress, fault));
-            self.progress.set_left_out(playhead.left_out());
         }
         self.correct(&mut batch[before..]);
     }

@@ -157,8 +157,7 @@ async fn what_feeds_the_tape_is_told_with_its_clock() {
     .await;
     server.until_ready().await;
     let feed = server.get("/v1/feed").await.json();
-    let simulator =
-        json!({"symbols": 3, "rate": 1, "seed": 7, "start": "1970-01-01T00:00:00.001Z", "scenario": null});
+    let simulator = json!({"symbols": 3, "rate": 1, "seed": 7, "start": "1970-01-01T00:00:00.001Z"});
     assert_eq!(feed["simulator"], simulator);
     assert_eq!(
         (&feed["kind"], &feed["state"], &feed["speed"]),

@@ -1,4 +1,4 @@
-use crate::support::{Client, Seen, TestServer};
+use crate::support::{Client, TestServer};
 use serde_json::json;
 use std::sync::Arc;
 use tickcast::feed::Scripted;

@@ -113,9 +113,8 @@ impl Room {
         Ok(source.script(now.plus_nanos(-shift)))
     }
 
-    /// From where it is played, where that is not the beginning.
-    pub fn start_of_play(&self) -> Option<Timestamp> {
-        self.start
+    pub fn beginning(&self) -> Beginning {
+        self.beginning
     }
 
     pub fn publisher(&self) -> Option<Publisher> {
