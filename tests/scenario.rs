@@ -108,3 +108,19 @@ fn the_burst_that_ships_is_what_its_scenario_plays() {
     }
     assert!(std::fs::metadata(&path).unwrap().len() < 300 << 10, "small enough to ship");
 }
+
+#[test]
+fn a_recorded_scenario_can_be_sought_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = file(&directory, "slow.toml", "end = \"5m\"\n[market]\nsymbols = 3\nrate = 20\n");
+    let path = directory.path().join("slow.tape");
+    said(&[&script, "-o", path.to_str().unwrap()]);
+    let told = Command::new(env!("CARGO_BIN_EXE_tickcast"))
+        .arg("inspect")
+        .arg("--json")
+        .arg(&path)
+        .output()
+        .unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert!(told["tape"]["checkpoints"].as_u64().unwrap() > 0, "{}", told["tape"]);
+}

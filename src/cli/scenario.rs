@@ -1,6 +1,8 @@
-use crate::feed::formats::recording::{RecordingHeader, RecordingWriter};
+use crate::feed::formats::recording::RecordingHeader;
 use crate::feed::sim::scenario::{READY, Scenario, ScenarioError};
 use crate::market::{Instruments, Timestamp};
+use crate::record::Recorder;
+use crate::tape::{Batch, Position};
 use anyhow::{Context, Result, anyhow, bail};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -98,17 +100,19 @@ fn record(name: &str, scenario: Scenario, path: &Path) -> Result<(u64, usize)> {
     let cannot = || format!("cannot write {}", path.display());
     let file = File::create(path).with_context(cannot)?;
     let header = RecordingHeader { epoch: 1, created: start, source };
-    let mut recording = RecordingWriter::new(BufWriter::new(file), &header).with_context(cannot)?;
-    let (mut instruments, mut batch) = (Instruments::default(), Vec::new());
-    let (mut position, mut events) = (0, 0);
-    while let Some(at) = feed.next(&mut instruments, &mut batch)? {
-        position += 1;
-        events += batch.len();
-        recording.append(position, at, &batch).with_context(cannot)?;
-        batch.clear();
+    // With checkpoints, so that it can be sought in.
+    let mut recorder = Recorder::new(BufWriter::new(file), &header).with_context(cannot)?;
+    let mut instruments = Instruments::default();
+    let mut batch = Batch { position: Position::START, time: start, events: Vec::new() };
+    let mut events = 0;
+    while let Some(at) = feed.next(&mut instruments, &mut batch.events)? {
+        (batch.position, batch.time) = (batch.position.next(), at);
+        events += batch.events.len();
+        recorder.append(&batch).with_context(cannot)?;
+        batch.events.clear();
     }
-    recording.finish().and_then(|mut file| file.flush()).with_context(cannot)?;
-    Ok((position, events))
+    recorder.finish().and_then(|mut file| file.flush()).with_context(cannot)?;
+    Ok((batch.position.get(), events))
 }
 
 fn indented(text: &str) -> String {
