@@ -81,6 +81,7 @@ test("an operator sees sessions come and go, what they watch, and how the server
   const errors = watchErrors(page);
   await server.start();
   await page.goto(`${server.url}ops`);
+  await expect(page.getByTestId("mode")).toHaveText("SIMULATED");
   await expect(page.getByTestId("connection")).toHaveText("Live");
   await expect(figure(page, "Sessions")).toHaveText("1");
   await expect(page.getByTestId("feed")).toHaveText("simulator, live, ×1");

@@ -183,3 +183,15 @@ test("without motion a change is a mark, and none at all where flashes are off",
   flashes.start(cell, 1, 9_000);
   expect(tints).toEqual(["still-down", ""]);
 });
+
+test("a tint goes out when the price turns, and does not begin anew for that", () => {
+  const flashes = new Flashes();
+  const tints: string[] = [];
+  const cell: FlashCell = { readyAt: 0, tint: (tint) => tints.push(tint) };
+  flashes.start(cell, 1, 0);
+  flashes.start(cell, 2, 50);
+  expect(tints).toEqual(["flash-up"]);
+  flashes.start(cell, -1, 100);
+  expect(tints).toEqual(["flash-up", ""]);
+  expect(flashes.pending).toBe(false);
+});

@@ -15,21 +15,29 @@ export type FlashMode = "fade" | "still" | "off";
 /** All cells that are tinted now, in the order in which they began. */
 export class Flashes {
   mode: FlashMode = "fade";
-  private readonly running: { cell: FlashCell; began: number; faded: boolean }[] = [];
+  private readonly running: Flash[] = [];
 
   /** Whether there is anything to put out still. */
   get pending(): boolean {
     return this.running.length > 0;
   }
 
-  /** Tints `cell` for a change in `direction`, unless it was tinted a moment ago. */
+  /**
+   * Tints `cell` for a change in `direction`, unless it was tinted a moment ago. A tint that says the other direction
+   * goes out at once: it would contradict the arrow beside the price.
+   */
   start(cell: FlashCell, direction: number, now: number): void {
-    if (this.mode === "off" || direction === 0 || now < cell.readyAt) return;
+    if (this.mode === "off" || direction === 0) return;
+    if (now < cell.readyAt) {
+      if (this.running.some((flash) => flash.cell === cell && flash.up !== direction > 0))
+        this.stop(cell);
+      return;
+    }
     const spread = LONGEST_INTERVAL_MS - SHORTEST_INTERVAL_MS;
     cell.readyAt = now + SHORTEST_INTERVAL_MS + Math.random() * spread;
     const way = direction > 0 ? "up" : "down";
     cell.tint(this.mode === "still" ? `still-${way}` : `flash-${way}`);
-    this.running.push({ cell, began: now, faded: this.mode === "still" });
+    this.running.push({ cell, up: direction > 0, began: now, faded: this.mode === "still" });
   }
 
   /** Fades and puts out what is due. */
@@ -52,6 +60,13 @@ export class Flashes {
     this.running.splice(at, 1);
     cell.tint("");
   }
+}
+
+interface Flash {
+  readonly cell: FlashCell;
+  readonly up: boolean;
+  readonly began: number;
+  faded: boolean;
 }
 
 /** What can flash. */
