@@ -79,7 +79,8 @@ install_node_modules() {
 # Ignored tests: those that take long, and those of the recordings, which run where the recordings are.
 ignored() {
     local log=$logs/cargo\ test.log run rest
-    step "long tests" 300 cargo cargo test --locked --test server -- --ignored --nocapture
+    # One after the other, as one of them measures lateness and another takes a core.
+    step "long tests" 300 cargo cargo test --locked --test server -- --ignored --nocapture --test-threads=1
     run=$((passes + failures))
     step "memory" 300 cargo cargo test --locked --test memory -- --ignored --nocapture
     run=$((run + passes + failures))
