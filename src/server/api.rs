@@ -1,6 +1,6 @@
 use super::App;
 use super::problem::Problem;
-use super::replay::no_room;
+use super::replay::asked_room;
 use super::room::Room;
 use crate::feed::sim::SimConfig;
 use crate::hub::{Book, Kind, Replica, bar_field, nearest};
@@ -171,11 +171,7 @@ pub(super) async fn bars(
 
 /// The market that a request is of: the public one, or a room's.
 fn market(app: &App, room: Option<&str>) -> Result<Arc<Room>, Problem> {
-    let Some(name) = room else { return Ok(Arc::clone(&app.public)) };
-    let private = app.rooms.get(name).ok_or_else(|| no_room(name))?;
-    // Whoever asks is using it.
-    private.asked();
-    Ok(Arc::clone(&private.room))
+    asked_room(app, room, None).map(|(room, _)| room)
 }
 
 /// Any other path.

@@ -71,7 +71,11 @@ pub(super) async fn control(
 }
 
 /// The market that a request is about, and whether it may control it.
-fn asked_room(app: &App, name: Option<&str>, key: Option<&str>) -> Result<(Arc<Room>, bool), Problem> {
+pub(super) fn asked_room(
+    app: &App,
+    name: Option<&str>,
+    key: Option<&str>,
+) -> Result<(Arc<Room>, bool), Problem> {
     let Some(name) = name else { return Ok((Arc::clone(&app.public), app.may_control())) };
     let private = app.rooms.get(name).ok_or_else(|| no_room(name))?;
     private.asked();
@@ -79,7 +83,7 @@ fn asked_room(app: &App, name: Option<&str>, key: Option<&str>) -> Result<(Arc<R
 }
 
 /// What those are told who ask of a room that is not there.
-pub(super) fn no_room(name: &str) -> Problem {
+fn no_room(name: &str) -> Problem {
     let name: String = name.chars().take(100).collect();
     Problem::not_found(format!(
         "there is no room {name:?}: it is opened with /v1/ws?room=NAME, and closed when the last one leaves"
