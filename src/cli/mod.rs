@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod convert;
+mod following;
 pub mod inspect;
 pub mod publish;
 pub mod reading;

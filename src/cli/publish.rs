@@ -1,3 +1,4 @@
+use super::following::NOT_CONNECTED;
 use crate::client::Endpoint;
 use anyhow::Result;
 use http_body_util::{BodyExt, Full, Limited};
@@ -11,8 +12,6 @@ use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::sync::mpsc;
-
-const NOT_CONNECTED: u8 = 3;
 
 /// A request carries at most so many lines and bytes, and waits so long for more.
 const BATCH_LINES: usize = 1000;

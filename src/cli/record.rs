@@ -1,3 +1,4 @@
+use super::following::{Following, INTERRUPTED};
 use super::serve::stopped;
 use super::watch::{duration, until};
 use crate::client::{Change, Client, Endpoint, Event, Options};
@@ -6,7 +7,7 @@ use crate::hub::{Kind, Scope, Topic};
 use crate::market::{self, Instrument, Instruments, Price, Quote, Size, Timestamp};
 use crate::record::{Output, Recording, RecordingStatus};
 use crate::tape::{Batch, Epoch, Position, Reader};
-use crate::wire::{QuoteFields, TopicAnswer};
+use crate::wire::QuoteFields;
 use anyhow::Result;
 use rustc_hash::FxHashMap;
 use std::io::{IsTerminal, Write};
@@ -16,10 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
-
-const NOT_CONNECTED: u8 = 3;
-const REFUSED: u8 = 4;
-const INTERRUPTED: u8 = 130;
 
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
@@ -87,13 +84,9 @@ enum Step {
 
 /// Turns what a client hears into a tape of its own: instruments are numbered anew and batches counted from 1, whatever the server does.
 struct Taker {
-    url: String,
-    retry: bool,
+    following: Following,
     /// Events still to be taken.
     left: u64,
-    /// Topics that were asked for and not refused yet.
-    topics: usize,
-    connected: bool,
     /// The server began a new tape, of which nothing was heard yet.
     is_replaced: bool,
     instruments: Instruments,
@@ -107,7 +100,6 @@ struct Taker {
     events: u64,
     gaps: u64,
     missed: u64,
-    talk: Vec<String>,
 }
 
 /// Records until told to stop.
@@ -182,8 +174,7 @@ impl Session {
                     Step::Stop(if self.taker.events > 0 { 0 } else { INTERRUPTED })
                 }
             };
-            let talk = std::mem::take(&mut self.taker.talk);
-            for talk in &talk {
+            for talk in &self.taker.following.take_talk() {
                 self.say(talk);
             }
             match step {
@@ -245,7 +236,10 @@ impl Session {
                 let path = self.output.path().display().to_string();
                 let lost = match gaps {
                     0 => String::new(),
-                    _ => format!("; {missed} trades were lost in {gaps} gaps"),
+                    _ => format!(
+                        "; {missed} trades were lost in {gaps} {}",
+                        if gaps == 1 { "gap" } else { "gaps" }
+                    ),
                 };
                 let per_event = ratio(written.bytes, events);
                 let [events, bytes] = [events, written.bytes].map(super::grouped);
@@ -310,11 +304,8 @@ impl Progress {
 impl Taker {
     fn new(args: &Args, url: String) -> Self {
         Self {
-            url,
-            retry: args.retry,
+            following: Following::new(url, args.retry, args.topics.len()),
             left: args.count.unwrap_or(u64::MAX),
-            topics: args.topics.len(),
-            connected: false,
             is_replaced: false,
             instruments: Instruments::default(),
             translator: Translator::default(),
@@ -325,65 +316,33 @@ impl Taker {
             events: 0,
             gaps: 0,
             missed: 0,
-            talk: Vec::new(),
         }
     }
 
     fn take(&mut self, event: Event) -> Step {
         match event {
-            Event::Connected { server, .. } => {
-                self.connected = true;
-                self.talk.push(format!("connected to {} ({server})", self.url));
-            }
-            Event::Subscribed { topics } => return self.subscribed(topics),
             Event::Settled { topics } => {
                 self.settled.extend(topics);
                 self.is_settled.clear();
             }
-            Event::Resumed { .. } => {
-                self.talk.push("resumed: nothing is lost that the server still holds".to_owned());
-            }
             Event::Replaced => {
-                self.talk.push("the server began a new tape: what happened in between is lost".to_owned());
+                self.following
+                    .say("the server began a new tape: what happened in between is lost".to_owned());
                 self.gaps += 1;
                 self.is_replaced = true;
                 self.begin_anew();
             }
             Event::Update { time, changes, .. } => return self.update(time, changes),
-            Event::Stale => self.talk.push("stale: nothing is heard from the server".to_owned()),
-            Event::Live => self.talk.push("live again".to_owned()),
-            Event::Error { message, .. } => self.talk.push(format!("refused: {message}")),
-            Event::Goodbye { reason, .. } => self.talk.push(format!("the server says goodbye: {reason}")),
-            Event::Disconnected { reason, .. } if !self.connected && !self.retry => {
-                let url = &self.url;
-                self.talk.push(format!(
-                    "cannot connect to {url}: {reason} (is the server running? --retry keeps trying)"
-                ));
-                return Step::Stop(NOT_CONNECTED);
+            event => {
+                let is_answer = matches!(event, Event::Subscribed { .. });
+                match self.following.take(event) {
+                    Err(code) => return Step::Stop(code),
+                    Ok(()) if is_answer => return Step::Begin,
+                    Ok(()) => {}
+                }
             }
-            Event::Disconnected { reason, retry_in } => {
-                self.talk.push(format!("disconnected: {reason}; trying again in {retry_in:.1?}"));
-            }
-            Event::Closed { reason, .. } => {
-                self.talk.push(format!("{}: {reason}", self.url));
-                return Step::Stop(if self.connected { 1 } else { NOT_CONNECTED });
-            }
-            _ => {}
         }
         Step::GoOn
-    }
-
-    fn subscribed(&mut self, topics: Vec<TopicAnswer>) -> Step {
-        for TopicAnswer { topic, pending, nearest, error, .. } in topics {
-            if let Some(error) = error {
-                self.topics = self.topics.saturating_sub(1);
-                self.talk.push(format!("{topic} is refused: {}", error.message));
-            } else if pending {
-                let hint = nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default();
-                self.talk.push(format!("{topic} is not there yet and will come when it appears{hint}"));
-            }
-        }
-        if self.topics == 0 { Step::Stop(REFUSED) } else { Step::Begin }
     }
 
     fn update(&mut self, time: Timestamp, changes: Vec<Change>) -> Step {
@@ -403,8 +362,8 @@ impl Taker {
                     // It is the first change of its update.
                     self.reset(time, &mut events);
                     self.begin_anew();
-                    self.talk
-                        .push(format!("the server's replay was wound to {time}: it goes on in another file"));
+                    self.following
+                        .say(format!("the server's replay was wound to {time}: it goes on in another file"));
                     continue;
                 }
                 Change::Definition(instrument) => market::Event::Instrument(instrument),
@@ -422,7 +381,7 @@ impl Taker {
                 Change::Gap { instrument, missed, .. } => {
                     self.gaps += 1;
                     self.missed += missed;
-                    self.talk.push(format!("gap: {missed} trades of {} are lost", instrument.symbol));
+                    self.following.say(format!("gap: {missed} trades of {} are lost", instrument.symbol));
                     continue;
                 }
                 Change::Bar { .. } | Change::ClosedBar { .. } | Change::Stats(_) => continue,
@@ -434,7 +393,7 @@ impl Taker {
                     self.left -= 1;
                 }
                 Ok(()) => {}
-                Err(error) => self.talk.push(format!("not recorded: {error}")),
+                Err(error) => self.following.say(format!("not recorded: {error}")),
             }
         }
         if events.is_empty() {

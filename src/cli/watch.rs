@@ -1,5 +1,5 @@
+use super::following::{Following, INTERRUPTED};
 use crate::client::{Change, Client, Endpoint, Event, Options};
-use crate::wire::TopicAnswer;
 use anyhow::{Context, Result};
 use std::io::{ErrorKind, IsTerminal};
 use std::process::ExitCode;
@@ -8,10 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
 
-const NOT_CONNECTED: u8 = 3;
-const REFUSED: u8 = 4;
 const GAP: u8 = 5;
-const INTERRUPTED: u8 = 130;
 
 /// Lines wait at most this long for company, where no person is looking.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
@@ -79,16 +76,11 @@ enum Step {
 #[derive(Debug)]
 struct Watch {
     count: Option<u64>,
-    retry: bool,
     fail_on_gap: bool,
-    /// Topics that were asked for and not refused yet.
-    topics: usize,
-    connected: bool,
+    following: Following,
     lines: u64,
     /// Lines not written yet.
     out: Vec<u8>,
-    /// Talk not told yet.
-    talk: Vec<String>,
 }
 
 /// Watches until told to stop.
@@ -111,13 +103,13 @@ pub async fn run(args: Args) -> Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
-    let mut watch = Watch::new(&args, topics.len());
+    let mut watch = Watch::new(&args, url, topics.len());
     client.subscribe(topics, Options { max_hz: args.max_hz, times: args.times });
-    let code = pump(&args, &url, &mut client, &mut watch).await?;
+    let code = pump(&args, &mut client, &mut watch).await?;
     Ok(ExitCode::from(code))
 }
 
-async fn pump(args: &Args, url: &str, client: &mut Client, watch: &mut Watch) -> Result<u8> {
+async fn pump(args: &Args, client: &mut Client, watch: &mut Watch) -> Result<u8> {
     let mut stdout = tokio::io::stdout();
     let at_once = std::io::stdout().is_terminal();
     let end = args.duration.map(|duration| Instant::now() + duration);
@@ -126,7 +118,7 @@ async fn pump(args: &Args, url: &str, client: &mut Client, watch: &mut Watch) ->
     loop {
         let step = tokio::select! {
             event = client.next() => match event {
-                Some(event) => watch.take(event, url),
+                Some(event) => watch.take(event),
                 None => Step::Stop(1),
             },
             () = until(flush_at) => Step::GoOn,
@@ -136,7 +128,7 @@ async fn pump(args: &Args, url: &str, client: &mut Client, watch: &mut Watch) ->
                 Step::Stop(if watch.lines > 0 { 0 } else { INTERRUPTED })
             }
         };
-        for talk in watch.talk.drain(..).filter(|_| !args.quiet) {
+        for talk in watch.following.take_talk().iter().filter(|_| !args.quiet) {
             eprintln!("tickcast: {talk}");
         }
         let now = Instant::now();
@@ -176,30 +168,21 @@ pub(super) async fn until(moment: Option<Instant>) {
 }
 
 impl Watch {
-    fn new(args: &Args, topics: usize) -> Self {
+    fn new(args: &Args, url: String, topics: usize) -> Self {
         Self {
             count: args.count,
-            retry: args.retry,
             fail_on_gap: args.fail_on_gap,
-            topics,
-            connected: false,
+            following: Following::new(url, args.retry, topics),
             lines: 0,
             out: Vec::new(),
-            talk: Vec::new(),
         }
     }
 
-    fn take(&mut self, event: Event, url: &str) -> Step {
+    fn take(&mut self, event: Event) -> Step {
         match event {
-            Event::Connected { server, .. } => {
-                self.connected = true;
-                self.say(format!("connected to {url} ({server})"));
+            Event::Replaced => {
+                self.following.say("the server began a new tape: everything comes anew".to_owned());
             }
-            Event::Subscribed { topics } => return self.subscribed(topics),
-            Event::Resumed { .. } => {
-                self.say("resumed: nothing is lost that the server still holds".to_owned());
-            }
-            Event::Replaced => self.say("the server began a new tape: everything comes anew".to_owned()),
             Event::Update { position, time, changes } => {
                 for change in changes {
                     let Some(line) = change.to_json(time, position) else { continue };
@@ -214,43 +197,13 @@ impl Watch {
                     }
                 }
             }
-            Event::Stale => self.say("stale: nothing is heard from the server".to_owned()),
-            Event::Live => self.say("live again".to_owned()),
-            Event::Error { message, .. } => self.say(format!("refused: {message}")),
-            Event::Goodbye { reason, .. } => self.say(format!("the server says goodbye: {reason}")),
-            Event::Disconnected { reason, .. } if !self.connected && !self.retry => {
-                self.say(format!(
-                    "cannot connect to {url}: {reason} (is the server running? --retry keeps trying)"
-                ));
-                return Step::Stop(NOT_CONNECTED);
+            event => {
+                if let Err(code) = self.following.take(event) {
+                    return Step::Stop(code);
+                }
             }
-            Event::Disconnected { reason, retry_in } => {
-                self.say(format!("disconnected: {reason}; trying again in {retry_in:.1?}"));
-            }
-            Event::Closed { reason, .. } => {
-                self.say(format!("{url}: {reason}"));
-                return Step::Stop(if self.connected { 1 } else { NOT_CONNECTED });
-            }
-            _ => {}
         }
         Step::GoOn
-    }
-
-    fn subscribed(&mut self, topics: Vec<TopicAnswer>) -> Step {
-        for TopicAnswer { topic, pending, nearest, error, .. } in topics {
-            if let Some(error) = error {
-                self.topics = self.topics.saturating_sub(1);
-                self.say(format!("{topic} is refused: {}", error.message));
-            } else if pending {
-                let hint = nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default();
-                self.say(format!("{topic} is not there yet and will come when it appears{hint}"));
-            }
-        }
-        if self.topics == 0 { Step::Stop(REFUSED) } else { Step::GoOn }
-    }
-
-    fn say(&mut self, talk: String) {
-        self.talk.push(talk);
     }
 }
 
@@ -268,11 +221,12 @@ pub(super) fn hz(text: &str) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::following::{NOT_CONNECTED, REFUSED};
     use super::*;
     use crate::hub::Kind;
     use crate::market::{Instrument, Price, Symbol, Timestamp};
     use crate::tape::{Epoch, Position};
-    use crate::wire::{ErrorCode, QuoteFields, Refusal};
+    use crate::wire::{ErrorCode, QuoteFields, Refusal, TopicAnswer};
     use clap::Parser;
     use std::sync::Arc;
 
@@ -318,17 +272,17 @@ mod tests {
     #[track_caller]
     fn check(flags: &str, events: Vec<Event>, code: Option<u8>, lines: &str) -> Vec<String> {
         let args = Cli::parse_from(std::iter::once("watch").chain(flags.split_whitespace())).args;
-        let mut watch = Watch::new(&args, args.words.len());
+        let mut watch = Watch::new(&args, "ws://x".to_owned(), args.words.len());
         let mut stop = None;
         for event in events {
             assert_eq!(stop, None, "stopped before the last event");
-            if let Step::Stop(code) = watch.take(event, "ws://x") {
+            if let Step::Stop(code) = watch.take(event) {
                 stop = Some(code);
             }
         }
         assert_eq!(stop, code);
         assert_eq!(String::from_utf8(watch.out).unwrap(), lines);
-        watch.talk
+        watch.following.take_talk()
     }
 
     const QUOTE: &str = "{\"topic\":\"quote:X\",\"time\":\"1970-01-01T00:00:01.000000Z\",\"position\":9,\"bid\":\"1.50\",\"ask\":null}\n";
