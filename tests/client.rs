@@ -202,7 +202,7 @@ impl World {
 
     fn topics(&self) -> Vec<Topic> {
         let session = self.session.as_ref().expect("connected");
-        self.views.get(session.view()).expect("a session has a view").key.topics.to_vec()
+        session.view(&self.views).key.topics.to_vec()
     }
 
     /// What the server does with a request.
@@ -240,7 +240,7 @@ impl World {
         for _ in 0..parts {
             let mut session = self.session.take().expect("connected");
             let Flush { next, from, upto } = session.flush(&self.replica);
-            let view = self.views.get(session.view()).expect("a session has a view");
+            let view = session.view(&self.views);
             self.encoder.begin(Form::MessagePack, false, from, upto);
             // All topics, because this harness does not tell steady sessions from others.
             let topics = view.topics().iter().copied().enumerate().skip(next);

@@ -186,9 +186,9 @@ impl World {
             garbled: false,
         };
         Self {
-            // So small that most flushes come in several updates.
-            shards: [(); 2].map(|()| {
-                let mut shard = Fanout::with_full_bytes(Epoch::new(7), 100);
+            // So small that most flushes come in several updates, and few sessions to one cohort or two.
+            shards: [2, 1].map(|cohort| {
+                let mut shard = Fanout::with_limits(Epoch::new(7), 100, cohort);
                 shard.allow_faults();
                 shard
             }),
@@ -276,10 +276,19 @@ impl World {
 
     fn pass(&mut self, time: Duration) {
         self.now += time;
-        self.late.drain(..).for_each(|batch| self.shards[1].apply(&batch));
+        // Half of what the late one has not heard yet it hears before its flush, of the rest a batch after each cohort.
+        let mut late = std::mem::take(&mut self.late);
+        let rest = late.split_off(late.len().div_ceil(2));
+        late.iter().for_each(|batch| self.shards[1].apply(batch));
         for shard in &mut self.shards {
             shard.tick(self.now);
-            shard.flush();
+        }
+        self.shards[0].flush();
+        let mut rest = rest.iter();
+        self.shards[1].flush_with(|shard| rest.next().into_iter().for_each(|batch| shard.apply(batch)));
+        rest.for_each(|batch| self.shards[1].apply(batch));
+        self.shards[1].flush();
+        for shard in &mut self.shards {
             for _ in 0..20 {
                 shard.sweep();
             }
@@ -529,11 +538,11 @@ proptest! {
 }
 
 /// Sessions with an endless pipe each, all subscribed to the same topics by URL.
-fn watchers(count: usize, topics: &str) -> (World, Vec<Rc<RefCell<Pipe>>>) {
+fn watchers(count: usize, form: Form, topics: &str) -> (World, Vec<Rc<RefCell<Pipe>>>) {
     let mut world = World::new();
     world.publish(&[Tick::Quote(0, Some(100), 1, Some(101), 1, false), Tick::Trade(0, 100, 1, false)]);
     let opening = Opening {
-        form: Form::MessagePack,
+        form,
         topics: topics.split(',').map(str::to_owned).collect(),
         max_hz: None,
         times: false,
@@ -550,7 +559,7 @@ fn watchers(count: usize, topics: &str) -> (World, Vec<Rc<RefCell<Pipe>>>) {
 
 #[test]
 fn a_flush_is_built_once_and_sent_once_to_each_session_of_a_view() {
-    let (mut world, pipes) = watchers(1000, "quote:A,trades:A");
+    let (mut world, pipes) = watchers(1000, Form::MessagePack, "quote:A,trades:A");
     let before = world.shards[0].counters();
     for price in 102..112 {
         // Three ticks in two batches that come together: one flush.
@@ -568,7 +577,7 @@ fn a_flush_is_built_once_and_sent_once_to_each_session_of_a_view() {
 
 #[test]
 fn a_session_that_has_caught_up_shares_frames_again() {
-    let (mut world, pipes) = watchers(100, "quote:A");
+    let (mut world, pipes) = watchers(100, Form::MessagePack, "quote:A");
     pipes[7].borrow_mut().room = 0;
     let flush = |world: &mut World, price| {
         world.publish(&[Tick::Quote(0, Some(price), 1, None, 0, false)]);
@@ -583,4 +592,44 @@ fn a_session_that_has_caught_up_shares_frames_again() {
     pipes[7].borrow_mut().room = usize::MAX;
     world.shards[0].writable(7);
     assert_eq!(flush(&mut world, 202), (1, 100));
+}
+
+#[test]
+fn what_comes_within_a_flush_is_told_at_once_to_those_still_in_line_and_next_time_to_the_others() {
+    let (mut world, pipes) = watchers(7, Form::Json, "quote:A");
+    let publish = |world: &mut World, price| world.publish(&[Tick::Quote(0, Some(price), 1, None, 0, false)]);
+    publish(&mut world, 200);
+    // Four cohorts of two. The shard hears of 201 when the first has been served, and of 202 after the second.
+    let mut shard = std::mem::replace(&mut world.shards[0], Fanout::new(Epoch::new(7)));
+    let before = shard.counters();
+    let mut served = 0;
+    shard.flush_with(|shard| {
+        served += 1;
+        if served <= 2 {
+            publish(&mut world, 200 + served);
+            shard.apply(world.late.last().expect("just published"));
+        }
+    });
+    let after = shard.counters();
+    assert_eq!((served, after.sent - before.sent), (4, 7), "one frame to each, none is served twice");
+    assert_eq!(after.built - before.built, 3, "200, 201 and 202, the last for two cohorts");
+    assert_eq!(shard.in_line(), 2, "the first two have more to tell");
+    // Where the last of the updates that a client was sent has brought it.
+    let newest = |pipe: &Rc<RefCell<Pipe>>| {
+        let mut bytes: Vec<u8> = pipe.borrow().bytes.iter().copied().collect();
+        let mut position = None;
+        while let Some((_, payload, len)) = whole_frame(&bytes) {
+            let message: serde_json::Value = serde_json::from_slice(payload).expect("JSON");
+            position = message["position"].as_u64();
+            bytes.drain(..len);
+        }
+        position.expect("a position")
+    };
+    let newest = |pipes: &[_]| pipes.iter().map(newest).collect::<Vec<u64>>();
+    let at = world.position.get();
+    assert_eq!(newest(&pipes), [at - 2, at - 2, at - 1, at - 1, at, at, at]);
+    shard.flush();
+    assert_eq!(newest(&pipes), [at; 7]);
+    assert_eq!((shard.counters().sent - after.sent, shard.in_line()), (4, 0));
+    assert_eq!(shard.next_due(), None);
 }

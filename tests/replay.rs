@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use tickcast::client::{Book, Change, Command, Event as Heard, Input, Options, Output, Session};
 use tickcast::feed::{Feed, FeedError, Source, SourceError, Span};
-use tickcast::hub::{Form, Replica};
+use tickcast::hub::{COHORT, Form, Replica};
 use tickcast::market::{
     Conditions, Event, FeedKind, Instruments, QuoteValues, Side, Speed, Status, Symbol, Timestamp,
     TradingState,
@@ -272,7 +272,7 @@ impl World {
             replica,
             batches,
             // So small that most flushes come in several updates.
-            fanout: Fanout::with_full_bytes(Epoch::new(1), 100),
+            fanout: Fanout::with_limits(Epoch::new(1), 100, COHORT),
             watcher: Client::new(start),
             start,
             now: Duration::ZERO,

@@ -1,7 +1,8 @@
+use super::cohort::{Cohort, CohortId};
 use super::owed::{Since, Upto};
 use super::replica::Replica;
 use super::topic::{Topic, TopicKey};
-use super::view::{View, ViewId, ViewKey, ViewOptions, Views, low, resolve};
+use super::view::{View, ViewKey, ViewOptions, Views, low, resolve};
 use crate::market::Timestamp;
 use crate::tape::{Epoch, Position};
 use rustc_hash::FxHashMap;
@@ -12,15 +13,15 @@ pub const MAX_TOPICS: usize = 1024;
 
 /// One subscriber: a view and a position. What it is owed follows from these, so there is no queue.
 ///
-/// Nearly all sessions of a view stand where its last flush has brought them. Those are *in step*: their position is the view's, and a
+/// Nearly all sessions of a cohort stand where its last flush has brought them. Those are *in step*: their position is the cohort's, and a
 /// flush that each of them takes whole writes to none of them. A session falls out of step before anything is done for it alone, and falls
-/// in again with a flush of its view.
+/// in again with a flush of its cohort.
 #[derive(Debug)]
 pub struct Session {
-    view: ViewId,
+    cohort: CohortId,
     /// What its view had counted in changes when it last had them all told; modulo 2^32, as only differences matter.
     events_told: u32,
-    /// [`Self::IN_STEP`]: where its view stands, of which `time` and `events_told` know nothing then.
+    /// [`Self::IN_STEP`]: where its cohort stands, of which `time` and `events_told` know nothing then.
     position: Position,
     time: Timestamp,
     /// What its position alone does not say; `None` in steady state.
@@ -74,26 +75,38 @@ impl Session {
 
     /// A session without topics, at the tape's end.
     pub fn open(key: u32, options: ViewOptions, replica: &Replica, views: &mut Views) -> Self {
+        let cohort = views.enter(ViewKey { topics: Arc::new([]), options }, key, replica);
         let mut session = Self {
-            view: ViewId::NONE,
+            cohort,
             events_told: 0,
             position: replica.position(),
             time: replica.time(),
             catch_up: None,
         };
-        session.enter(key, ViewKey { topics: Arc::new([]), options }, replica, views);
+        session.events_told = low(session.view(views).events);
         session
     }
 
     /// Leaves its view. To be called once, when the session ends.
     pub fn close(&self, key: u32, views: &mut Views) {
-        views.get_mut(self.view).expect("a session has a view").leave(key);
-        views.remove_if_empty(self.view);
+        views.leave(self.cohort, key);
+    }
+
+    /// Those it is flushed with, and where they stand.
+    #[must_use]
+    pub fn cohort<'v>(&self, views: &'v Views) -> &'v Cohort {
+        views.cohort(self.cohort).expect("a session is in a cohort")
+    }
+
+    /// What it has subscribed to.
+    #[must_use]
+    pub fn view<'v>(&self, views: &'v Views) -> &'v View {
+        views.view(self.cohort(views))
     }
 
     #[must_use]
-    pub fn view(&self) -> ViewId {
-        self.view
+    pub fn cohort_id(&self) -> CohortId {
+        self.cohort
     }
 
     #[must_use]
@@ -102,15 +115,15 @@ impl Session {
     }
 
     /// Its place is its own from here on.
-    pub fn fall_out(&mut self, view: &View) {
+    pub fn fall_out(&mut self, cohort: &Cohort) {
         if self.is_in_step() {
-            let flushed = view.flushed();
+            let flushed = cohort.flushed();
             Upto { position: self.position, time: self.time } = flushed.upto;
             self.events_told = flushed.events;
         }
     }
 
-    /// It stands where the flush of its view ends that is just being made, and is owed nothing more.
+    /// It stands where the flush of its cohort ends that is just being made, and is owed nothing more.
     pub fn fall_in(&mut self) {
         debug_assert!(self.is_steady());
         self.position = Self::IN_STEP;
@@ -124,7 +137,7 @@ impl Session {
 
     #[must_use]
     pub fn upto(&self) -> Upto {
-        debug_assert!(!self.is_in_step(), "its view knows better");
+        debug_assert!(!self.is_in_step(), "its cohort knows better");
         Upto { position: self.position, time: self.time }
     }
 
@@ -156,8 +169,8 @@ impl Session {
             .filter(|&(epoch, at)| epoch == replica.epoch() && at >= replica.reset_at())
             // A client that comes from a shard or a node which was ahead of this one is told the little between again.
             .map(|(_, at)| at.min(replica.position()));
-        let before = views.get(self.view).expect("a session has a view");
-        self.fall_out(before);
+        self.fall_out(self.cohort(views));
+        let before = self.view(views);
         let added: Vec<Topic> =
             view.topics.iter().filter(|t| before.key.topics.binary_search(t).is_err()).cloned().collect();
         let had = before.topics().to_vec();
@@ -182,16 +195,9 @@ impl Session {
         }
         let untold = self.untold(before);
         self.close(key, views);
-        self.enter(key, view, replica, views);
-        self.events_told = self.events_told.wrapping_sub(untold);
+        self.cohort = views.enter(view, key, replica);
+        self.events_told = low(self.view(views).events).wrapping_sub(untold);
         Subscribed { resumed: resumed.is_some() }
-    }
-
-    fn enter(&mut self, key: u32, view: ViewKey, replica: &Replica, views: &mut Views) {
-        self.view = views.intern(view, replica);
-        let view = views.get_mut(self.view).expect("just interned");
-        view.enter(key);
-        self.events_told = low(view.events);
     }
 
     /// Changes of its topics that it was not told.

@@ -1,9 +1,11 @@
+use super::cohort::{COHORT, Cohort, CohortId, Flushed};
 use super::owed::Upto;
 use super::replica::Replica;
 use super::topic::{Kind, Scope, Topic, TopicKey};
 use crate::market::{Instrument, InstrumentId, Symbol};
-use crate::tape::Position;
 use rustc_hash::{FxHashMap, FxHashSet};
+use slab::Slab;
+use std::collections::VecDeque;
 use std::{sync::Arc, time::Duration};
 
 /// Number of a view, for as long as a session has it.
@@ -34,59 +36,31 @@ pub enum Form {
     Json,
 }
 
-/// One interned set of subscriptions, and what happened to it since it was last flushed.
+/// One interned set of subscriptions.
 #[derive(Debug)]
 pub struct View {
     pub key: ViewKey,
     /// The key's topics as they come down to on this tape, sorted. Grows when a new instrument fits a set.
     topics: Vec<TopicKey>,
-    /// A bit per topic: whether it was touched since the last flush. Bits, because they are in order as they come and need no
-    /// other record of what is marked already; a topic that is not touched costs a 64th of a word to pass over.
-    touched: Vec<u64>,
-    is_dirty: bool,
-    /// The last flush: `touched` is all that has changed since.
-    flushed: Flushed,
-    /// On its owner's clock: not to be flushed before, for its rate.
-    pub next_flush: Duration,
     /// Changes of its topics since it exists.
     pub events: u64,
-    /// Sessions that have this view, sorted: they are visited as they lie in memory, and found by halving.
-    members: Vec<u32>,
+    /// The sessions that have this view are in these.
+    cohorts: Vec<CohortId>,
 }
 
-/// Where the last flush of a view has brought it, and with it all of its sessions that are in step: what would be the same for each of
-/// them is kept once, so that a flush need not write to them.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Flushed {
-    pub upto: Upto,
-    /// What the view had counted in changes, modulo 2^32.
-    pub(super) events: u32,
-    /// On its owner's clock.
-    pub second: u32,
-}
-
-/// The topics of a view that may have changed, with their numbers; made by [`View::changed`].
-#[derive(Clone, Debug)]
-pub struct Changed<'a> {
-    topics: &'a [TopicKey],
-    /// `None`: all of them.
-    touched: Option<&'a [u64]>,
-    /// The word looked at, and those of its bits that are still to come.
-    word: usize,
-    bits: u64,
-}
-
-/// All views, each there as long as a session has it, and the index from topics to the views that watch them.
-#[derive(Debug, Default)]
+/// All views, each there as long as a session has it, their cohorts, and the index from topics to the views that watch them.
+#[derive(Debug)]
 pub struct Views {
-    slots: Vec<Option<View>>,
-    free: Vec<ViewId>,
+    by_id: Slab<View>,
+    cohorts: Slab<Cohort>,
+    /// Sessions in one cohort.
+    most: usize,
     by_key: FxHashMap<ViewKey, ViewId>,
     watchers: Watchers,
     /// Views with a set, or with a symbol not seen yet: to be asked when an instrument is defined.
     expectant: FxHashSet<ViewId>,
     /// Some perhaps gone since, or there twice.
-    dirty: Vec<ViewId>,
+    dirty: Vec<CohortId>,
     touched: Touched,
 }
 
@@ -110,8 +84,9 @@ struct Touched {
 }
 
 impl ViewId {
-    /// No view; for a session that is just being made.
-    pub(super) const NONE: Self = Self(u32::MAX);
+    fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
 impl ViewOptions {
@@ -127,118 +102,68 @@ impl View {
         &self.topics
     }
 
-    /// The topics that may have changed after `since`, from number `next` on, sorted, with their numbers: those touched
-    /// for a reader that is as far as the last flush, all for one further back.
+    /// Changes of its topics since then, modulo 2^32.
     #[must_use]
-    pub fn changed(&self, since: Position, next: usize) -> Changed<'_> {
-        let touched = (since >= self.flushed.upto.position).then_some(&*self.touched);
-        let word = next / 64;
-        let mut changed = Changed { topics: &self.topics, touched, word, bits: 0 };
-        changed.bits = changed.word() & (u64::MAX << (next % 64));
-        changed
-    }
-
-    #[must_use]
-    pub fn members(&self) -> &[u32] {
-        &self.members
-    }
-
-    pub(super) fn enter(&mut self, member: u32) {
-        if let Err(at) = self.members.binary_search(&member) {
-            self.members.insert(at, member);
-        }
-    }
-
-    pub(super) fn leave(&mut self, member: u32) {
-        if let Ok(at) = self.members.binary_search(&member) {
-            self.members.remove(at);
-        }
-    }
-
-    #[must_use]
-    pub fn flushed(&self) -> Flushed {
-        self.flushed
-    }
-
-    /// Changes of its topics since the last flush, modulo 2^32.
-    #[must_use]
-    pub fn events_since_flush(&self) -> u32 {
-        low(self.events).wrapping_sub(self.flushed.events)
-    }
-
-    /// Whether anything was touched since the last flush.
-    #[must_use]
-    pub fn is_dirty(&self) -> bool {
-        self.is_dirty
-    }
-
-    /// Takes down that a topic was touched so many times. Returns whether this is the first mark since the last flush.
-    fn mark(&mut self, number: u32, events: u32) -> bool {
-        self.events += u64::from(events);
-        self.touched[number as usize / 64] |= 1 << (number % 64);
-        !std::mem::replace(&mut self.is_dirty, true)
-    }
-
-    /// A flush is over: nothing is touched since `upto`.
-    pub fn flush(&mut self, upto: Upto, second: u32) {
-        self.flushed = Flushed { upto, events: low(self.events), second };
-        self.touched.fill(0);
-        self.is_dirty = false;
+    pub fn events_since(&self, flushed: Flushed) -> u32 {
+        low(self.events).wrapping_sub(flushed.events)
     }
 }
 
-impl Changed<'_> {
-    fn word(&self) -> u64 {
-        match self.touched {
-            Some(touched) => touched.get(self.word).copied().unwrap_or(0),
-            None => u64::MAX,
-        }
-    }
-}
-
-impl Iterator for Changed<'_> {
-    type Item = (usize, TopicKey);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while self.bits == 0 {
-            self.word += 1;
-            if self.word * 64 >= self.topics.len() {
-                return None;
-            }
-            self.bits = self.word();
-        }
-        let number = self.word * 64 + self.bits.trailing_zeros() as usize;
-        self.bits &= self.bits - 1;
-        // Past the end where all bits are taken for set.
-        self.topics.get(number).map(|&topic| (number, topic))
+impl Default for Views {
+    fn default() -> Self {
+        Self::with_cohorts_of(COHORT)
     }
 }
 
 impl Views {
+    /// With so many sessions in a cohort, at most, so that tests need few to see several.
     #[must_use]
-    pub fn get(&self, id: ViewId) -> Option<&View> {
-        self.slots.get(id.0 as usize).and_then(Option::as_ref)
+    pub fn with_cohorts_of(most: usize) -> Self {
+        Self {
+            by_id: Slab::new(),
+            cohorts: Slab::new(),
+            most,
+            by_key: FxHashMap::default(),
+            watchers: Watchers::default(),
+            expectant: FxHashSet::default(),
+            dirty: Vec::new(),
+            touched: Touched::default(),
+        }
     }
 
-    pub fn get_mut(&mut self, id: ViewId) -> Option<&mut View> {
+    /// A cohort that is still there.
+    #[must_use]
+    pub fn cohort(&self, id: CohortId) -> Option<&Cohort> {
         debug_assert!(self.touched.topics.is_empty(), "not settled");
-        self.slots.get_mut(id.0 as usize).and_then(Option::as_mut)
+        self.cohorts.get(id.index())
     }
 
-    pub fn ids(&self) -> impl Iterator<Item = ViewId> {
-        self.by_key.values().copied()
+    pub fn cohort_mut(&mut self, id: CohortId) -> Option<&mut Cohort> {
+        debug_assert!(self.touched.topics.is_empty(), "not settled");
+        self.cohorts.get_mut(id.index())
+    }
+
+    /// The view that a cohort sees.
+    #[must_use]
+    pub fn view(&self, cohort: &Cohort) -> &View {
+        &self.by_id[cohort.view.index()]
     }
 
     /// All views.
     pub fn iter(&self) -> impl Iterator<Item = &View> {
-        self.slots.iter().flatten()
+        self.by_id.iter().map(|(_, view)| view)
+    }
+
+    /// How many sessions have a view.
+    #[must_use]
+    pub fn sessions(&self, view: &View) -> usize {
+        view.cohorts.iter().map(|cohort| self.cohorts[cohort.index()].members().len()).sum()
     }
 
     /// How many sessions watch a topic.
     #[must_use]
     pub fn watchers(&self, topic: TopicKey) -> usize {
-        let members = |&(id, _): &(ViewId, u32)| self.get(id).map_or(0, |view| view.members.len());
-        self.watchers.of(topic).iter().map(members).sum()
+        self.watchers.of(topic).iter().map(|&(id, _)| self.sessions(&self.by_id[id.index()])).sum()
     }
 
     /// Whether anyone watches a topic.
@@ -247,50 +172,65 @@ impl Views {
         !self.watchers.of(topic).is_empty()
     }
 
-    /// The view of that key, made where there is none.
-    pub fn intern(&mut self, key: ViewKey, replica: &Replica) -> ViewId {
+    /// A session joins those that have the view of that key, which is made where there is none. Returns its cohort.
+    pub(super) fn enter(&mut self, key: ViewKey, member: u32, replica: &Replica) -> CohortId {
+        let id = self.intern(key, replica);
+        let view = &mut self.by_id[id.index()];
+        // From the end: those who come together are together, and lie together in memory.
+        let has_room = |cohort: &&CohortId| self.cohorts[cohort.index()].members().len() < self.most;
+        let cohort = view.cohorts.iter().rev().find(has_room).copied().unwrap_or_else(|| {
+            let upto = Upto { position: replica.position(), time: replica.time() };
+            let cohort = self.cohorts.insert(Cohort::new(id, view.topics.len(), view.events, upto));
+            let cohort = CohortId(number(cohort));
+            view.cohorts.push(cohort);
+            cohort
+        });
+        self.cohorts[cohort.index()].enter(member);
+        cohort
+    }
+
+    /// A session leaves its cohort. A cohort, and a view, is given up with its last one.
+    pub(super) fn leave(&mut self, id: CohortId, member: u32) {
+        let cohort = &mut self.cohorts[id.index()];
+        cohort.leave(member);
+        if !cohort.members().is_empty() {
+            return;
+        }
+        let view_id = self.cohorts.remove(id.index()).view;
+        let cohorts = &mut self.by_id[view_id.index()].cohorts;
+        cohorts.retain(|&cohort| cohort != id);
+        if cohorts.is_empty() {
+            let view = self.by_id.remove(view_id.index());
+            self.by_key.remove(&view.key);
+            self.expectant.remove(&view_id);
+            for topic in view.topics {
+                self.watchers.remove(topic, view_id);
+            }
+        }
+    }
+
+    fn intern(&mut self, key: ViewKey, replica: &Replica) -> ViewId {
         debug_assert!(self.touched.topics.is_empty(), "not settled");
         if let Some(&id) = self.by_key.get(&key) {
             return id;
         }
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            ViewId(u32::try_from(self.slots.len() - 1).expect("fewer views than sessions"))
-        });
-        let topics = resolve(&key.topics, replica);
-        for (index, &topic) in (0..).zip(&topics) {
-            self.watchers.add(topic, id, index);
-        }
-        if key.topics.iter().any(|topic| waits(topic, replica)) {
-            self.expectant.insert(id);
-        }
-        self.by_key.insert(key.clone(), id);
-        self.slots[id.0 as usize] = Some(View {
-            key,
-            touched: vec![0; topics.len().div_ceil(64)],
-            topics,
-            is_dirty: false,
-            flushed: Flushed {
-                upto: Upto { position: replica.position(), time: replica.time() },
-                ..Flushed::default()
-            },
-            next_flush: Duration::ZERO,
-            events: 0,
-            members: Vec::new(),
-        });
+        let view = View { topics: Vec::new(), events: 0, cohorts: Vec::new(), key: key.clone() };
+        let id = ViewId(number(self.by_id.insert(view)));
+        self.by_key.insert(key, id);
+        self.resolve(id, replica);
         id
     }
 
-    /// Gives a view up that no session has any more.
-    pub fn remove_if_empty(&mut self, id: ViewId) {
-        let slot = &mut self.slots[id.0 as usize];
-        let Some(view) = slot.take_if(|view| view.members.is_empty()) else { return };
-        self.by_key.remove(&view.key);
-        self.expectant.remove(&id);
-        for &topic in &view.topics {
-            self.watchers.remove(topic, id);
+    /// Finds out what a view's topics come down to, and watches them for it.
+    fn resolve(&mut self, id: ViewId, replica: &Replica) {
+        let view = &mut self.by_id[id.index()];
+        view.topics = resolve(&view.key.topics, replica);
+        for (index, &topic) in (0..).zip(&view.topics) {
+            self.watchers.add(topic, id, index);
         }
-        self.free.push(id);
+        if view.key.topics.iter().any(|topic| waits(topic, replica)) {
+            self.expectant.insert(id);
+        }
     }
 
     /// Takes down topics that were touched, some perhaps twice. Views hear of them with [`Self::settle`].
@@ -308,18 +248,28 @@ impl Views {
             let topic = self.touched.topics[at];
             let events = self.touched.take(topic);
             for &(id, number) in self.watchers.of(topic) {
-                let view = self.slots[id.0 as usize].as_mut().expect("watchers are live views");
-                if view.mark(number, events) {
-                    self.dirty.push(id);
+                let view = &mut self.by_id[id.index()];
+                view.events += u64::from(events);
+                for &cohort in &view.cohorts {
+                    if self.cohorts[cohort.index()].mark(number) {
+                        self.dirty.push(cohort);
+                    }
                 }
             }
         }
         self.touched.topics.clear();
     }
 
-    /// The views touched since this was last called; some may be gone, or clean again, or there twice.
-    pub fn take_dirty(&mut self, into: &mut Vec<ViewId>) {
-        into.append(&mut self.dirty);
+    /// Puts the cohorts touched since this was last called behind those in `line`, the ones of a view in a row; some may be gone, or clean
+    /// again, or there twice.
+    pub fn take_dirty(&mut self, line: &mut VecDeque<CohortId>) {
+        line.extend(self.dirty.drain(..));
+    }
+
+    /// A cohort was flushed up to there, in that second of its owner's clock.
+    pub fn flushed(&mut self, id: CohortId, upto: Upto, second: u32) {
+        let cohort = &mut self.cohorts[id.index()];
+        cohort.flush(Flushed { upto, events: low(self.by_id[cohort.view.index()].events), second });
     }
 
     /// The tape began anew: what topics come down to is another thing now, and everybody is to hear of it. Undoes what was not settled.
@@ -328,20 +278,14 @@ impl Views {
         self.touched = Touched::default();
         self.expectant.clear();
         self.dirty.clear();
-        for (number, slot) in self.slots.iter_mut().enumerate() {
-            let Some(view) = slot else { continue };
-            let id = ViewId(u32::try_from(number).expect("fewer views than sessions"));
-            view.topics = resolve(&view.key.topics, replica);
-            view.touched.clear();
-            view.touched.resize(view.topics.len().div_ceil(64), u64::MAX);
-            view.is_dirty = true;
+        let ids: Vec<ViewId> = self.by_key.values().copied().collect();
+        for id in ids {
+            self.resolve(id, replica);
+            let view = &mut self.by_id[id.index()];
             view.events += view.topics.len() as u64;
-            self.dirty.push(id);
-            for (index, &topic) in (0..).zip(&view.topics) {
-                self.watchers.add(topic, id, index);
-            }
-            if view.key.topics.iter().any(|topic| waits(topic, replica)) {
-                self.expectant.insert(id);
+            for &cohort in &view.cohorts {
+                self.cohorts[cohort.index()].begin_anew(view.topics.len());
+                self.dirty.push(cohort);
             }
         }
     }
@@ -352,15 +296,17 @@ impl Views {
     /// later stays where its subscribers have it.
     pub fn welcome(&mut self, instrument: &Instrument) {
         for &id in &self.expectant {
-            let view = self.slots[id.0 as usize].as_mut().expect("expectant are live views");
+            let view = &mut self.by_id[id.index()];
             let kinds = view.key.topics.iter().filter(|t| t.covers(instrument)).map(|t| t.kind);
             let mut new: Vec<TopicKey> = kinds.map(|kind| TopicKey::of(instrument.id, kind)).collect();
             new.sort_unstable();
             new.dedup();
             // A new instrument has the greatest number, so the topics stay sorted and keep their numbers.
-            let first = u32::try_from(view.topics.len()).expect("under 2^32 topics");
+            let first = number(view.topics.len());
             view.topics.extend_from_slice(&new);
-            view.touched.resize(view.topics.len().div_ceil(64), 0);
+            for &cohort in &view.cohorts {
+                self.cohorts[cohort.index()].grow(view.topics.len());
+            }
             for (number, topic) in (first..).zip(new) {
                 self.watchers.add(topic, id, number);
             }
@@ -436,6 +382,11 @@ fn waits(topic: &Topic, replica: &Replica) -> bool {
         Scope::Symbol(symbol) => replica.by_symbol(symbol.as_str()).is_none(),
         Scope::All | Scope::Sector(_) => true,
     }
+}
+
+/// Of views, cohorts and topics, of which there are as many as memory allows.
+fn number(count: usize) -> u32 {
+    u32::try_from(count).expect("fewer than 2^32")
 }
 
 /// Of a count of changes, of which only differences matter.

@@ -6,6 +6,7 @@
 mod api;
 mod dashboard;
 pub mod fanout;
+mod inbox;
 mod latency;
 mod metrics;
 mod origin;

@@ -1,5 +1,5 @@
 use super::fanout::{AskedReplay, Fanout, Opening, Report, Socket};
-use super::latency::Latency;
+use super::inbox::{Inbox, Pending, WAITING_BATCHES};
 use super::metrics::{ShardMonitor, ShardStatus};
 use super::seats::Seat;
 use crate::hub::TopicKey;
@@ -18,8 +18,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// Batches that may wait for a shard. It folds all that wait at once, so more would only hide that it cannot keep up.
-const WAITING_BATCHES: usize = 256;
 /// One read buffer serves all connections of a shard.
 const READ_BYTES: usize = 64 * 1024;
 /// Reads from one socket in one turn, so that nobody who sends without end keeps the others waiting.
@@ -51,9 +49,6 @@ struct ShardReader {
     /// Whether anyone is connected to the shard.
     watched: Arc<AtomicBool>,
 }
-
-/// A batch, and when it was put on the tape.
-type Pending = (Instant, Arc<Batch>);
 
 /// Does what is asked of what is played, and tells the outcome when it is done.
 pub(super) type ReplayControl = Box<dyn Fn(ReplayAction, Box<dyn FnOnce(ReplayOutcome) + Send>) + Send>;
@@ -92,7 +87,7 @@ enum Command {
 struct Run {
     poll: Poll,
     fanout: Fanout<ShardSocket>,
-    batches: mpsc::Receiver<Pending>,
+    inbox: Inbox,
     commands: mpsc::Receiver<Command>,
     /// The way back for answers that others find.
     answers: mpsc::Sender<Command>,
@@ -106,9 +101,6 @@ struct Run {
     turns: u64,
     /// How long it did not wait for its poll.
     busy: Duration,
-    /// When the batches folded in this turn were put on the tape.
-    folded: Vec<Instant>,
-    latency: Latency,
     buffer: Vec<u8>,
     /// Connections of which more could be read than their turn allowed.
     unread: VecDeque<usize>,
@@ -158,7 +150,7 @@ impl Shard {
         let run = Run {
             poll,
             fanout,
-            batches: batches_in,
+            inbox: Inbox::new(batches_in),
             commands: commands_in,
             answers: commands.clone(),
             waker: Arc::clone(&waker),
@@ -169,8 +161,6 @@ impl Shard {
             start: Instant::now(),
             turns: 0,
             busy: Duration::ZERO,
-            folded: Vec::with_capacity(WAITING_BATCHES),
-            latency: Latency::default(),
             buffer: vec![0; READ_BYTES],
             unread: VecDeque::new(),
             leaving: None,
@@ -263,14 +253,8 @@ impl Run {
             }
             let woken = self.start.elapsed();
             self.fanout.tick(woken);
-            // Everything pending is folded before anything is sent: that is where conflation comes from. A bound, because a
-            // feed without a pace never stops.
-            self.folded.clear();
-            for (put, batch) in self.batches.try_iter().take(WAITING_BATCHES) {
-                self.fanout.apply(&batch);
-                self.folded.push(put);
-            }
-            more = self.folded.len() == WAITING_BATCHES;
+            // Everything pending is folded before anything is sent: that is where conflation comes from.
+            more = self.inbox.fold(&mut self.fanout);
             for _ in 0..self.unread.len() {
                 if let Some(key) = self.unread.pop_front() {
                     self.read(key);
@@ -308,7 +292,7 @@ impl Run {
                 tally: self.fanout.tally(),
                 turns: self.turns,
                 busy: self.busy,
-                latency: self.latency,
+                latency: self.inbox.latency(),
                 watches_stats: self.fanout.watches_stats(),
             });
             self.turns += 1;
@@ -316,16 +300,11 @@ impl Run {
         }
     }
 
-    /// Sends what is due, and counts how long the batches of this turn took to there, if anything of them was sent.
+    /// Sends what is due. While that lasts, what has come in the meantime is folded in between two cohorts: a tick that waited for the whole
+    /// turn to end, and then for its place in the next, would be twice as late.
     fn flush(&mut self) {
-        let sent = self.fanout.counters().sent;
-        self.fanout.flush();
-        if self.fanout.counters().sent > sent && !self.folded.is_empty() {
-            let now = Instant::now();
-            for &put in &self.folded {
-                self.latency.record(now.saturating_duration_since(put));
-            }
-        }
+        self.fanout.flush_with(|fanout| self.inbox.served(fanout, self.start));
+        self.inbox.note_sent(&self.fanout, Instant::now());
     }
 
     fn is_done(&self) -> bool {

@@ -1,6 +1,6 @@
 use super::faulty::FaultyLink;
 use super::tally::GONE;
-use crate::hub::{Form, Session, Upto, View, Views};
+use crate::hub::{Cohort, Form, Session, Upto, Views};
 use crate::wire::{Answer, CloseCode, FrameReader, Id, Opcode, write_frame};
 use std::io;
 
@@ -25,7 +25,7 @@ pub trait Socket {
 pub(super) struct Connection<S> {
     pub socket: S,
     pub session: Session,
-    /// Second of the shard's clock in which the socket last took bytes; of a session in step its view may know of a later one.
+    /// Second of the shard's clock in which the socket last took bytes; of a session in step its cohort may know of a later one.
     pub sent: u32,
     /// Second of the shard's clock in which the last update went out; likewise.
     pub updated: u32,
@@ -152,15 +152,15 @@ impl<S: Socket> Connection<S> {
     }
 
     /// What is done next is done for it alone.
-    pub fn fall_out(&mut self, view: &View) {
+    pub fn fall_out(&mut self, cohort: &Cohort) {
         if self.session.is_in_step() {
-            self.session.fall_out(view);
-            self.sent = self.sent.max(view.flushed().second);
-            self.updated = self.updated.max(view.flushed().second);
+            self.session.fall_out(cohort);
+            self.sent = self.sent.max(cohort.flushed().second);
+            self.updated = self.updated.max(cohort.flushed().second);
         }
     }
 
-    /// A flush of its view has ended at `upto`: one that went with it to its end is in step, unless something is kept of it alone.
+    /// A flush of its cohort has ended at `upto`: one that went with it to its end is in step, unless something is kept of it alone.
     pub fn fall_in(&mut self, upto: Upto) {
         let is_alone = |extras: &Extras| extras.stats.is_some() || extras.checksum.is_some();
         if self.has_reached(upto) && !self.extras.as_deref().is_some_and(is_alone) {
@@ -173,8 +173,7 @@ impl<S: Socket> Connection<S> {
         if !self.session.is_in_step() {
             return self.updated;
         }
-        let view = views.get(self.session.view()).expect("a session has a view");
-        self.updated.max(view.flushed().second)
+        self.updated.max(self.session.cohort(views).flushed().second)
     }
 
     /// Sends a frame that must not be lost: behind the backlog if need be.

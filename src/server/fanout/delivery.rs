@@ -1,6 +1,6 @@
 use super::Counters;
 use super::connection::{Connection, Socket, State};
-use crate::hub::{Flush, Owed as _, Replica, Since, TopicKey, Upto, View, ViewId, tell};
+use crate::hub::{Cohort, Flush, Owed as _, Replica, Since, TopicKey, Upto, View, ViewId, tell};
 use crate::tape::Position;
 use crate::wire::UpdateEncoder;
 use rustc_hash::FxHashMap;
@@ -9,11 +9,11 @@ use slab::Slab;
 /// Frames of one flush kept for the sessions still to come. Many sessions at many places would need a frame each.
 const CACHED_BYTES: usize = 4 << 20;
 
-/// The sends of one flush of one view, and what they have in common.
+/// The sends of one flush of one cohort, and what they have in common.
 pub(super) struct Delivery<'a> {
     pub replica: &'a Replica,
-    pub id: ViewId,
     pub view: &'a View,
+    pub cohort: &'a Cohort,
     pub encoder: &'a mut UpdateEncoder,
     pub frames: &'a mut FrameCache,
     pub counters: &'a mut Counters,
@@ -23,10 +23,12 @@ pub(super) struct Delivery<'a> {
     pub second: u32,
 }
 
-/// The frames of one flush of a view, or of those whose sockets take bytes again within one turn, so that each is built once for all who
+/// The frames of one flush of a view's cohorts, or of those whose sockets take bytes again within one turn, so that each is built once for all who
 /// are owed the same.
 #[derive(Debug, Default)]
 pub(super) struct FrameCache {
+    /// The view that is being flushed.
+    view: Option<ViewId>,
     bytes: Vec<u8>,
     /// The frame that was sent last: nearly always the one for the next session, too.
     last: Option<(Owed, Frame)>,
@@ -48,7 +50,7 @@ struct Frame {
 }
 
 impl Delivery<'_> {
-    /// Sends its flush to the sessions in step with the view, as far as one frame holds it; the others, and those that fall out of step by
+    /// Sends its flush to the sessions in step with the cohort, as far as one frame holds it; the others, and those that fall out of step by
     /// it, go into `others`.
     ///
     /// This is the loop that nearly all deliveries go through. Each reads the connection's socket, and writes to nothing but it: a core that
@@ -60,8 +62,8 @@ impl Delivery<'_> {
         others: &mut Vec<u32>,
     ) {
         let (mut frame, mut sent) = (None, 0);
-        let flush = Flush { next: 0, from: self.view.flushed().upto, upto: self.upto };
-        for &key in self.view.members() {
+        let flush = Flush { next: 0, from: self.cohort.flushed().upto, upto: self.upto };
+        for &key in self.cohort.members() {
             let connection = &mut connections[key as usize];
             if !connection.session.is_in_step() {
                 others.push(key);
@@ -70,7 +72,7 @@ impl Delivery<'_> {
             let since = |_| Since { position: flush.from.position, numbered: false };
             let frame = *frame.get_or_insert_with(|| self.frame(flush, true, since));
             if frame.next.is_some() {
-                connection.fall_out(self.view);
+                connection.fall_out(self.cohort);
                 others.push(key);
                 continue;
             }
@@ -84,7 +86,7 @@ impl Delivery<'_> {
             }
         }
         if let Some(frame) = frame {
-            let events = u64::from(self.view.events_since_flush()).max(frame.delivered);
+            let events = u64::from(self.view.events_since(self.cohort.flushed())).max(frame.delivered);
             self.counters.add(sent, frame, events);
         }
     }
@@ -98,7 +100,7 @@ impl Delivery<'_> {
         flush: Flush,
         frame: Frame,
     ) {
-        connection.fall_out(self.view);
+        connection.fall_out(self.cohort);
         let bytes = &self.frames.bytes[frame.start..frame.end];
         let sent = connection.took(sent, bytes.len(), self.second);
         if connection.begun(bytes, sent) {
@@ -133,10 +135,7 @@ impl Delivery<'_> {
     ) -> bool {
         let flush = connection.session.flush(self.replica);
         let shares = connection.session.shares();
-        let frame = match self.frames.last {
-            Some((last, frame)) if shares && last == (self.id, flush) => frame,
-            _ => self.frame(flush, shares, |topic| connection.session.since(topic)),
-        };
+        let frame = self.frame(flush, shares, |topic| connection.session.since(topic));
         let bytes = &self.frames.bytes[frame.start..frame.end];
         let sent = send(connection, bytes, self.second);
         if sent {
@@ -156,8 +155,8 @@ impl Delivery<'_> {
             State::Faulty => Connection::keep_frame,
             _ => return,
         };
-        if self.view.is_dirty() {
-            // What a dirty view has to tell waits for its rate's next flush, so this one says only that the server lives.
+        if self.cohort.is_dirty() {
+            // What a dirty cohort has to tell waits for its rate's next flush, so this one says only that the server lives.
             let at = connection.session.upto();
             self.say_nothing(connection, at, send);
         } else {
@@ -196,7 +195,8 @@ impl Delivery<'_> {
 
     /// The frame of that flush for a session that is owed each topic from `since`, from the cache where others are owed the same (`shares`).
     fn frame(&mut self, flush: Flush, shares: bool, since: impl Fn(TopicKey) -> Since) -> Frame {
-        if shares && let Some(frame) = self.frames.get((self.id, flush)) {
+        let owed = (self.cohort.view(), flush);
+        if shares && let Some(frame) = self.frames.get(owed) {
             return frame;
         }
         self.frames.make_room();
@@ -209,7 +209,7 @@ impl Delivery<'_> {
         let oldest = if shares { flush.from.position } else { Position::START };
         let next = tell(
             self.replica,
-            self.view.changed(oldest, flush.next),
+            self.cohort.changed(self.view.topics(), oldest, flush.next),
             since,
             flush.upto.position,
             self.encoder,
@@ -219,7 +219,7 @@ impl Delivery<'_> {
         self.counters.built += 1;
         let frame = Frame { start, end: self.frames.bytes.len(), next, delivered };
         if shares {
-            self.frames.put((self.id, flush), frame);
+            self.frames.put(owed, frame);
         }
         frame
     }
@@ -236,7 +236,16 @@ impl Counters {
 }
 
 impl FrameCache {
+    /// A cohort of that view is to be flushed: what was built for the one before of the same view is kept, as it may stand at the same place.
+    pub fn begin(&mut self, view: ViewId) {
+        if self.view != Some(view) {
+            self.clear();
+            self.view = Some(view);
+        }
+    }
+
     pub fn clear(&mut self) {
+        self.view = None;
         self.bytes.clear();
         self.last = None;
         if !self.all.is_empty() {
@@ -245,6 +254,11 @@ impl FrameCache {
     }
 
     fn get(&mut self, owed: Owed) -> Option<Frame> {
+        if let Some((last, frame)) = self.last
+            && last == owed
+        {
+            return Some(frame);
+        }
         let frame = *self.all.get(&owed)?;
         self.last = Some((owed, frame));
         Some(frame)

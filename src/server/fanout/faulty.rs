@@ -187,10 +187,8 @@ impl<S: Socket> Fanout<S> {
 
     /// Puts what a session is owed into its backlog, and the answer that waited for it.
     fn keep_owed(&mut self, key: usize, most: usize) {
-        let session = &self.connections[key].session;
-        let view = self.views.get(session.view()).expect("a session has a view");
-        if session.position() < view.flushed().upto.position || !session.is_steady() {
-            let (mut delivery, connections) = self.delivery(self.connections[key].session.view());
+        if self.is_behind(key) {
+            let (mut delivery, connections) = self.delivery(self.connections[key].session.cohort_id());
             delivery.keep_all(&mut connections[key], most);
         }
         self.answer_checksum(key);

@@ -12,7 +12,7 @@ pub use connection::Socket;
 pub use report::{MAX_SLOW, Report};
 pub use tally::Tally;
 
-use crate::hub::{Form, Replica, Session, TopicKey, Upto, ViewId, ViewOptions, Views};
+use crate::hub::{COHORT, CohortId, Form, Replica, Session, TopicKey, Upto, ViewOptions, Views};
 use crate::market::Event;
 use crate::tape::{Batch, Epoch};
 use crate::wire::{
@@ -23,6 +23,7 @@ use connection::{Connection, State};
 use delivery::{Delivery, FrameCache};
 use faulty::PUMP_EVERY;
 use slab::Slab;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// A session that is owed nothing hears at the latest this long after the last update.
@@ -58,8 +59,10 @@ pub struct Fanout<S> {
     connections: Slab<Connection<S>>,
     encoder: UpdateEncoder,
     frames: FrameCache,
-    /// Views with something to tell, in the order they were touched.
-    due: Vec<ViewId>,
+    /// Cohorts with something to tell, in the order they were touched.
+    line: VecDeque<CohortId>,
+    /// How many have left the line.
+    served: u64,
     /// Since this core exists.
     now: Duration,
     swept: u32,
@@ -68,7 +71,7 @@ pub struct Fanout<S> {
     touched: Vec<TopicKey>,
     /// Connections whose way is broken at their own wish.
     faulty: Vec<usize>,
-    /// Members of the view that is being flushed which are not in step with it.
+    /// Members of the cohort that is being flushed which are not in step with it.
     others: Vec<u32>,
     draining: bool,
     rights: Rights,
@@ -114,19 +117,20 @@ pub struct Counters {
 impl<S: Socket> Fanout<S> {
     #[must_use]
     pub fn new(epoch: Epoch) -> Self {
-        Self::with_full_bytes(epoch, FULL_BYTES)
+        Self::with_limits(epoch, FULL_BYTES, COHORT)
     }
 
-    /// With another size at which updates are full, so that tests need no great flushes to see one split.
+    /// With other sizes: of a full update, so that tests need no great flushes to see one split, and of a cohort.
     #[must_use]
-    pub fn with_full_bytes(epoch: Epoch, full: usize) -> Self {
+    pub fn with_limits(epoch: Epoch, full: usize, cohort: usize) -> Self {
         Self {
             replica: Replica::new(epoch),
-            views: Views::default(),
+            views: Views::with_cohorts_of(cohort),
             connections: Slab::new(),
             encoder: UpdateEncoder::sharing(full),
             frames: FrameCache::default(),
-            due: Vec::new(),
+            line: VecDeque::new(),
+            served: 0,
             now: Duration::ZERO,
             swept: 0,
             counters: Counters::default(),
@@ -322,39 +326,65 @@ impl<S: Socket> Fanout<S> {
 
     /// Sends everything that is due now.
     pub fn flush(&mut self) {
+        self.flush_with(|_| {});
+    }
+
+    /// Sends everything that is due now, to one cohort after the other. `between` is called after each, and may fold in what has come: those
+    /// still in line are told it, too, and those already served get in line again, for the next flush.
+    pub fn flush_with(&mut self, mut between: impl FnMut(&mut Self)) {
         self.views.settle();
-        self.views.take_dirty(&mut self.due);
-        let mut due = std::mem::take(&mut self.due);
-        due.retain(|&id| {
-            let Some(view) = self.views.get_mut(id) else { return false };
-            if !view.is_dirty() {
-                return false;
+        self.views.take_dirty(&mut self.line);
+        for _ in 0..self.line.len() {
+            let Some(id) = self.line.pop_front() else { break };
+            self.served += 1;
+            if self.is_due(id) {
+                self.flush_cohort(id);
+                between(self);
+                self.views.settle();
+                self.views.take_dirty(&mut self.line);
             }
-            if view.next_flush > self.now {
-                return true;
-            }
-            let period = view.key.options.period;
-            if !period.is_zero() {
-                // Whole multiples of the period, so that all sessions of one rate share their frames.
-                let periods = self.now.as_nanos() / period.as_nanos() + 1;
-                view.next_flush =
-                    Duration::from_nanos(u64::try_from(periods * period.as_nanos()).unwrap_or(u64::MAX));
-            }
-            self.flush_view(id);
-            false
-        });
-        due.append(&mut self.due);
-        self.due = due;
+        }
         if !self.faulty.is_empty() {
             self.pump();
         }
+    }
+
+    /// Whether a cohort from the line is to be flushed now. One that waits for its rate gets in line again.
+    fn is_due(&mut self, id: CohortId) -> bool {
+        let Some(cohort) = self.views.cohort(id).filter(|cohort| cohort.is_dirty()) else { return false };
+        if cohort.next_flush > self.now {
+            self.line.push_back(id);
+            return false;
+        }
+        let period = self.views.view(cohort).key.options.period;
+        if !period.is_zero() {
+            // Whole multiples of the period, so that all sessions of one rate share their frames.
+            let next = (self.now.as_nanos() / period.as_nanos() + 1) * period.as_nanos();
+            let cohort = self.views.cohort_mut(id).expect("it is there");
+            cohort.next_flush = Duration::from_nanos(u64::try_from(next).unwrap_or(u64::MAX));
+        }
+        true
+    }
+
+    /// How often it was a cohort's turn; those count too that then had nothing to tell, or waited for their rate.
+    #[must_use]
+    pub fn served(&self) -> u64 {
+        self.served
+    }
+
+    /// How many cohorts are in line. When it was the turn of as many, everything is sent that was folded in before [`Self::flush_with`] was
+    /// last at this point, but to those that wait for their rate.
+    #[must_use]
+    pub fn in_line(&self) -> usize {
+        self.line.len()
     }
 
     /// When [`Self::flush`] is next needed although nothing came.
     #[must_use]
     pub fn next_due(&self) -> Option<Duration> {
         let pump = (!self.faulty.is_empty()).then(|| self.now + PUMP_EVERY);
-        self.due.iter().filter_map(|&id| self.views.get(id)).map(|view| view.next_flush).chain(pump).min()
+        let due = |&id: &CohortId| self.views.cohort(id).map(|cohort| cohort.next_flush);
+        self.line.iter().filter_map(due).chain(pump).min()
     }
 
     /// Heartbeats, pings, and the end of peers that are silent or do not read. To be called every
@@ -431,8 +461,7 @@ impl<S: Socket> Fanout<S> {
     }
 
     fn form_of(&self, key: usize) -> Form {
-        let view = self.connections[key].session.view();
-        self.views.get(view).expect("a session has a view").key.options.form
+        self.connections[key].session.view(&self.views).key.options.form
     }
 
     /// Handles one message; returns whether the connection goes on.
@@ -470,10 +499,10 @@ impl<S: Socket> Fanout<S> {
         }
     }
 
-    fn flush_view(&mut self, id: ViewId) {
-        self.frames.clear();
+    fn flush_cohort(&mut self, id: CohortId) {
         let mut others = std::mem::take(&mut self.others);
         let (mut delivery, connections) = self.delivery(id);
+        delivery.frames.begin(delivery.cohort.view());
         let mut any_gone = false;
         delivery.deliver_in_step(connections, &mut others);
         for key in others.drain(..) {
@@ -483,25 +512,25 @@ impl<S: Socket> Fanout<S> {
             any_gone |= connection.state == State::Gone;
         }
         self.others = others;
-        let (upto, second) = (self.upto(), second(self.now));
-        let view = self.views.get_mut(id).expect("due views are live");
-        view.flush(upto, second);
+        self.views.flushed(id, self.upto(), second(self.now));
         if any_gone {
             let is_gone = |&key: &u32| self.connections[key as usize].state == State::Gone;
-            let gone: Vec<u32> = view.members().iter().copied().filter(is_gone).collect();
+            let members = self.views.cohort(id).expect("its sessions are still there").members();
+            let gone: Vec<u32> = members.iter().copied().filter(is_gone).collect();
             for key in gone {
                 self.reap(key as usize);
             }
         }
     }
 
-    /// The means to send to sessions of a view, and the connections.
-    fn delivery(&mut self, id: ViewId) -> (Delivery<'_>, &mut Slab<Connection<S>>) {
+    /// The means to send to sessions of a cohort, and the connections.
+    fn delivery(&mut self, id: CohortId) -> (Delivery<'_>, &mut Slab<Connection<S>>) {
         let upto = self.upto();
+        let cohort = self.views.cohort(id).expect("it has sessions");
         let delivery = Delivery {
             replica: &self.replica,
-            id,
-            view: self.views.get(id).expect("a session has a view"),
+            view: self.views.view(cohort),
+            cohort,
             encoder: &mut self.encoder,
             frames: &mut self.frames,
             counters: &mut self.counters,
@@ -511,20 +540,24 @@ impl<S: Socket> Fanout<S> {
         (delivery, &mut self.connections)
     }
 
-    /// Brings one session to where it should be, outside a flush of its view.
+    /// Brings one session to where it should be, outside a flush of its cohort.
     fn catch_up(&mut self, key: usize) {
-        let Some(connection) = self.connections.get(key) else { return };
-        let view = self.views.get(connection.session.view()).expect("a session has a view");
-        if connection.session.position() < view.flushed().upto.position || !connection.session.is_steady() {
+        if self.connections.contains(key) && self.is_behind(key) {
             self.deliver_alone(key);
         }
         self.answer_checksum(key);
     }
 
-    /// Brings one session to the tape's end as far as its socket lets it, outside a flush of its view.
+    /// Whether it is owed what its cohort was told.
+    fn is_behind(&self, key: usize) -> bool {
+        let session = &self.connections[key].session;
+        session.position() < session.cohort(&self.views).flushed().upto.position || !session.is_steady()
+    }
+
+    /// Brings one session to the tape's end as far as its socket lets it, outside a flush of its cohort.
     fn deliver_alone(&mut self, key: usize) {
         self.alone(key);
-        let (mut delivery, connections) = self.delivery(self.connections[key].session.view());
+        let (mut delivery, connections) = self.delivery(self.connections[key].session.cohort_id());
         delivery.deliver_all(&mut connections[key]);
     }
 
@@ -535,15 +568,15 @@ impl<S: Socket> Fanout<S> {
             return;
         }
         let Some(connection) = self.alone(key) else { return };
-        let id = connection.session.view();
+        let id = connection.session.cohort_id();
         let (mut delivery, connections) = self.delivery(id);
         delivery.beat(&mut connections[key]);
     }
 
-    /// A connection out of step with its view, for what is done for it alone.
+    /// A connection out of step with its cohort, for what is done for it alone.
     fn alone(&mut self, key: usize) -> Option<&mut Connection<S>> {
         let connection = self.connections.get_mut(key)?;
-        connection.fall_out(self.views.get(connection.session.view()).expect("a session has a view"));
+        connection.fall_out(connection.session.cohort(&self.views));
         Some(connection)
     }
 

@@ -47,7 +47,7 @@ impl<S: Socket> Fanout<S> {
             let topics = &view.key.topics;
             report.partial |= topics.len() > left;
             for topic in topics.iter().take(left) {
-                *report.subscribed.entry(topic.clone()).or_default() += view.members().len() as u64;
+                *report.subscribed.entry(topic.clone()).or_default() += self.views.sessions(view) as u64;
             }
             left = left.saturating_sub(topics.len());
         }
@@ -68,7 +68,7 @@ impl<S: Socket> Fanout<S> {
 
     fn slow_session(&self, key: usize, connection: &Connection<S>, left: &mut usize) -> SlowSession {
         let (session, upto) = (&connection.session, self.upto());
-        let view = self.views.get(session.view()).expect("a session has a view");
+        let view = session.view(&self.views);
         let waiting = u64::from(session.untold(view));
         // The tape may have gone on without anything for it.
         let at = if waiting > 0 || !session.is_steady() { session.upto() } else { upto };
@@ -80,7 +80,7 @@ impl<S: Socket> Fanout<S> {
             let next = session.flush(&self.replica).next;
             tell(
                 &self.replica,
-                view.changed(oldest, next),
+                session.cohort(&self.views).changed(view.topics(), oldest, next),
                 |topic| session.since(topic),
                 upto.position,
                 &mut owed,

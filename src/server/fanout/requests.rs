@@ -58,7 +58,7 @@ impl<S: Socket> Fanout<S> {
         max_hz: Option<Option<f64>>,
         times: Option<bool>,
     ) {
-        let view = &self.views.get(self.connections[key].session.view()).expect("a session has a view").key;
+        let view = &self.connections[key].session.view(&self.views).key;
         let mut options = view.options;
         let mut wanted: BTreeSet<Topic> = view.topics.iter().cloned().collect();
         let mut hints = 1;
@@ -106,7 +106,7 @@ impl<S: Socket> Fanout<S> {
     }
 
     fn unsubscribe(&mut self, key: usize, id: Option<Id>, topics: Vec<String>) {
-        let view = &self.views.get(self.connections[key].session.view()).expect("a session has a view").key;
+        let view = &self.connections[key].session.view(&self.views).key;
         let options = view.options;
         let mut wanted: BTreeSet<Topic> = view.topics.iter().cloned().collect();
         let mut hints = 1;
@@ -143,8 +143,7 @@ impl<S: Socket> Fanout<S> {
             connection.session.resubscribe(key_u32(key), view, since, &self.replica, &mut self.views);
         if let Some(stats) = connection.extras.as_mut().and_then(|extras| extras.stats.as_mut()) {
             stats.events_before = counted;
-            stats.events_base =
-                self.views.get(connection.session.view()).expect("a session has a view").events;
+            stats.events_base = connection.session.view(&self.views).events;
         }
         subscribed.resumed
     }
@@ -159,13 +158,13 @@ impl<S: Socket> Fanout<S> {
     fn events_counted(&self, key: usize) -> u64 {
         let connection = &self.connections[key];
         let stats = connection.extras.as_ref().and_then(|extras| extras.stats);
-        let view = self.views.get(connection.session.view()).expect("a session has a view");
+        let view = connection.session.view(&self.views);
         stats.map_or(0, |stats| stats.events_before + view.events - stats.events_base)
     }
 
     fn enable_stats(&mut self, key: usize, id: Option<Id>, enabled: bool) {
         let connection = &mut self.connections[key];
-        let events_base = self.views.get(connection.session.view()).expect("a session has a view").events;
+        let events_base = connection.session.view(&self.views).events;
         let extras = connection.extras.get_or_insert_default();
         if enabled {
             extras.stats.get_or_insert(Stats { events_base, ..Stats::default() });
@@ -190,8 +189,8 @@ impl<S: Socket> Fanout<S> {
         let connection = &self.connections[key];
         let upto = self.upto();
         let stats = connection.extras.as_ref().and_then(|extras| extras.stats).unwrap_or_default();
-        let view = self.views.get(connection.session.view()).expect("a session has a view");
-        let behind = view.is_dirty() || connection.session.position() < view.flushed().upto.position;
+        let cohort = connection.session.cohort(&self.views);
+        let behind = cohort.is_dirty() || connection.session.position() < cohort.flushed().upto.position;
         // The tape may have gone on without anything for it.
         let at = if behind { connection.session.upto() } else { upto };
         let answer = Answer::Stats {
@@ -278,7 +277,7 @@ impl<S: Socket> Fanout<S> {
         let Some((id, topics)) = connection.extras.as_mut().and_then(|extras| extras.checksum.take()) else {
             return;
         };
-        let view = self.views.get(connection.session.view()).expect("a session has a view");
+        let view = connection.session.view(&self.views);
         let topics = topics
             .into_iter()
             .map(|text| match checksum_of(&self.replica, &view.key.topics, &text) {

@@ -1,0 +1,172 @@
+use super::fanout::{Fanout, Socket};
+use super::latency::Latency;
+use crate::tape::Batch;
+use std::collections::VecDeque;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+/// Batches that may wait for a shard. It folds all that wait at once, so more would only hide that it cannot keep up.
+pub(super) const WAITING_BATCHES: usize = 256;
+/// Between two folds within a turn. To fold costs by topics, so not after each of a thousand cohorts of one session.
+const FOLD_EVERY: Duration = Duration::from_millis(1);
+
+/// A batch, and when it was put on the tape.
+pub(super) type Pending = (Instant, Arc<Batch>);
+
+/// The batches on their way through a shard: they wait here, are folded in, and are under way until all are served who are owed them.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    batches: mpsc::Receiver<Pending>,
+    folded: Instant,
+    under_way: VecDeque<UnderWay>,
+    latency: Latency,
+}
+
+/// A batch that was folded in.
+#[derive(Debug)]
+struct UnderWay {
+    put: Instant,
+    /// Frames that had been sent before.
+    sent: u64,
+    /// When so many cohorts have been served it is on its way to everyone; known when all of them are in line.
+    until: Option<u64>,
+}
+
+impl Inbox {
+    pub fn new(batches: mpsc::Receiver<Pending>) -> Self {
+        let under_way = VecDeque::with_capacity(2 * WAITING_BATCHES);
+        Self { batches, folded: Instant::now(), under_way, latency: Latency::default() }
+    }
+
+    /// Folds in everything that waits. Returns whether more may wait: there is a bound, because a feed without a pace never stops.
+    pub fn fold<S: Socket>(&mut self, fanout: &mut Fanout<S>) -> bool {
+        let sent = fanout.counters().sent;
+        let mut left = WAITING_BATCHES;
+        for (put, batch) in self.batches.try_iter().take(WAITING_BATCHES) {
+            fanout.apply(&batch);
+            self.under_way.push_back(UnderWay { put, sent, until: None });
+            left -= 1;
+        }
+        self.folded = Instant::now();
+        left == 0
+    }
+
+    /// To be called after a cohort was served: takes down which batches are through, and folds in what has come if it is time for that.
+    pub fn served<S: Socket>(&mut self, fanout: &mut Fanout<S>, start: Instant) {
+        let now = Instant::now();
+        self.note_sent(fanout, now);
+        if now.saturating_duration_since(self.folded) >= FOLD_EVERY {
+            fanout.tick(now.saturating_duration_since(start));
+            self.fold(fanout);
+        }
+    }
+
+    /// Counts how long the batches took that are through by now, if anything was sent of them.
+    pub fn note_sent<S: Socket>(&mut self, fanout: &Fanout<S>, now: Instant) {
+        let (served, sent) = (fanout.served(), fanout.counters().sent);
+        let until = served + fanout.in_line() as u64;
+        for batch in self.under_way.iter_mut().rev() {
+            if batch.until.is_some() {
+                break;
+            }
+            batch.until = Some(until);
+        }
+        while let Some(batch) = self.under_way.pop_front_if(|batch| batch.until <= Some(served)) {
+            if sent > batch.sent {
+                self.latency.record(now.saturating_duration_since(batch.put));
+            }
+        }
+    }
+
+    /// From the tape to the end of the flush that sent it, one value for each batch of which anything was sent.
+    pub fn latency(&self) -> Latency {
+        self.latency
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::Form;
+    use crate::market::{Event, Status, Timestamp, TradingState};
+    use crate::server::fanout::Opening;
+    use crate::tape::{Epoch, Position};
+    use std::io;
+
+    struct Sink;
+
+    impl Socket for Sink {
+        fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn finish(&mut self) {}
+    }
+
+    fn opening(topic: &str) -> Opening {
+        let topics = vec![topic.to_owned()];
+        Opening { form: Form::MessagePack, topics, max_hz: None, times: false, since: None }
+    }
+
+    fn batch(position: u64) -> Pending {
+        let time = Timestamp::from_micros(i64::try_from(position).unwrap());
+        let status = Status { state: TradingState::Open, ts_event: time };
+        let batch =
+            Batch { position: Position::new(position), time, events: vec![Event::Status(None, status)] };
+        (Instant::now(), Arc::new(batch))
+    }
+
+    /// A fan-out of two cohorts, each of one session that has heard of batch 1, and an inbox in front of it.
+    fn two_cohorts(topic: &str) -> (Fanout<Sink>, Inbox, mpsc::Sender<Pending>) {
+        let mut fanout = Fanout::with_limits(Epoch::new(1), 1 << 16, 1);
+        fanout.apply(&batch(1).1);
+        for _ in 0..2 {
+            fanout.open(&opening(topic), &[], |_| Sink);
+        }
+        fanout.flush();
+        let (batches, batches_in) = mpsc::channel();
+        (fanout, Inbox::new(batches_in), batches)
+    }
+
+    #[test]
+    fn a_batch_is_under_way_until_all_cohorts_have_been_served() {
+        let (mut fanout, mut inbox, batches) = two_cohorts("status");
+        batches.send(batch(2)).unwrap();
+        assert!(!inbox.fold(&mut fanout));
+        let mut counted = Vec::new();
+        fanout.flush_with(|fanout| {
+            if counted.is_empty() {
+                // This one comes when the first has been served, who is told it by the next flush.
+                batches.send(batch(3)).unwrap();
+                inbox.note_sent(fanout, Instant::now());
+                inbox.fold(fanout);
+            } else {
+                inbox.note_sent(fanout, Instant::now());
+            }
+            counted.push(inbox.latency().count());
+        });
+        assert_eq!(counted, [0, 1]);
+        fanout.flush_with(|fanout| inbox.note_sent(fanout, Instant::now()));
+        assert_eq!((inbox.latency().count(), inbox.under_way.len()), (2, 0));
+    }
+
+    #[test]
+    fn what_nobody_is_told_is_not_counted() {
+        let (mut fanout, mut inbox, batches) = two_cohorts("quote:A");
+        batches.send(batch(2)).unwrap();
+        inbox.fold(&mut fanout);
+        fanout.flush_with(|fanout| inbox.note_sent(fanout, Instant::now()));
+        inbox.note_sent(&fanout, Instant::now());
+        assert_eq!((inbox.latency().count(), inbox.under_way.len()), (0, 0));
+    }
+
+    #[test]
+    fn folding_has_a_bound() {
+        let (mut fanout, mut inbox, batches) = two_cohorts("status");
+        let last = 2 + WAITING_BATCHES as u64;
+        (2..=last).for_each(|position| batches.send(batch(position)).unwrap());
+        assert!(inbox.fold(&mut fanout));
+        assert!(!inbox.fold(&mut fanout));
+        assert_eq!(fanout.replica().position(), Position::new(last));
+    }
+}
