@@ -13,7 +13,7 @@ use tickcast::hub::{Form, Kind, TRADES_KEPT};
 use tickcast::market::{Conditions, Event as TapeEvent, Instruments, QuoteValues, Side, Symbol, Timestamp};
 use tickcast::server::fanout::{Fanout, Opening, Socket};
 use tickcast::tape::{Batch, Epoch, Position};
-use tickcast::wire::{CloseCode, Fault, Garbled, mask};
+use tickcast::wire::{CloseCode, ErrorCode, Fault, Garbled, mask};
 
 const SYMBOLS: [&str; 4] = ["A", "B", "C", "D"];
 const CLIENTS: usize = 3;
@@ -614,22 +614,49 @@ fn what_comes_within_a_flush_is_told_at_once_to_those_still_in_line_and_next_tim
     assert_eq!((served, after.sent - before.sent), (4, 7), "one frame to each, none is served twice");
     assert_eq!(after.built - before.built, 3, "200, 201 and 202, the last for two cohorts");
     assert_eq!(shard.in_line(), 2, "the first two have more to tell");
+    assert!(shard.next_due().is_some());
     // Where the last of the updates that a client was sent has brought it.
-    let newest = |pipe: &Rc<RefCell<Pipe>>| {
-        let mut bytes: Vec<u8> = pipe.borrow().bytes.iter().copied().collect();
-        let mut position = None;
-        while let Some((_, payload, len)) = whole_frame(&bytes) {
-            let message: serde_json::Value = serde_json::from_slice(payload).expect("JSON");
-            position = message["position"].as_u64();
-            bytes.drain(..len);
-        }
-        position.expect("a position")
-    };
-    let newest = |pipes: &[_]| pipes.iter().map(newest).collect::<Vec<u64>>();
+    let newest = |pipe: &Rc<RefCell<Pipe>>| messages(pipe).last().expect("an update")["position"].as_u64();
+    let newest = |pipes: &[_]| pipes.iter().map(newest).collect::<Option<Vec<u64>>>().expect("positions");
     let at = world.position.get();
     assert_eq!(newest(&pipes), [at - 2, at - 2, at - 1, at - 1, at, at, at]);
     shard.flush();
     assert_eq!(newest(&pipes), [at; 7]);
     assert_eq!((shard.counters().sent - after.sent, shard.in_line()), (4, 0));
     assert_eq!(shard.next_due(), None);
+}
+
+#[test]
+fn an_answer_found_meanwhile_goes_out_whole_though_the_socket_takes_only_a_part_of_it() {
+    let (mut world, pipes) = watchers(1, Form::Json, "quote:A");
+    let shard = &mut world.shards[0];
+    shard.received(0, &client_frame(br#"{"op":"replay","id":7}"#));
+    let [asked] = shard.take_asked()[..] else { panic!("one request") };
+    let publish = |world: &mut World, price| {
+        world.publish(&[Tick::Quote(0, Some(price), 1, None, 0, false)]);
+        world.shards[0].flush();
+    };
+    publish(&mut world, 200);
+    pipes[0].borrow_mut().room = 40;
+    let outcome = Err((ErrorCode::Unavailable, "nothing is played yet".to_owned()));
+    world.shards[0].answer_replay(asked.key, asked.number, outcome);
+    pipes[0].borrow_mut().room = usize::MAX;
+    publish(&mut world, 201);
+    world.shards[0].writable(0);
+    publish(&mut world, 202);
+    let messages = messages(&pipes[0]);
+    let kinds: Vec<&str> = messages.iter().map(|message| message["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["welcome", "subscribed", "update", "update", "error", "update", "update"]);
+}
+
+/// All that a client was sent, in JSON.
+fn messages(pipe: &RefCell<Pipe>) -> Vec<serde_json::Value> {
+    let mut bytes: Vec<u8> = pipe.borrow().bytes.iter().copied().collect();
+    let mut messages = Vec::new();
+    while let Some((_, payload, len)) = whole_frame(&bytes) {
+        messages.push(serde_json::from_slice(payload).expect("JSON"));
+        bytes.drain(..len);
+    }
+    assert!(bytes.is_empty(), "only whole frames");
+    messages
 }

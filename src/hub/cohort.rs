@@ -1,6 +1,6 @@
 use super::owed::Upto;
 use super::topic::TopicKey;
-use super::view::{ViewId, low};
+use super::view::ViewId;
 use crate::tape::Position;
 use std::time::Duration;
 
@@ -57,16 +57,10 @@ impl CohortId {
 }
 
 impl Cohort {
-    /// One without sessions, which has been told everything up to `upto`.
-    pub(super) fn new(view: ViewId, topics: usize, events: u64, upto: Upto) -> Self {
-        let mut cohort = Self {
-            view,
-            touched: Vec::new(),
-            is_dirty: false,
-            flushed: Flushed { upto, events: low(events), second: 0 },
-            next_flush: Duration::ZERO,
-            members: Vec::new(),
-        };
+    /// One without sessions, as if it had been flushed.
+    pub(super) fn new(view: ViewId, topics: usize, flushed: Flushed, next_flush: Duration) -> Self {
+        let mut cohort =
+            Self { view, touched: Vec::new(), is_dirty: false, flushed, next_flush, members: Vec::new() };
         cohort.grow(topics);
         cohort
     }

@@ -74,7 +74,7 @@ struct Watchers {
 
 /// The topics touched that no view has heard of yet, and how often each.
 ///
-/// Views are marked once per topic and turn instead of once per event: `benches/fanout` has ten trades of each topic in a turn.
+/// Views are marked once per topic and fold instead of once per event: `benches/fanout` has ten trades of each topic in a turn.
 #[derive(Debug, Default)]
 struct Touched {
     topics: Vec<TopicKey>,
@@ -180,7 +180,11 @@ impl Views {
         let has_room = |cohort: &&CohortId| self.cohorts[cohort.index()].members().len() < self.most;
         let cohort = view.cohorts.iter().rev().find(has_room).copied().unwrap_or_else(|| {
             let upto = Upto { position: replica.position(), time: replica.time() };
-            let cohort = self.cohorts.insert(Cohort::new(id, view.topics.len(), view.events, upto));
+            let flushed = Flushed { upto, events: low(view.events), second: 0 };
+            // All sessions of one rate are flushed at the same moments.
+            let beside = view.cohorts.last().map(|cohort| self.cohorts[cohort.index()].next_flush);
+            let cohort = Cohort::new(id, view.topics.len(), flushed, beside.unwrap_or_default());
+            let cohort = self.cohorts.insert(cohort);
             let cohort = CohortId(number(cohort));
             view.cohorts.push(cohort);
             cohort
@@ -240,7 +244,7 @@ impl Views {
         }
     }
 
-    /// Marks the views that watch what was touched. To be called before anything else is asked of views.
+    /// Marks the cohorts of the views that watch what was touched. To be called before anything else is asked of views.
     pub fn settle(&mut self) {
         // In order, so that watchers and marks are, too.
         self.touched.topics.sort_unstable();
@@ -278,7 +282,8 @@ impl Views {
         self.touched = Touched::default();
         self.expectant.clear();
         self.dirty.clear();
-        let ids: Vec<ViewId> = self.by_key.values().copied().collect();
+        // In order, so that watchers are added at the end.
+        let ids: Vec<ViewId> = self.by_id.iter().map(|(id, _)| ViewId(number(id))).collect();
         for id in ids {
             self.resolve(id, replica);
             let view = &mut self.by_id[id.index()];

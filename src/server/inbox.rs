@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// Batches that may wait for a shard. It folds all that wait at once, so more would only hide that it cannot keep up.
 pub(super) const WAITING_BATCHES: usize = 256;
-/// Between two folds within a turn. To fold costs by topics, so not after each of a thousand cohorts of one session.
+/// Between two folds within a turn, at least. To fold costs by topics, so not after each of a thousand cohorts of one session.
 const FOLD_EVERY: Duration = Duration::from_millis(1);
 
 /// A batch, and when it was put on the tape.
@@ -17,7 +17,9 @@ pub(super) type Pending = (Instant, Arc<Batch>);
 #[derive(Debug)]
 pub(super) struct Inbox {
     batches: mpsc::Receiver<Pending>,
+    /// When it last folded, and how long that took.
     folded: Instant,
+    took: Duration,
     under_way: VecDeque<UnderWay>,
     latency: Latency,
 }
@@ -28,19 +30,19 @@ struct UnderWay {
     put: Instant,
     /// Frames that had been sent before.
     sent: u64,
-    /// When so many cohorts have been served it is on its way to everyone; known when all of them are in line.
+    /// When so many cohorts have left the line it is on its way to everyone; known when all of them are in line.
     until: Option<u64>,
 }
 
 impl Inbox {
     pub fn new(batches: mpsc::Receiver<Pending>) -> Self {
         let under_way = VecDeque::with_capacity(2 * WAITING_BATCHES);
-        Self { batches, folded: Instant::now(), under_way, latency: Latency::default() }
+        Self { batches, folded: Instant::now(), took: Duration::ZERO, under_way, latency: Latency::default() }
     }
 
     /// Folds in everything that waits. Returns whether more may wait: there is a bound, because a feed without a pace never stops.
     pub fn fold<S: Socket>(&mut self, fanout: &mut Fanout<S>) -> bool {
-        let sent = fanout.counters().sent;
+        let (begun, sent) = (Instant::now(), fanout.counters().sent);
         let mut left = WAITING_BATCHES;
         for (put, batch) in self.batches.try_iter().take(WAITING_BATCHES) {
             fanout.apply(&batch);
@@ -48,6 +50,7 @@ impl Inbox {
             left -= 1;
         }
         self.folded = Instant::now();
+        self.took = self.folded.saturating_duration_since(begun);
         left == 0
     }
 
@@ -55,30 +58,31 @@ impl Inbox {
     pub fn served<S: Socket>(&mut self, fanout: &mut Fanout<S>, start: Instant) {
         let now = Instant::now();
         self.note_sent(fanout, now);
-        if now.saturating_duration_since(self.folded) >= FOLD_EVERY {
+        // Where folding takes long, as of a feed without a pace, it is not to be most of what a turn does.
+        if now.saturating_duration_since(self.folded) >= FOLD_EVERY.max(self.took) {
             fanout.tick(now.saturating_duration_since(start));
             self.fold(fanout);
         }
     }
 
-    /// Counts how long the batches took that are through by now, if anything was sent of them.
+    /// Counts how long the batches took that are through by now, if anything was sent since they came.
     pub fn note_sent<S: Socket>(&mut self, fanout: &Fanout<S>, now: Instant) {
-        let (served, sent) = (fanout.served(), fanout.counters().sent);
-        let until = served + fanout.in_line() as u64;
+        let (left_line, sent) = (fanout.left_line(), fanout.counters().sent);
+        let until = left_line + fanout.in_line() as u64;
         for batch in self.under_way.iter_mut().rev() {
             if batch.until.is_some() {
                 break;
             }
             batch.until = Some(until);
         }
-        while let Some(batch) = self.under_way.pop_front_if(|batch| batch.until <= Some(served)) {
+        while let Some(batch) = self.under_way.pop_front_if(|batch| batch.until <= Some(left_line)) {
             if sent > batch.sent {
                 self.latency.record(now.saturating_duration_since(batch.put));
             }
         }
     }
 
-    /// From the tape to the end of the flush that sent it, one value for each batch of which anything was sent.
+    /// From the tape to the last one who was sent it, one value for each batch after which anything was sent.
     pub fn latency(&self) -> Latency {
         self.latency
     }

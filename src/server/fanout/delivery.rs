@@ -273,7 +273,9 @@ impl FrameCache {
 
     fn make_room(&mut self) {
         if self.bytes.len() > CACHED_BYTES {
+            let view = self.view;
             self.clear();
+            self.view = view;
         }
     }
 }

@@ -62,7 +62,9 @@ pub struct Fanout<S> {
     /// Cohorts with something to tell, in the order they were touched.
     line: VecDeque<CohortId>,
     /// How many have left the line.
-    served: u64,
+    left_line: u64,
+    /// Those that left it because their rate does not let them be flushed yet.
+    waiting: Vec<CohortId>,
     /// Since this core exists.
     now: Duration,
     swept: u32,
@@ -130,7 +132,8 @@ impl<S: Socket> Fanout<S> {
             encoder: UpdateEncoder::sharing(full),
             frames: FrameCache::default(),
             line: VecDeque::new(),
-            served: 0,
+            left_line: 0,
+            waiting: Vec::new(),
             now: Duration::ZERO,
             swept: 0,
             counters: Counters::default(),
@@ -333,10 +336,12 @@ impl<S: Socket> Fanout<S> {
     /// still in line are told it, too, and those already served get in line again, for the next flush.
     pub fn flush_with(&mut self, mut between: impl FnMut(&mut Self)) {
         self.views.settle();
+        let is_over = |id: &mut CohortId| self.views.cohort(*id).is_none_or(|c| c.next_flush <= self.now);
+        self.line.extend(self.waiting.extract_if(.., is_over));
         self.views.take_dirty(&mut self.line);
         for _ in 0..self.line.len() {
             let Some(id) = self.line.pop_front() else { break };
-            self.served += 1;
+            self.left_line += 1;
             if self.is_due(id) {
                 self.flush_cohort(id);
                 between(self);
@@ -349,11 +354,11 @@ impl<S: Socket> Fanout<S> {
         }
     }
 
-    /// Whether a cohort from the line is to be flushed now. One that waits for its rate gets in line again.
+    /// Whether a cohort from the line is to be flushed now.
     fn is_due(&mut self, id: CohortId) -> bool {
         let Some(cohort) = self.views.cohort(id).filter(|cohort| cohort.is_dirty()) else { return false };
         if cohort.next_flush > self.now {
-            self.line.push_back(id);
+            self.waiting.push(id);
             return false;
         }
         let period = self.views.view(cohort).key.options.period;
@@ -366,14 +371,14 @@ impl<S: Socket> Fanout<S> {
         true
     }
 
-    /// How often it was a cohort's turn; those count too that then had nothing to tell, or waited for their rate.
+    /// How many cohorts have left the line, served or not.
     #[must_use]
-    pub fn served(&self) -> u64 {
-        self.served
+    pub fn left_line(&self) -> u64 {
+        self.left_line
     }
 
-    /// How many cohorts are in line. When it was the turn of as many, everything is sent that was folded in before [`Self::flush_with`] was
-    /// last at this point, but to those that wait for their rate.
+    /// How many cohorts are in line. When as many have left it, everything is sent that was folded in before, but to those that wait for their
+    /// rate. Within [`Self::flush_with`] that holds of what was folded in before the last cohort was served.
     #[must_use]
     pub fn in_line(&self) -> usize {
         self.line.len()
@@ -383,8 +388,10 @@ impl<S: Socket> Fanout<S> {
     #[must_use]
     pub fn next_due(&self) -> Option<Duration> {
         let pump = (!self.faulty.is_empty()).then(|| self.now + PUMP_EVERY);
-        let due = |&id: &CohortId| self.views.cohort(id).map(|cohort| cohort.next_flush);
-        self.line.iter().filter_map(due).chain(pump).min()
+        let next = |&id: &CohortId| self.views.cohort(id).map(|cohort| cohort.next_flush);
+        let waiting = self.waiting.iter().filter_map(next);
+        let in_line = (!self.line.is_empty()).then_some(self.now);
+        waiting.chain(in_line).chain(pump).min()
     }
 
     /// Heartbeats, pings, and the end of peers that are silent or do not read. To be called every

@@ -44,10 +44,10 @@ impl<S: Socket> Fanout<S> {
         let mut left = MAX_COUNTED;
         for view in self.views.iter() {
             report.views += 1;
-            let topics = &view.key.topics;
+            let (topics, sessions) = (&view.key.topics, self.views.sessions(view) as u64);
             report.partial |= topics.len() > left;
             for topic in topics.iter().take(left) {
-                *report.subscribed.entry(topic.clone()).or_default() += self.views.sessions(view) as u64;
+                *report.subscribed.entry(topic.clone()).or_default() += sessions;
             }
             left = left.saturating_sub(topics.len());
         }

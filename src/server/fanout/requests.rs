@@ -263,6 +263,8 @@ impl<S: Socket> Fanout<S> {
             Err((code, message)) => Answer::Error { id, code, message },
         };
         self.views.settle();
+        // It came in step with others while it waited.
+        self.alone(key);
         self.answer(key, &answer);
         self.reap(key);
     }
