@@ -541,20 +541,17 @@ proptest! {
 fn watchers(count: usize, form: Form, topics: &str) -> (World, Vec<Rc<RefCell<Pipe>>>) {
     let mut world = World::new();
     world.publish(&[Tick::Quote(0, Some(100), 1, Some(101), 1, false), Tick::Trade(0, 100, 1, false)]);
-    let opening = Opening {
-        form,
-        topics: topics.split(',').map(str::to_owned).collect(),
-        max_hz: None,
-        times: false,
-        since: None,
-    };
-    let open = |_| {
-        let pipe = Rc::new(RefCell::new(Pipe { room: usize::MAX, ..Pipe::default() }));
-        world.shards[0].open(&opening, &[], |_| PipeEnd(Rc::clone(&pipe)));
-        pipe
-    };
-    let pipes = (0..count).map(open).collect();
+    let pipes = (0..count).map(|_| watcher(&mut world, form, topics, None)).collect();
     (world, pipes)
+}
+
+/// One more session on the prompt shard.
+fn watcher(world: &mut World, form: Form, topics: &str, max_hz: Option<f64>) -> Rc<RefCell<Pipe>> {
+    let topics = topics.split(',').map(str::to_owned).collect();
+    let opening = Opening { form, topics, max_hz, times: false, since: None };
+    let pipe = Rc::new(RefCell::new(Pipe { room: usize::MAX, ..Pipe::default() }));
+    world.shards[0].open(&opening, &[], |_| PipeEnd(Rc::clone(&pipe)));
+    pipe
 }
 
 #[test]
@@ -647,6 +644,31 @@ fn an_answer_found_meanwhile_goes_out_whole_though_the_socket_takes_only_a_part_
     let messages = messages(&pipes[0]);
     let kinds: Vec<&str> = messages.iter().map(|message| message["type"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["welcome", "subscribed", "update", "update", "error", "update", "update"]);
+}
+
+#[test]
+fn sessions_of_one_rate_are_flushed_at_the_same_moments_whatever_cohort_they_are_in() {
+    let mut world = World::new();
+    // Two fill a cohort: the third, which comes in the middle of the second, is in one of its own.
+    let mut pipes: Vec<_> = (0..2).map(|_| watcher(&mut world, Form::Json, "quote:A", Some(1.0))).collect();
+    let mut sent_at = |millis, price, joins: bool| {
+        let now = Duration::from_millis(millis);
+        if joins {
+            pipes.push(watcher(&mut world, Form::Json, "quote:A", Some(1.0)));
+        }
+        world.publish(&[Tick::Quote(0, Some(price), 1, None, 0, false)]);
+        let shard = &mut world.shards[0];
+        let before = shard.counters().sent;
+        shard.tick(now);
+        shard.flush();
+        let due = shard.next_due();
+        assert!(due.is_none_or(|due| due > now), "nothing to do before {due:?}");
+        (shard.counters().sent - before, due)
+    };
+    assert_eq!(sent_at(100, 200, false), (2, None));
+    assert_eq!(sent_at(400, 201, true), (0, Some(Duration::from_secs(1))));
+    assert_eq!(sent_at(900, 202, false), (0, Some(Duration::from_secs(1))));
+    assert_eq!(sent_at(1000, 203, false), (3, None));
 }
 
 /// All that a client was sent, in JSON.

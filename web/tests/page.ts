@@ -114,9 +114,9 @@ export const test = base.extend<{ desk: Dashboard; flags: string }>({
     const errors: string[] = [];
     page.on("pageerror", (error) => errors.push(error.message));
     page.on("console", (message) => {
-      // Servers are killed in tests: what cannot be reached then is told by the browser itself.
+      // Servers are killed in tests, and lines cut: what cannot be reached then is told by the browser itself.
       const expected =
-        /WebSocket connection .* failed|net::ERR_CONNECTION_(REFUSED|RESET)|net::ERR_EMPTY_RESPONSE/;
+        /WebSocket connection .* failed|net::ERR_(CONNECTION_(REFUSED|RESET|CLOSED)|EMPTY_RESPONSE|SOCKET_NOT_CONNECTED)/;
       if (message.type() === "error" && !expected.test(message.text())) errors.push(message.text());
     });
     page.on("request", (request) => {
