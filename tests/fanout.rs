@@ -13,7 +13,7 @@ use tickcast::hub::{Form, Kind, TRADES_KEPT};
 use tickcast::market::{Conditions, Event as TapeEvent, Instruments, QuoteValues, Side, Symbol, Timestamp};
 use tickcast::server::fanout::{Fanout, Opening, Socket};
 use tickcast::tape::{Batch, Epoch, Position};
-use tickcast::wire::{CloseCode, ErrorCode, Fault, Garbled, mask};
+use tickcast::wire::{CloseCode, ErrorCode, Fault, Garbled, TopicAnswer, mask};
 
 const SYMBOLS: [&str; 4] = ["A", "B", "C", "D"];
 const CLIENTS: usize = 3;
@@ -126,7 +126,10 @@ impl Link {
 struct Client {
     session: Session,
     link: Option<Link>,
+    /// What it has asked for.
     topics: BTreeSet<&'static str>,
+    /// What it has been told that it gets.
+    granted: BTreeSet<String>,
     options: Options,
     /// Per symbol the number of the next trade, where one was had.
     next_trade: BTreeMap<String, u64>,
@@ -167,10 +170,12 @@ impl Client {
     }
 
     /// What is subscribed anew is counted anew.
-    fn forget_unwatched(&mut self) {
-        let mut counted = std::mem::take(&mut self.next_trade);
-        counted.retain(|symbol, _| self.watches("trades", symbol));
-        self.next_trade = counted;
+    fn unsubscribed(&mut self, topics: &[TopicAnswer]) {
+        for TopicAnswer { topic, .. } in topics {
+            self.granted.remove(topic);
+        }
+        let granted = |topic: &str| self.granted.contains(topic);
+        self.next_trade.retain(|symbol, _| granted("trades:*") || granted(&format!("trades:{symbol}")));
     }
 }
 
@@ -181,6 +186,7 @@ impl World {
             session: Session::new(seed, start),
             link: None,
             topics: BTreeSet::new(),
+            granted: BTreeSet::new(),
             options: Options::default(),
             next_trade: BTreeMap::new(),
             garbled: false,
@@ -344,7 +350,6 @@ impl World {
 
     fn command(&mut self, client: usize, command: Command) {
         self.handle(client, Input::Command(command));
-        self.clients[client].forget_unwatched();
     }
 
     fn hang_up(&mut self, client: usize, tell: bool) {
@@ -394,7 +399,10 @@ impl World {
         let Client { next_trade, .. } = &mut self.clients[client];
         let changes = match event {
             Event::Update { changes, .. } => changes,
-            Event::Unsubscribed { .. } => return self.clients[client].forget_unwatched(),
+            Event::Subscribed { topics } => {
+                return self.clients[client].granted.extend(topics.into_iter().map(|answer| answer.topic));
+            }
+            Event::Unsubscribed { topics } => return self.clients[client].unsubscribed(&topics),
             Event::Replaced if std::mem::take(&mut self.clients[client].garbled) => {
                 return self.clients[client].next_trade.clear();
             }
@@ -416,7 +424,7 @@ impl World {
                 }
                 Change::Gap { instrument, kind: Kind::Trades, missed } => {
                     let symbol = instrument.symbol.as_str();
-                    // Of a topic that is being given up nothing is counted here.
+                    // A ring of which nothing was had yet is counted from the first trade of it.
                     let Some(next) = next_trade.get_mut(symbol) else { continue };
                     *next += missed;
                     let published = self.model.trades[symbol].len() as u64;

@@ -10,7 +10,7 @@ use crate::wire::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// A server that was connected to must have said welcome within this.
@@ -26,9 +26,27 @@ pub struct Session {
     image: Image,
     subscriptions: Subscriptions,
     options: Options,
-    /// Topics of the requests that are not answered yet.
-    asked: HashMap<u64, Vec<String>>,
+    /// The requests that are not answered yet, by number.
+    asked: BTreeMap<u64, Asked>,
     next_id: u64,
+}
+
+/// What a request was for.
+#[derive(Debug)]
+enum Asked {
+    Subscribe(Vec<String>),
+    Unsubscribe(Vec<String>),
+    Other,
+}
+
+impl Asked {
+    /// The topics of which nothing more comes when it is answered.
+    fn leaving(&self) -> &[String] {
+        match self {
+            Self::Unsubscribe(topics) => topics,
+            Self::Subscribe(_) | Self::Other => &[],
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -128,6 +146,7 @@ pub enum Event {
     Subscribed {
         topics: Vec<TopicAnswer>,
     },
+    /// Nothing more comes of these: the server said so, or there is no connection in which it could.
     Unsubscribed {
         topics: Vec<TopicAnswer>,
     },
@@ -196,7 +215,7 @@ impl Session {
             image: Image::default(),
             subscriptions: Subscriptions::default(),
             options: Options::default(),
-            asked: HashMap::new(),
+            asked: BTreeMap::new(),
             next_id: 1,
         }
     }
@@ -286,6 +305,9 @@ impl Session {
     }
 
     fn command(&mut self, command: Command, out: &mut Vec<Output>) {
+        if self.is_over() {
+            return;
+        }
         let live = matches!(self.link, Link::Live { .. });
         match command {
             Command::Subscribe { topics, options } => {
@@ -303,10 +325,11 @@ impl Session {
                 }
                 if live {
                     for topics in in_requests(topics) {
-                        self.request(json!({ "op": "unsubscribe", "topics": topics }), Vec::new(), out);
+                        let request = json!({ "op": "unsubscribe", "topics": topics });
+                        self.request(request, Asked::Unsubscribe(topics), out);
                     }
                 } else {
-                    self.image.keep(&self.subscriptions.topics());
+                    self.given_up(topics, out);
                 }
             }
             Command::Replay(action) => {
@@ -315,17 +338,17 @@ impl Session {
                     if let Value::Object(fields) = &mut request {
                         fields.extend(action.fields());
                     }
-                    self.request(request, Vec::new(), out);
+                    self.request(request, Asked::Other, out);
                 }
             }
             Command::Verify { topics } => {
                 if live {
-                    self.request(json!({ "op": "checksum", "topics": topics }), Vec::new(), out);
+                    self.request(json!({ "op": "checksum", "topics": topics }), Asked::Other, out);
                 }
             }
             Command::Fault { fault, lasts } => {
                 if live {
-                    self.request(fault.request(lasts), Vec::new(), out);
+                    self.request(fault.request(lasts), Asked::Other, out);
                 }
             }
         }
@@ -339,13 +362,14 @@ impl Session {
             if let (Some(since), Some(epoch)) = (since, self.epoch) {
                 request["since"] = json!({ "epoch": epoch.get(), "position": since.get() });
             }
-            self.request(request, topics, out);
+            self.subscriptions.asked(&topics, self.next_id);
+            self.request(request, Asked::Subscribe(topics), out);
         }
     }
 
-    fn request(&mut self, mut request: Value, topics: Vec<String>, out: &mut Vec<Output>) {
+    fn request(&mut self, mut request: Value, asked: Asked, out: &mut Vec<Output>) {
         request["id"] = self.next_id.into();
-        self.asked.insert(self.next_id, topics);
+        self.asked.insert(self.next_id, asked);
         self.next_id += 1;
         out.push(Output::Send(request.to_string()));
     }
@@ -393,11 +417,12 @@ impl Session {
                 return;
             }
             Answer::Subscribed { id, resumed, topics, position, .. } => {
-                self.answered(id.as_ref());
-                for TopicAnswer { topic, error, .. } in &topics {
-                    match error {
-                        None => self.subscriptions.grant(topic),
-                        Some(_) => self.subscriptions.remove(topic),
+                if let Some((request, _)) = self.answered(id.as_ref()) {
+                    for TopicAnswer { topic, error, .. } in &topics {
+                        match error {
+                            None => self.subscriptions.grant(topic, request),
+                            Some(_) => self.subscriptions.refuse(topic, request),
+                        }
                     }
                 }
                 match resumed {
@@ -411,7 +436,9 @@ impl Session {
             }
             Answer::Unsubscribed { id, topics } => {
                 self.answered(id.as_ref());
-                self.image.keep(&self.subscriptions.topics());
+                // What was subscribed anew meanwhile is not granted yet, and begins anew. Of what was given up later something may come.
+                let leaving = self.asked.values().flat_map(Asked::leaving).map(String::as_str);
+                self.image.keep(&parsed(self.subscriptions.granted().chain(leaving)));
                 Event::Unsubscribed { topics }
             }
             Answer::Checksum { id, position, topics } => {
@@ -429,11 +456,10 @@ impl Session {
             }
             Answer::Error { id, code, message } => {
                 // A request refused as a whole: each of its topics is.
-                let topics = self.answered(id.as_ref());
-                if !topics.is_empty() {
+                if let Some((request, Asked::Subscribe(topics))) = self.answered(id.as_ref()) {
                     let error = Refusal { code, message: message.clone(), nearest: None };
                     for topic in &topics {
-                        self.subscriptions.remove(topic);
+                        self.subscriptions.refuse(topic, request);
                     }
                     let refused = topics.into_iter().map(|t| TopicAnswer::refused(t, error.clone()));
                     out.push(Output::Event(Event::Subscribed { topics: refused.collect() }));
@@ -455,11 +481,19 @@ impl Session {
         out.push(Output::Event(event));
     }
 
-    fn answered(&mut self, id: Option<&Id>) -> Vec<String> {
+    fn answered(&mut self, id: Option<&Id>) -> Option<(u64, Asked)> {
         match id {
-            Some(Id::Number(id)) => self.asked.remove(id).unwrap_or_default(),
-            _ => Vec::new(),
+            Some(Id::Number(id)) => self.asked.remove_entry(id),
+            _ => None,
         }
+    }
+
+    /// These are unsubscribed without an answer, also where they have been subscribed anew since.
+    fn given_up(&mut self, topics: Vec<String>, out: &mut Vec<Output>) {
+        let kept = self.subscriptions.topics().filter(|kept| !topics.iter().any(|topic| topic == kept));
+        self.image.keep(&parsed(kept));
+        let topics = topics.into_iter().map(TopicAnswer::granted).collect();
+        out.push(Output::Event(Event::Unsubscribed { topics }));
     }
 
     fn welcomed(
@@ -534,7 +568,11 @@ impl Session {
             return;
         }
         self.subscriptions.lost(self.decoder.position());
-        self.asked.clear();
+        for asked in std::mem::take(&mut self.asked).into_values() {
+            if let Asked::Unsubscribe(topics) = asked {
+                self.given_up(topics, out);
+            }
+        }
         let retry_in = self.backoff.failed();
         self.link = Link::Waiting { until: now + retry_in };
         out.push(Output::Event(Event::Disconnected { reason, retry_in }));
@@ -544,6 +582,10 @@ impl Session {
         self.link = Link::Ended;
         out.push(Output::Event(Event::Closed { code, reason }));
     }
+}
+
+fn parsed<'a>(topics: impl Iterator<Item = &'a str>) -> Vec<Topic> {
+    topics.filter_map(|topic| Topic::parse(topic).ok()).collect()
 }
 
 /// The one field that every answer has.

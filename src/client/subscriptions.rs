@@ -21,6 +21,8 @@ struct Subscription {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Wanted,
+    /// By the request of this number, whose answer alone speaks of it: an earlier one speaks of what was given up since.
+    Asked(u64),
     /// Granted: the next whole flush brings what is owed of it.
     Granted,
     /// That flush is in, so from here on the session's position speaks for it.
@@ -44,11 +46,24 @@ impl Subscriptions {
         self.0.retain(|known| known.topic != topic);
     }
 
-    pub(super) fn grant(&mut self, topic: &str) {
-        let wanted = |known: &&mut Subscription| known.topic == topic && known.phase == Phase::Wanted;
-        if let Some(known) = self.0.iter_mut().find(wanted) {
+    /// A request was sent. What runs already, and is asked for once more, does not wait for its answer.
+    pub(super) fn asked(&mut self, topics: &[String], request: u64) {
+        for known in self.0.iter_mut().filter(|known| topics.contains(&known.topic)) {
+            if known.phase == Phase::Wanted {
+                known.phase = Phase::Asked(request);
+            }
+        }
+    }
+
+    pub(super) fn grant(&mut self, topic: &str, request: u64) {
+        let asked = |known: &&mut Subscription| known.topic == topic && known.phase == Phase::Asked(request);
+        if let Some(known) = self.0.iter_mut().find(asked) {
             known.phase = Phase::Granted;
         }
+    }
+
+    pub(super) fn refuse(&mut self, topic: &str, request: u64) {
+        self.0.retain(|known| known.topic != topic || known.phase != Phase::Asked(request));
     }
 
     /// A flush ended; gives the topics it settled.
@@ -95,8 +110,14 @@ impl Subscriptions {
         groups.flat_map(|(since, topics)| in_requests(topics).map(move |topics| (since, topics))).collect()
     }
 
-    pub(super) fn topics(&self) -> Vec<Topic> {
-        self.0.iter().filter_map(|known| Topic::parse(&known.topic).ok()).collect()
+    pub(super) fn topics(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|known| &*known.topic)
+    }
+
+    /// Those of this connection that the server has granted.
+    pub(super) fn granted(&self) -> impl Iterator<Item = &str> {
+        let granted = |known: &&Subscription| matches!(known.phase, Phase::Granted | Phase::Settled);
+        self.0.iter().filter(granted).map(|known| &*known.topic)
     }
 }
 

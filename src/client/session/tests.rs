@@ -54,9 +54,20 @@ impl World {
         })
     }
 
+    fn unsubscribe(&mut self, topic: &str) -> &mut Self {
+        self.input(Input::Command(Command::Unsubscribe { topics: vec![topic.to_owned()] }))
+    }
+
+    /// The answer to the first request that has none yet.
     fn subscribed(&mut self, resumed: Option<bool>, topics: &[&str]) -> &mut Self {
+        let id = self.session.asked.keys().next().copied().map(Id::Number);
         let topics = topics.iter().map(|topic| TopicAnswer::granted((*topic).to_owned())).collect();
-        self.answer(&Answer::Subscribed { id: None, epoch: 7, position: 100, resumed, topics })
+        self.answer(&Answer::Subscribed { id, epoch: 7, position: 100, resumed, topics })
+    }
+
+    fn unsubscribed(&mut self, topic: &str) -> &mut Self {
+        let id = self.session.asked.keys().next().copied().map(Id::Number);
+        self.answer(&Answer::Unsubscribed { id, topics: vec![TopicAnswer::granted(topic.to_owned())] })
     }
 
     /// An update that moves the position by so much and tells nothing.
@@ -98,6 +109,7 @@ fn show(output: &Output) -> String {
                 let refused = topics.iter().filter(|topic| topic.error.is_some()).count();
                 format!("subscribed {}, refused {refused}", topics.len() - refused)
             }
+            Event::Unsubscribed { topics } => format!("unsubscribed {}", topics.len()),
             Event::Connected { position, .. } => format!("connected at {}", position.get()),
             Event::Resumed { .. } => "resumed".to_owned(),
             other => format!("{other:?}").to_lowercase(),
@@ -132,6 +144,31 @@ fn after_a_lost_connection_it_resumes_what_it_had_whole_and_asks_anew_for_the_re
     world.closed(1006).welcome(7, 300).forget();
     world.closed(1006).welcome(7, 300);
     assert!(world.out.iter().any(|output| show(output).contains(r#""position":105"#)));
+}
+
+#[test]
+fn what_is_subscribed_anew_is_granted_by_its_own_answer_only() {
+    let mut world = World::new();
+    world.subscribe(&["quote:A"]).welcome(7, 100).unsubscribe("quote:A").subscribe(&["quote:A"]).forget();
+    // Both answers and the flush between them are of the first subscription, of which nothing is left to resume.
+    world.subscribed(None, &["quote:A"]).moved(5).unsubscribed("quote:A").moved(5);
+    world.check(&["subscribed 1, refused 0", "unsubscribed 1"]);
+    world.closed(1006).forget().welcome(7, 200).check(&[
+        "connect",
+        "connected at 200",
+        r#"subscribe ["quote:A"]"#,
+    ]);
+}
+
+#[test]
+fn what_was_given_up_when_the_connection_was_lost_is_told_though_no_answer_comes() {
+    let mut world = World::new();
+    world.subscribe(&["quote:A", "quote:B"]).welcome(7, 100).subscribed(None, &["quote:A", "quote:B"]);
+    world.moved(5).unsubscribe("quote:A").forget();
+    world.closed(1006).check(&["unsubscribed 1", "disconnected: closed with 1006"]);
+    world.unsubscribe("quote:B").check(&["unsubscribed 1"]);
+    world.welcome(7, 200).check(&["connect", "connected at 200"]);
+    world.closed(1008).forget().unsubscribe("quote:B").check(&[]);
 }
 
 #[test]
