@@ -44,11 +44,13 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // It would tell of a log that cannot be written where that cannot be written either, and panic.
+        .log_internal_errors(false)
         .init();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("tickcast: cannot start: {error}");
+            cli::say(format_args!("tickcast: cannot start: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -68,7 +70,7 @@ fn main() -> ExitCode {
     // Whatever still blocks a thread, such as standard input, ends with the process.
     runtime.shutdown_background();
     result.unwrap_or_else(|error| {
-        eprintln!("tickcast: {error:#}");
+        cli::say(format_args!("tickcast: {error:#}"));
         ExitCode::FAILURE
     })
 }

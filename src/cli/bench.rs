@@ -214,7 +214,7 @@ fn measure_all(args: &Args, market: &Path) -> Result<ExitCode> {
                 args.play(Some(rate), market).map_err(|error| BenchError::Feed(format!("{error:#}")))?;
             plan.feed = Some(played.feed.clone());
             let round = measure(&plan, Some(&played.timelines), &mut tell)?;
-            bar.suspend(|| eprintln!("{}", line(rate.get(), &round)));
+            bar.suspend(|| say!("{}", line(rate.get(), &round)));
             Ok(round)
         })?;
         bar.finish_and_clear();

@@ -77,21 +77,21 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let to_stdout = output == Path::new("-");
     let Some(form) = args.to.or_else(|| form_of(output)) else {
         let name = output.display();
-        eprintln!(
+        say!(
             "tickcast: {name} does not say its form: end it with .tape, .csv, .jsonl or .parquet, or give --to FORM"
         );
         return Ok(ExitCode::from(2));
     };
     if form == Form::Parquet && !cfg!(feature = "parquet") {
-        eprintln!("tickcast: {NO_PARQUET}");
+        say!("tickcast: {NO_PARQUET}");
         return Ok(ExitCode::from(2));
     }
     if to_stdout && matches!(form, Form::Tape | Form::Parquet) && io::stdout().is_terminal() {
-        eprintln!("tickcast: this form is nothing for a terminal: redirect it, or give a file");
+        say!("tickcast: this form is nothing for a terminal: redirect it, or give a file");
         return Ok(ExitCode::from(2));
     }
     if let Some(same) = inputs.iter().find(|input| is_same(input, output)) {
-        eprintln!("tickcast: {} would be written to while it is read", same.display());
+        say!("tickcast: {} would be written to while it is read", same.display());
         return Ok(ExitCode::from(2));
     }
     let options = args.reading.options();
@@ -108,7 +108,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         match create(output, args.force) {
             Ok(file) => Box::new(file),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                eprintln!("tickcast: {} exists (--force overwrites it)", output.display());
+                say!("tickcast: {} exists (--force overwrites it)", output.display());
                 return Ok(ExitCode::from(2));
             }
             Err(error) => return Err(error).with_context(cannot_write),
@@ -124,11 +124,11 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     }
     let Conversion { events, faults, .. } = conversion;
     if faults > 0 {
-        eprintln!("tickcast: {} records could not be read", grouped(faults));
+        say!("tickcast: {} records could not be read", grouped(faults));
     }
     if !args.quiet && !to_stdout {
         let size = std::fs::metadata(output).map_or(0, |metadata| metadata.len());
-        eprintln!("tickcast: {}: {} events, {}", output.display(), grouped(events), bytes(size));
+        say!("tickcast: {}: {} events, {}", output.display(), grouped(events), bytes(size));
     }
     Ok(if faults > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -206,7 +206,7 @@ impl Conversion {
                 Err(error) => {
                     self.faults += 1;
                     if self.faults <= FAULTS_TOLD {
-                        eprintln!("tickcast: {error}");
+                        say!("tickcast: {error}");
                     }
                     // What it has defined stays in front of what follows.
                     continue;

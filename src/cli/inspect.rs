@@ -68,7 +68,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         let inspection = match Inspection::of(path, &options, args.reading.strict) {
             Ok(inspection) => inspection,
             Err(error) => {
-                eprintln!("tickcast: {error}");
+                say!("tickcast: {error}");
                 code = ExitCode::FAILURE;
                 continue;
             }

@@ -1,5 +1,13 @@
 //! One file a subcommand. Data goes to stdout, talk to stderr.
 
+use std::fmt;
+use std::io::Write;
+
+/// [`say`], with a format.
+macro_rules! say {
+    ($($part:tt)*) => { $crate::cli::say(format_args!($($part)*)) };
+}
+
 pub mod bench;
 pub mod convert;
 mod following;
@@ -10,6 +18,11 @@ pub mod record;
 pub mod scenario;
 pub mod serve;
 pub mod watch;
+
+/// A line of talk. Where it cannot be written, as to a log on a full disk, nobody reads it, and the market goes on.
+pub fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
 
 /// A count as people read it: 1,234,567.
 fn grouped(count: u64) -> String {

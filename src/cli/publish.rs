@@ -94,7 +94,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let endpoint = match Endpoint::parse(&args.url) {
         Ok(endpoint) => endpoint,
         Err(error) => {
-            eprintln!("tickcast: {error}");
+            say!("tickcast: {error}");
             return Ok(ExitCode::from(2));
         }
     };
@@ -111,15 +111,15 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         }
     };
     if !args.quiet {
-        eprintln!("tickcast: {} accepted, {} refused", totals.accepted, totals.refused);
+        say!("tickcast: {} accepted, {} refused", totals.accepted, totals.refused);
     }
     Ok(match failure {
         Some(Failure::NotConnected(reason)) => {
-            eprintln!("tickcast: cannot connect to {endpoint}: {reason} (is the server running?)");
+            say!("tickcast: cannot connect to {endpoint}: {reason} (is the server running?)");
             ExitCode::from(NOT_CONNECTED)
         }
         Some(Failure::Other(reason)) => {
-            eprintln!("tickcast: {reason}");
+            say!("tickcast: {reason}");
             ExitCode::FAILURE
         }
         None if totals.refused > 0 => ExitCode::FAILURE,
@@ -175,7 +175,7 @@ fn read_lines() -> mpsc::Receiver<Line> {
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    eprintln!("tickcast: cannot read standard input: {error}");
+                    say!("tickcast: cannot read standard input: {error}");
                     break;
                 }
             }
@@ -241,7 +241,7 @@ impl Batch {
 
 async fn send(client: &Http, url: &str, batch: Batch, totals: &mut Totals) -> Result<(), Failure> {
     for number in &batch.too_long {
-        eprintln!("line {number}: longer than {} KiB", LINE_BYTES / 1024);
+        say!("line {number}: longer than {} KiB", LINE_BYTES / 1024);
         totals.refused += 1;
     }
     let range = format!("lines {} to {}", batch.first, batch.first + batch.lines as u64 - 1);
@@ -294,12 +294,12 @@ async fn send(client: &Http, url: &str, batch: Batch, totals: &mut Totals) -> Re
 
 fn told(first: u64, answer: &Answer, totals: &mut Totals) {
     for Rejected { line, reason } in &answer.rejected {
-        eprintln!("line {}: {reason}", (first + line).saturating_sub(1));
+        say!("line {}: {reason}", (first + line).saturating_sub(1));
     }
     let told = answer.rejected.len() as u64;
     let refused = answer.rejected_total.unwrap_or(told).max(told);
     if refused > told {
-        eprintln!("and {} more lines of this batch", refused - told);
+        say!("and {} more lines of this batch", refused - told);
     }
     totals.accepted += answer.accepted;
     totals.refused += refused;

@@ -108,19 +108,19 @@ struct Taker {
 /// Where signals cannot be waited for.
 pub async fn run(args: Args) -> Result<ExitCode> {
     if let Some(reason) = args.topics.iter().find_map(|topic| why_not_recorded(topic)) {
-        eprintln!("tickcast: {reason}");
+        say!("tickcast: {reason}");
         return Ok(ExitCode::from(2));
     }
     let output = Output::new(args.output.clone(), args.force);
     let path = output.path_at(Timestamp::now());
     if !args.force && path.exists() {
-        eprintln!("tickcast: {} exists (--force overwrites it)", path.display());
+        say!("tickcast: {} exists (--force overwrites it)", path.display());
         return Ok(ExitCode::from(2));
     }
     let endpoint = match Endpoint::parse(&args.url) {
         Ok(endpoint) => endpoint,
         Err(error) => {
-            eprintln!("tickcast: {error}");
+            say!("tickcast: {error}");
             return Ok(ExitCode::from(2));
         }
     };
@@ -187,7 +187,7 @@ impl Session {
                             self.recording = Some((recording, reader));
                         }
                         Err(failure) => {
-                            eprintln!("tickcast: cannot record: {failure}");
+                            say!("tickcast: cannot record: {failure}");
                             break 1;
                         }
                     }
@@ -222,7 +222,7 @@ impl Session {
     fn say(&mut self, talk: &str) {
         if !self.quiet {
             self.progress.clear();
-            eprintln!("tickcast: {talk}");
+            say!("tickcast: {talk}");
         }
     }
 
@@ -253,7 +253,7 @@ impl Session {
                 code
             }
             Err(failure) => {
-                eprintln!("tickcast: the recording is not whole: {failure}");
+                say!("tickcast: the recording is not whole: {failure}");
                 1
             }
         }
@@ -289,14 +289,13 @@ impl Progress {
         let clock = format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
         let [events, rate, gaps] = [taker.events, rate, taker.gaps].map(super::grouped);
         let bytes = super::bytes(status.written().bytes);
-        eprint!("\r\x1b[K{clock}  {events} events, {rate}/s, {bytes}, {gaps} gaps");
         // A line that is not seen does no harm.
-        let _ = std::io::stderr().flush();
+        let _ = write!(std::io::stderr(), "\r\x1b[K{clock}  {events} events, {rate}/s, {bytes}, {gaps} gaps");
     }
 
     fn clear(&mut self) {
         if std::mem::take(&mut self.is_shown) {
-            eprint!("\r\x1b[K");
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
     }
 }

@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     scenario.check().map_err(|problem| error(name, &problem))?;
     if let Some(path) = &args.output {
         let (batches, events) = record(name, scenario, path)?;
-        eprintln!("{}: {events} events in {batches} batches", path.display());
+        say!("{}: {events} events in {batches} batches", path.display());
         return Ok(ExitCode::SUCCESS);
     }
     let about = if scenario.about.is_empty() { String::new() } else { indented(&scenario.about) + "\n\n" };

@@ -152,7 +152,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     end_with_any_of_its_threads();
     let (source, about) = match source(&args) {
         Err(error) if error.is::<FeedError>() => {
-            eprintln!("tickcast: {error}");
+            say!("tickcast: {error}");
             return Ok(ExitCode::from(DATA_FAULT));
         }
         other => other?,
@@ -187,12 +187,12 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         stopped = stopped() => stopped?,
         () = stdin_ended(), if args.while_stdin => {}
     }
-    eprintln!("saying goodbye (again to stop at once)");
+    say!("saying goodbye (again to stop at once)");
     tokio::select! {
         recorded = server.shutdown() => match recorded {
-            Some(Ok(Written { files: 1, events, bytes, .. })) => eprintln!("recorded {events} events, {bytes} bytes"),
+            Some(Ok(Written { files: 1, events, bytes, .. })) => say!("recorded {events} events, {bytes} bytes"),
             Some(Ok(Written { files, events, bytes, .. })) => {
-                eprintln!("recorded {events} events, {bytes} bytes, in {files} files");
+                say!("recorded {events} events, {bytes} bytes, in {files} files");
             }
             // It was told when it happened.
             Some(Err(_)) => return Ok(ExitCode::FAILURE),
@@ -344,7 +344,7 @@ fn tell(address: SocketAddr, about: &str, topics: &str) {
 "
     );
     if !address.ip().is_loopback() {
-        eprintln!(
+        say!(
             "warning: {address} is open to the network, and anyone who reaches it may read and publish: \
              there are no tokens yet"
         );

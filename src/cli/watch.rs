@@ -93,13 +93,13 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         _ => (args.url.clone(), args.words.clone()),
     };
     if topics.is_empty() {
-        eprintln!("tickcast: name at least one topic, such as quote:AAPL or 'trades:*'");
+        say!("tickcast: name at least one topic, such as quote:AAPL or 'trades:*'");
         return Ok(ExitCode::from(2));
     }
     let mut client = match Client::connect(&url) {
         Ok(client) => client,
         Err(error) => {
-            eprintln!("tickcast: {error}");
+            say!("tickcast: {error}");
             return Ok(ExitCode::from(2));
         }
     };
@@ -129,7 +129,7 @@ async fn pump(args: &Args, client: &mut Client, watch: &mut Watch) -> Result<u8>
             }
         };
         for talk in watch.following.take_talk().iter().filter(|_| !args.quiet) {
-            eprintln!("tickcast: {talk}");
+            say!("tickcast: {talk}");
         }
         let now = Instant::now();
         if flush_at.is_none() && !watch.out.is_empty() {

@@ -137,70 +137,37 @@ pub enum Output {
 #[non_exhaustive]
 pub enum Event {
     /// The server said welcome.
-    Connected {
-        server: String,
-        epoch: Epoch,
-        position: Position,
-    },
+    Connected { server: String, epoch: Epoch, position: Position },
     /// What became of each topic that was asked for.
-    Subscribed {
-        topics: Vec<TopicAnswer>,
-    },
+    Subscribed { topics: Vec<TopicAnswer> },
     /// Nothing more comes of these: the server said so, or there is no connection in which it could.
-    Unsubscribed {
-        topics: Vec<TopicAnswer>,
-    },
+    Unsubscribed { topics: Vec<TopicAnswer> },
     /// After a reconnect: everything goes on where it stopped.
-    Resumed {
-        position: Position,
-    },
+    Resumed { position: Position },
     /// The server's tape is another one: all that was known is dropped, and comes anew.
     Replaced,
     /// The first image of each of these topics, or the first one after a reset, is in whole: what comes of them from now on has happened since.
-    Settled {
-        topics: Vec<Topic>,
-    },
+    Settled { topics: Vec<Topic> },
     /// What one update changed; gaps are told among the changes. Updates that change nothing are not told.
-    Update {
-        position: Position,
-        time: Timestamp,
-        changes: Vec<Change>,
-    },
+    Update { position: Position, time: Timestamp, changes: Vec<Change> },
     /// Per topic whether the image here is the server's.
-    Verified {
-        position: Position,
-        topics: Vec<(String, bool)>,
-    },
+    Verified { position: Position, topics: Vec<(String, bool)> },
     /// How what is played stands, after what was asked of it.
     Replay(ReplayState),
     /// The server has taken a [`Command::Fault`], which holds for what comes from here.
-    Fault {
-        fault: String,
-    },
+    Fault { fault: String },
     /// Nothing was heard for twice the server's heartbeat.
     Stale,
     /// Something was heard again.
     Live,
     /// The server refused a request.
-    Error {
-        code: ErrorCode,
-        message: String,
-    },
+    Error { code: ErrorCode, message: String },
     /// The server is about to close.
-    Goodbye {
-        code: CloseCode,
-        reason: String,
-    },
+    Goodbye { code: CloseCode, reason: String },
     /// The connection is gone, or could not be made; another attempt follows.
-    Disconnected {
-        reason: String,
-        retry_in: Duration,
-    },
+    Disconnected { reason: String, retry_in: Duration },
     /// It is over: another attempt would fare no better. The last event.
-    Closed {
-        code: Option<CloseCode>,
-        reason: String,
-    },
+    Closed { code: Option<CloseCode>, reason: String },
 }
 
 impl Session {

@@ -252,9 +252,14 @@ fn a_disk_that_is_full_stops_the_recording_and_not_the_market() {
     let path = folder.path().join("day.tape");
     // Files of this process end at 64 KiB, whatever the disk has. (The unit of `ulimit -f` is 512 bytes, or 1,024.)
     let script = "trap '' XFSZ; ulimit -f 128; exec \"$@\"";
+    // The log is on the same disk, so nothing can be said of it either.
+    let log = folder.path().join("log");
+    std::fs::write(&log, vec![b'\n'; 1 << 17]).unwrap();
     let args = ["--symbols", "20", "--rate", "4000", "--record", path.to_str().unwrap()];
-    let server =
-        Server::spawn(Command::new("sh").args(["-c", script, "sh", env!("CARGO_BIN_EXE_tickcast")]), &args);
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_tickcast")]);
+    command.stderr(std::fs::File::options().append(true).open(&log).unwrap());
+    let server = Server::spawn(&mut command, &args);
     server.wait_until("tickcast_recording_live", |live| live == 0);
     let before = server.metric("tickcast_tape_position");
     server.wait_until("tickcast_tape_position", |position| position > before + 10);
