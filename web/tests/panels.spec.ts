@@ -35,7 +35,7 @@ test("the chart has candles and volume at once, goes on live, and in longer bars
   const bars = async () => Number(await chart.getAttribute("data-bars"));
   await expect(chart.locator("canvas").first()).toBeVisible();
   // Some seconds of market, so that there is a history to open another page with.
-  await expect.poll(bars, { timeout: 20_000 }).toBeGreaterThanOrEqual(6);
+  await expect.poll(bars).toBeGreaterThanOrEqual(6);
   await expect(chart.locator(".legend")).toHaveText(
     /O [\d,.]+ H [\d,.]+ L [\d,.]+ C [\d,.]+ V [\d,.]+/,
   );

@@ -222,7 +222,7 @@ test("a sector is shown alone, and so is a list of one's own, which the address 
 
 test("small lines show the last hour, from the server's bars and what comes", async ({ desk }) => {
   await desk.open();
-  await expect.poll(() => desk.trends(), { timeout: 15_000 }).toBeGreaterThan(20);
+  await expect.poll(() => desk.trends()).toBeGreaterThan(20);
 });
 
 test("cells flash when their price changes, unless that is turned off", async ({ desk, page }) => {

@@ -576,6 +576,9 @@ export class TickcastClient extends Emitter<ClientEvents> {
       for (const { reject } of waiting.values()) reject(new Error("the session ended"));
       waiting.clear();
     }
+    // What is left of these would be taken for whole when they are wanted again.
+    const givenUp = this.subscriptions.givenUp();
+    if (givenUp.length > 0) this.end(givenUp);
     this.subscriptions.sessionEnded();
     const socket = this.socket;
     this.socket = null;

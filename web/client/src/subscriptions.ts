@@ -32,6 +32,13 @@ export class Subscriptions {
     this.whole.delete(topic);
   }
 
+  /** Topics that something is known of, and that are not wanted any more: the session had not said yet that they have ended. */
+  givenUp(): Topic[] {
+    return [...new Set([...this.delivered, ...this.whole])].filter(
+      (topic) => !this.wanted.has(topic),
+    );
+  }
+
   sessionEnded(): void {
     this.delivered.clear();
   }

@@ -255,6 +255,28 @@ test("an unsubscribed topic is dropped, and does not come back with the next ses
   expect(socket().requests).toMatchObject([{ topics: ["trades:AAPL"] }]);
 });
 
+test("what was unsubscribed when the connection was lost is dropped, and begins anew if it comes back", () => {
+  const { client, clock, socket } = liveWorld();
+  client.subscribe(["quote:AAPL"]);
+  socket().accept();
+  socket().deliver([1, 0, 3, 1, 41]);
+  client.unsubscribe(["quote:AAPL"]);
+  socket().drop();
+  expect(client.image.quote(3 as never)).toBeUndefined();
+  clock.advance(125);
+  socket().deliver(welcome());
+  socket().accept(true);
+  socket().drop();
+  client.subscribe(["quote:AAPL"]);
+  clock.advance(250);
+  socket().deliver(welcome());
+  expect(socket().requests).toMatchObject([
+    { topics: ["trades:AAPL"], since: {} },
+    { topics: ["quote:AAPL"] },
+  ]);
+  expect(socket().requests[1]).not.toHaveProperty("since");
+});
+
 test("a topic that is dropped and taken again at once begins with a snapshot", () => {
   const { client, socket } = liveWorld();
   client.unsubscribe(["trades:AAPL"]);
