@@ -5,6 +5,7 @@ mod workload;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use tickcast::hub::COHORT;
 use tickcast::server::fanout::Counters;
 use workload::{Random, Workload, quote, trade, watchlist};
 
@@ -100,6 +101,22 @@ fn sessions_with_different_topics_are_sent_a_frame_each_without_allocating() {
     assert_eq!((done.built, done.sent), (TURNS * sessions, TURNS * sessions));
     assert_eq!(done.delivered, TURNS * sessions * (10 * 10 + 10));
     assert_eq!(done.events, done.delivered);
+}
+
+#[test]
+fn what_is_folded_between_cohorts_allocates_nothing() {
+    let mut workload = Workload::new(SYMBOLS, 0, vec![vec!["quote:*".to_owned()]; 2 * COHORT + 1]);
+    let turn: Vec<_> = (0..SYMBOLS).map(quote).collect();
+    workload.set_turn(&turn, 20);
+    for _ in 0..10 {
+        workload.busy_turn();
+    }
+    let (before, allocated) = (workload.fanout.counters().sent, ALLOCATIONS.get());
+    for _ in 0..TURNS {
+        workload.busy_turn();
+    }
+    assert_eq!(ALLOCATIONS.get() - allocated, 0);
+    assert_eq!(workload.fanout.counters().sent - before, TURNS * (2 * COHORT as u64 + 1));
 }
 
 #[test]

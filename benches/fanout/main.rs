@@ -6,7 +6,7 @@ mod workload;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
-use tickcast::hub::{Form, Kind, Since, TopicKey, Upto, tell};
+use tickcast::hub::{COHORT, Form, Kind, Since, TopicKey, Upto, tell};
 use tickcast::market::InstrumentId;
 use tickcast::wire::{FULL_BYTES, UpdateEncoder};
 use workload::{Random, Workload, quote, trade, watchlist};
@@ -57,6 +57,20 @@ fn watchlists(c: &mut Criterion) {
     let turn: Vec<_> = (0..20).map(|_| quote(random.zipf(500))).collect();
     workload.set_turn(&turn, turn.len());
     measure(c, "20 quotes, watchlists, sessions", 5000, workload);
+}
+
+/// The universe of very many dashboards: whatever comes while they are served one after the other is folded in between.
+fn universe(c: &mut Criterion) {
+    let mut workload = Workload::new(10_000, 0, vec![vec!["quote:*".to_owned()]; 10_000]);
+    let turn: Vec<_> = (0..1000).map(|n| quote(n * 7 % 10_000)).collect();
+    workload.set_turn(&turn, turn.len());
+    let mut group = c.benchmark_group("fanout");
+    group.sample_size(20);
+    group.throughput(Throughput::Elements(1000 * u64::try_from(10_000_usize.div_ceil(COHORT)).expect("few")));
+    group.bench_function("1000 quotes of 10000 folded behind each cohort, sessions/10000", |b| {
+        b.iter(|| workload.busy_turn());
+    });
+    group.finish();
 }
 
 /// Connections come to one view and go again, all of them each time.
@@ -112,5 +126,5 @@ fn frame(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, one_quote, many_trades, watchlists, churn, frame);
+criterion_group!(benches, one_quote, many_trades, watchlists, universe, churn, frame);
 criterion_main!(benches);

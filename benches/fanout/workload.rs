@@ -73,6 +73,12 @@ impl Workload {
 
     /// Folds a turn in.
     pub fn apply(&mut self) {
+        self.apply_to(None);
+    }
+
+    /// To the core, or to the one given, which is the core while it flushes.
+    fn apply_to(&mut self, flushing: Option<&mut Fanout<NullSocket>>) {
+        let fanout = flushing.unwrap_or(&mut self.fanout);
         for batch in &mut self.turn {
             self.position = self.position.next();
             self.micros += 1;
@@ -92,8 +98,16 @@ impl Workload {
                     _ => {}
                 }
             }
-            self.fanout.apply(batch);
+            fanout.apply(batch);
         }
+    }
+
+    /// Folds a turn in, sends it to everyone, and folds another in whenever a cohort has been served.
+    pub fn busy_turn(&mut self) {
+        self.apply();
+        let mut fanout = std::mem::replace(&mut self.fanout, Fanout::new(Epoch::new(1)));
+        fanout.flush_with(|fanout| self.apply_to(Some(fanout)));
+        self.fanout = fanout;
     }
 
     /// Folds a turn in and sends it to everyone.

@@ -67,13 +67,13 @@ impl Cohort {
 
     /// Its view has so many topics now.
     pub(super) fn grow(&mut self, topics: usize) {
-        self.touched.resize(topics.div_ceil(64), 0);
+        self.touched.resize(words(topics), 0);
     }
 
     /// All topics of its view, so many, are others than before.
     pub(super) fn begin_anew(&mut self, topics: usize) {
         self.touched.clear();
-        self.touched.resize(topics.div_ceil(64), u64::MAX);
+        self.touched.resize(words(topics), u64::MAX);
         self.is_dirty = true;
     }
 
@@ -122,9 +122,11 @@ impl Cohort {
         self.is_dirty
     }
 
-    /// Takes down that a topic was touched. Returns whether this is the first mark since the last flush.
-    pub(super) fn mark(&mut self, number: u32) -> bool {
-        self.touched[number as usize / 64] |= 1 << (number % 64);
+    /// Takes down that topics were touched, one at least, a bit each. Returns whether they are the first since the last flush.
+    pub(super) fn touch(&mut self, touched: &[u64]) -> bool {
+        for (known, touched) in self.touched.iter_mut().zip(touched) {
+            *known |= touched;
+        }
         !std::mem::replace(&mut self.is_dirty, true)
     }
 
@@ -134,6 +136,11 @@ impl Cohort {
         self.touched.fill(0);
         self.is_dirty = false;
     }
+}
+
+/// Words that have a bit for each of so many topics.
+pub(super) fn words(topics: usize) -> usize {
+    topics.div_ceil(64)
 }
 
 impl Changed<'_> {

@@ -1,4 +1,4 @@
-use super::cohort::{COHORT, Cohort, CohortId, Flushed};
+use super::cohort::{COHORT, Cohort, CohortId, Flushed, words};
 use super::owed::Upto;
 use super::replica::Replica;
 use super::topic::{Kind, Scope, Topic, TopicKey};
@@ -44,6 +44,9 @@ pub struct View {
     topics: Vec<TopicKey>,
     /// Changes of its topics since it exists.
     pub events: u64,
+    /// Those of its topics that its cohorts have not heard of yet, a bit each; none, but within [`Views::settle`].
+    touched: Vec<u64>,
+    is_touched: bool,
     /// The sessions that have this view are in these.
     cohorts: Vec<CohortId>,
 }
@@ -62,6 +65,8 @@ pub struct Views {
     /// Some perhaps gone since, or there twice.
     dirty: Vec<CohortId>,
     touched: Touched,
+    /// Views with topics touched; none, but within [`Self::settle`].
+    marked: Vec<ViewId>,
 }
 
 /// Per topic the views that watch it, sorted, with the topic's number in each.
@@ -102,6 +107,13 @@ impl View {
         &self.topics
     }
 
+    /// Takes down that a topic was touched so often. Returns whether it is the first.
+    fn touch(&mut self, number: u32, events: u32) -> bool {
+        self.events += u64::from(events);
+        self.touched[number as usize / 64] |= 1 << (number % 64);
+        !std::mem::replace(&mut self.is_touched, true)
+    }
+
     /// Changes of its topics since then, modulo 2^32.
     #[must_use]
     pub fn events_since(&self, flushed: Flushed) -> u32 {
@@ -128,6 +140,7 @@ impl Views {
             expectant: FxHashSet::default(),
             dirty: Vec::new(),
             touched: Touched::default(),
+            marked: Vec::new(),
         }
     }
 
@@ -218,7 +231,14 @@ impl Views {
         if let Some(&id) = self.by_key.get(&key) {
             return id;
         }
-        let view = View { topics: Vec::new(), events: 0, cohorts: Vec::new(), key: key.clone() };
+        let view = View {
+            key: key.clone(),
+            topics: Vec::new(),
+            events: 0,
+            touched: Vec::new(),
+            is_touched: false,
+            cohorts: Vec::new(),
+        };
         let id = ViewId(number(self.by_id.insert(view)));
         self.by_key.insert(key, id);
         self.resolve(id, replica);
@@ -229,6 +249,7 @@ impl Views {
     fn resolve(&mut self, id: ViewId, replica: &Replica) {
         let view = &mut self.by_id[id.index()];
         view.topics = resolve(&view.key.topics, replica);
+        view.touched = vec![0; words(view.topics.len())];
         for (index, &topic) in (0..).zip(&view.topics) {
             self.watchers.add(topic, id, index);
         }
@@ -245,6 +266,8 @@ impl Views {
     }
 
     /// Marks the cohorts of the views that watch what was touched. To be called before anything else is asked of views.
+    ///
+    /// A topic is marked once in each view, however many sessions have it, and all marks of a view come to its cohorts together.
     pub fn settle(&mut self) {
         // In order, so that watchers and marks are, too.
         self.touched.topics.sort_unstable();
@@ -252,16 +275,22 @@ impl Views {
             let topic = self.touched.topics[at];
             let events = self.touched.take(topic);
             for &(id, number) in self.watchers.of(topic) {
-                let view = &mut self.by_id[id.index()];
-                view.events += u64::from(events);
-                for &cohort in &view.cohorts {
-                    if self.cohorts[cohort.index()].mark(number) {
-                        self.dirty.push(cohort);
-                    }
+                if self.by_id[id.index()].touch(number, events) {
+                    self.marked.push(id);
                 }
             }
         }
         self.touched.topics.clear();
+        for id in self.marked.drain(..) {
+            let view = &mut self.by_id[id.index()];
+            for &cohort in &view.cohorts {
+                if self.cohorts[cohort.index()].touch(&view.touched) {
+                    self.dirty.push(cohort);
+                }
+            }
+            view.touched.fill(0);
+            view.is_touched = false;
+        }
     }
 
     /// Puts the cohorts touched since this was last called behind those in `line`, the ones of a view in a row; some may be gone, or clean
@@ -309,6 +338,7 @@ impl Views {
             // A new instrument has the greatest number, so the topics stay sorted and keep their numbers.
             let first = number(view.topics.len());
             view.topics.extend_from_slice(&new);
+            view.touched.resize(words(view.topics.len()), 0);
             for &cohort in &view.cohorts {
                 self.cohorts[cohort.index()].grow(view.topics.len());
             }
