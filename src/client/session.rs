@@ -150,7 +150,7 @@ pub enum Event {
     Settled { topics: Vec<Topic> },
     /// What one update changed; gaps are told among the changes. Updates that change nothing are not told.
     Update { position: Position, time: Timestamp, changes: Vec<Change> },
-    /// Per topic whether the image here is the server's.
+    /// Per topic whether the image here is the server's; no where there is none.
     Verified { position: Position, topics: Vec<(String, bool)> },
     /// How what is played stands, after what was asked of it.
     Replay(ReplayState),
@@ -404,7 +404,9 @@ impl Session {
             Answer::Unsubscribed { id, topics } => {
                 self.answered(id.as_ref());
                 // What was subscribed anew meanwhile is not granted yet, and begins anew. Of what was given up later something may come.
+                let has_ended = |topic: &&str| topics.iter().any(|answer| answer.topic == *topic);
                 let leaving = self.asked.values().flat_map(Asked::leaving).map(String::as_str);
+                let leaving = leaving.filter(|topic| !has_ended(topic));
                 self.image.keep(&parsed(self.subscriptions.granted().chain(leaving)));
                 Event::Unsubscribed { topics }
             }
@@ -412,7 +414,7 @@ impl Session {
                 self.answered(id.as_ref());
                 let equal = |TopicChecksum { topic, checksum, .. }: TopicChecksum| {
                     let ours = Topic::parse(&topic).ok().and_then(|topic| self.image.checksum(&topic));
-                    (topic, ours == checksum)
+                    (topic, ours.is_some() && ours == checksum)
                 };
                 let topics = topics.into_iter().map(equal).collect();
                 Event::Verified { position: Position::new(position), topics }

@@ -251,6 +251,18 @@ fn a_refused_request_refuses_each_of_its_topics() {
 }
 
 #[test]
+fn what_neither_side_has_an_image_of_is_not_verified() {
+    let mut world = World::new();
+    let topics = vec!["quote:A".to_owned()];
+    world.welcome(7, 100).input(Input::Command(Command::Verify { topics })).forget();
+    let error = Refusal { code: ErrorCode::NotSubscribed, message: "no".to_owned(), nearest: None };
+    let refused = TopicChecksum { topic: "quote:A".to_owned(), checksum: None, error: Some(error) };
+    world.answer(&Answer::Checksum { id: Some(Id::Number(1)), position: 100, topics: vec![refused] });
+    let topics = vec![("quote:A".to_owned(), false)];
+    assert_eq!(world.out, [Output::Event(Event::Verified { position: Position::new(100), topics })]);
+}
+
+#[test]
 fn bytes_that_make_no_sense_begin_everything_anew() {
     let mut world = World::new();
     world.subscribe(&["quote:A"]).welcome(7, 100).subscribed(None, &["quote:A"]).moved(5).forget();
