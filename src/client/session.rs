@@ -5,8 +5,8 @@ use crate::hub::Topic;
 use crate::market::Timestamp;
 use crate::tape::{Epoch, Position};
 use crate::wire::{
-    Answer, CloseCode, Entry, ErrorCode, Fault, Id, Refusal, ReplayAction, ReplayState, TopicAnswer,
-    TopicChecksum, UpdateDecoder,
+    Answer, CloseCode, Entry, ErrorCode, Fault, Id, MAX_HZ, MIN_HZ, Refusal, ReplayAction, ReplayState,
+    TopicAnswer, TopicChecksum, UpdateDecoder,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -24,6 +24,8 @@ pub struct Session {
     epoch: Option<Epoch>,
     decoder: UpdateDecoder,
     image: Image,
+    /// Something of the image is from an earlier connection, and goes on only if the server resumes it.
+    is_carried: bool,
     subscriptions: Subscriptions,
     options: Options,
     /// The requests that are not answered yet, by number.
@@ -70,7 +72,7 @@ enum Link {
 /// What a session asks for besides topics. Holds until it is given anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options {
-    /// Updates a second at most, 0.1 to 1,000; `None` for as many as there are.
+    /// Updates a second at most, 0.1 to 1,000; `None` for as many as there are. Another is refused with its topics.
     pub max_hz: Option<f64>,
     /// Let quotes carry the venue's time.
     pub times: bool,
@@ -180,6 +182,7 @@ impl Session {
             epoch: None,
             decoder: UpdateDecoder::new(Position::START, Timestamp::default()),
             image: Image::default(),
+            is_carried: false,
             subscriptions: Subscriptions::default(),
             options: Options::default(),
             asked: BTreeMap::new(),
@@ -277,6 +280,13 @@ impl Session {
         }
         let live = matches!(self.link, Link::Live { .. });
         match command {
+            Command::Subscribe { topics, options: Options { max_hz: Some(hz), .. } }
+                if !(MIN_HZ..=MAX_HZ).contains(&hz) =>
+            {
+                // Kept, it would be refused with all topics at each connection to come.
+                let message = format!("max_hz {hz} is not from {MIN_HZ} to {MAX_HZ}");
+                refuse(topics, ErrorCode::BadRequest, message, out);
+            }
             Command::Subscribe { topics, options } => {
                 let changed = std::mem::replace(&mut self.options, options) != options;
                 let new = self.subscriptions.add(topics.clone());
@@ -359,7 +369,8 @@ impl Session {
         self.backoff.succeeded();
         if update.entries.iter().any(|entry| matches!(entry, Entry::Reset)) {
             // All that is held comes anew, and with the end of this flush it is in again.
-            self.subscriptions.unsettle();
+            self.subscriptions.begin_anew();
+            self.is_carried = false;
         }
         let changes = self.image.apply(&update);
         let settled = if update.whole { self.subscriptions.settle() } else { Vec::new() };
@@ -396,8 +407,11 @@ impl Session {
                     Some(true) => {
                         out.push(Output::Event(Event::Resumed { position: Position::new(position) }));
                     }
-                    Some(false) => self.replace(self.decoder.position(), self.decoder.time(), out),
-                    None => {}
+                    // Another request may have said so before, and what is held now is of this connection.
+                    Some(false) if self.is_carried => {
+                        self.replace(self.decoder.position(), self.decoder.time(), out);
+                    }
+                    Some(false) | None => {}
                 }
                 Event::Subscribed { topics }
             }
@@ -424,14 +438,11 @@ impl Session {
                 Event::Fault { fault }
             }
             Answer::Error { id, code, message } => {
-                // A request refused as a whole: each of its topics is.
                 if let Some((request, Asked::Subscribe(topics))) = self.answered(id.as_ref()) {
-                    let error = Refusal { code, message: message.clone(), nearest: None };
                     for topic in &topics {
                         self.subscriptions.refuse(topic, request);
                     }
-                    let refused = topics.into_iter().map(|t| TopicAnswer::refused(t, error.clone()));
-                    out.push(Output::Event(Event::Subscribed { topics: refused.collect() }));
+                    return refuse(topics, code, message, out);
                 }
                 Event::Error { code, message }
             }
@@ -473,7 +484,8 @@ impl Session {
         out: &mut Vec<Output>,
     ) {
         let known = self.epoch.replace(epoch);
-        if known == Some(epoch) && self.decoder.position() >= begins {
+        self.is_carried = known == Some(epoch) && self.decoder.position() >= begins;
+        if self.is_carried {
             self.decoder.reconnect(position, time);
         } else if known.is_some() {
             self.replace(position, time, out);
@@ -489,6 +501,7 @@ impl Session {
     fn replace(&mut self, position: Position, time: Timestamp, out: &mut Vec<Output>) {
         self.decoder = UpdateDecoder::new(position, time);
         self.image = Image::default();
+        self.is_carried = false;
         self.subscriptions.restart();
         out.push(Output::Event(Event::Replaced));
     }
@@ -551,6 +564,14 @@ impl Session {
         self.link = Link::Ended;
         out.push(Output::Event(Event::Closed { code, reason }));
     }
+}
+
+/// A request is refused as a whole: each of its topics is.
+fn refuse(topics: Vec<String>, code: ErrorCode, message: String, out: &mut Vec<Output>) {
+    let error = Refusal { code, message: message.clone(), nearest: None };
+    let topics = topics.into_iter().map(|topic| TopicAnswer::refused(topic, error.clone())).collect();
+    out.push(Output::Event(Event::Subscribed { topics }));
+    out.push(Output::Event(Event::Error { code, message }));
 }
 
 fn parsed<'a>(topics: impl Iterator<Item = &'a str>) -> Vec<Topic> {

@@ -21,8 +21,11 @@ struct Subscription {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Wanted,
-    /// By the request of this number, whose answer alone speaks of it: an earlier one speaks of what was given up since.
-    Asked(u64),
+    /// By the requests from the one number to the other: answers to earlier ones speak of what was given up since.
+    Asked {
+        first: u64,
+        last: u64,
+    },
     /// Granted: the next whole flush brings what is owed of it.
     Granted,
     /// That flush is in, so from here on the session's position speaks for it.
@@ -49,21 +52,26 @@ impl Subscriptions {
     /// A request was sent. What runs already, and is asked for once more, does not wait for its answer.
     pub(super) fn asked(&mut self, topics: &[String], request: u64) {
         for known in self.0.iter_mut().filter(|known| topics.contains(&known.topic)) {
-            if known.phase == Phase::Wanted {
-                known.phase = Phase::Asked(request);
+            match &mut known.phase {
+                Phase::Wanted => known.phase = Phase::Asked { first: request, last: request },
+                Phase::Asked { last, .. } => *last = request,
+                Phase::Granted | Phase::Settled => {}
             }
         }
     }
 
     pub(super) fn grant(&mut self, topic: &str, request: u64) {
-        let asked = |known: &&mut Subscription| known.topic == topic && known.phase == Phase::Asked(request);
-        if let Some(known) = self.0.iter_mut().find(asked) {
-            known.phase = Phase::Granted;
+        for known in self.0.iter_mut().filter(|known| known.topic == topic) {
+            if matches!(known.phase, Phase::Asked { first, .. } if first <= request) {
+                known.phase = Phase::Granted;
+            }
         }
     }
 
+    /// A refusal is the last word only where nothing was asked after it.
     pub(super) fn refuse(&mut self, topic: &str, request: u64) {
-        self.0.retain(|known| known.topic != topic || known.phase != Phase::Asked(request));
+        let refused = |phase| matches!(phase, Phase::Asked { last, .. } if last == request);
+        self.0.retain(|known| known.topic != topic || !refused(known.phase));
     }
 
     /// A flush ended; gives the topics it settled.
@@ -78,7 +86,8 @@ impl Subscriptions {
     }
 
     /// The tape began anew: first images are on the way once more.
-    pub(super) fn unsettle(&mut self) {
+    pub(super) fn begin_anew(&mut self) {
+        self.restart();
         for known in self.0.iter_mut().filter(|known| known.phase == Phase::Settled) {
             known.phase = Phase::Granted;
         }

@@ -161,6 +161,49 @@ fn what_is_subscribed_anew_is_granted_by_its_own_answer_only() {
 }
 
 #[test]
+fn what_is_asked_for_twice_is_lost_by_the_last_refusal_only() {
+    let mut world = World::new();
+    let (code, message) = (ErrorCode::BadRequest, "no".to_owned());
+    let refused = Answer::Error { id: Some(Id::Number(1)), code, message };
+    let capped = Options { max_hz: Some(10.0), times: false };
+    world.welcome(7, 100).subscribe(&["quote:A"]);
+    let topics = vec!["quote:A".to_owned()];
+    world.input(Input::Command(Command::Subscribe { topics, options: capped }));
+    world.answer(&refused).subscribed(None, &["quote:A"]).moved(5);
+    world.closed(1006).forget().welcome(7, 200).check(&[
+        "connect",
+        "connected at 200",
+        r#"subscribe ["quote:A"] since {"epoch":7,"position":105}"#,
+    ]);
+}
+
+#[test]
+fn a_cap_that_no_server_takes_is_refused_before_it_is_asked_for() {
+    for hz in [0.0, -1.0, 1000.1, f64::NAN, f64::INFINITY] {
+        let mut world = World::new();
+        let options = Options { max_hz: Some(hz), times: false };
+        let topics = vec!["quote:A".to_owned()];
+        world.subscribe(&["trades:A"]).input(Input::Command(Command::Subscribe { topics, options }));
+        let refused =
+            format!("error {{ code: badrequest, message: \"max_hz {hz} is not from 0.1 to 1000\" }}");
+        world.check(&["subscribed 0, refused 1", &refused.to_lowercase()]);
+        world.welcome(7, 100).check(&["connect", "connected at 100", r#"subscribe ["trades:A"]"#]);
+    }
+}
+
+#[test]
+fn what_cannot_be_resumed_is_dropped_once_however_many_requests_ask_for_it() {
+    let topics: Vec<String> = (0..300).map(|number| format!("quote:S{number}")).collect();
+    let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+    let mut world = World::new();
+    world.subscribe(&topics).welcome(7, 100);
+    world.subscribed(None, &topics[..256]).subscribed(None, &topics[256..]).moved(5);
+    world.closed(1006).welcome(7, 200).forget();
+    world.subscribed(Some(false), &topics[..256]).check(&["replaced", "subscribed 256, refused 0"]);
+    world.subscribed(Some(false), &topics[256..]).check(&["subscribed 44, refused 0"]);
+}
+
+#[test]
 fn what_was_given_up_when_the_connection_was_lost_is_told_though_no_answer_comes() {
     let mut world = World::new();
     world.subscribe(&["quote:A", "quote:B"]).welcome(7, 100).subscribed(None, &["quote:A", "quote:B"]);
