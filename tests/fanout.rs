@@ -484,10 +484,9 @@ impl World {
                 assert_eq!((price(image.ask), size(image.ask_size)), (quote.ask, quote.ask_size));
             }
             let Some(trades) = self.model.trades.get(symbol) else { continue };
-            if watches("trades", symbol)
-                && let Some(&next) = client.next_trade.get(symbol)
-            {
-                assert_eq!(next, trades.len() as u64, "{symbol}: the newest trades are missing");
+            if watches("trades", symbol) {
+                let next = client.next_trade.get(symbol).copied();
+                assert_eq!(next, Some(trades.len() as u64), "{symbol}: the newest trades are missing");
             }
             if watches("day", symbol) {
                 let day = client.session.image().book(symbol).expect("a subscribed day").day;
