@@ -135,6 +135,10 @@ interface PromiseResolvers<T> {
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const TOPICS_LIMIT = 1_024;
+/** In one request. Symbols have at most 64 bytes, so this stays well below the limit of a message. */
+const TOPICS_PER_REQUEST = 256;
+const MIN_HZ = 0.1;
+const MAX_HZ = 1_000;
 /** Heartbeats of silence after which the data is called stale, and after which the connection is given up. */
 const STALE_HEARTBEATS = 2;
 const DEAD_HEARTBEATS = 3;
@@ -161,6 +165,8 @@ export class TickcastClient extends Emitter<ClientEvents> {
   private goodbye: Goodbye | null = null;
   /** The last moment of which everything has come. */
   private cursor: Cursor | null = null;
+  /** Whether something of the image is from an earlier session, and goes on only if the server resumes it. */
+  private carried = false;
   /** Requests to subscribe that wait for their answer: until then a moved position does not cover them. */
   private readonly unanswered = new Set<number>();
   private readonly verifying = new Map<unknown, PromiseResolvers<Verification[]>>();
@@ -227,9 +233,10 @@ export class TickcastClient extends Emitter<ClientEvents> {
   /**
    * Adds topics, now and after every reconnect.
    *
-   * @throws {RangeError} beyond the 1,024 topics of a session.
+   * @throws {RangeError} beyond the 1,024 topics of a session, or where `maxHz` is out of its range: nothing is subscribed then.
    */
   subscribe(topics: readonly Topic[], options: SubscribeOptions = {}): void {
+    checkHz(options.maxHz);
     const added = topics.filter((topic) => !this.subscriptions.wanted.has(topic));
     if (this.subscriptions.wanted.size + added.length > TOPICS_LIMIT)
       throw new RangeError(`more than ${TOPICS_LIMIT} topics in one session`);
@@ -252,12 +259,17 @@ export class TickcastClient extends Emitter<ClientEvents> {
     return this.sessionOptions.maxHz ?? null;
   }
 
-  /** Caps the updates of the whole session, or lifts the cap with null. Nothing is sent anew for that. */
+  /**
+   * Caps the updates of the whole session, or lifts the cap with null. Nothing is sent anew for that.
+   *
+   * @throws {RangeError} where it is not from 0.1 to 1,000
+   */
   setMaxHz(maxHz: number | null): void {
+    checkHz(maxHz);
     if (maxHz === this.maxHz) return;
     this.sessionOptions = { ...this.sessionOptions, maxHz };
-    // A cap comes with a topic: one that the session has already begins nothing.
-    const topic = this.subscriptions.anyDelivered();
+    // A cap comes with a topic: one that was asked for already begins nothing.
+    const [topic] = this.subscriptions.wanted;
     if (this.welcome && topic !== undefined) this.requestTopics([], [topic]);
   }
 
@@ -386,8 +398,10 @@ export class TickcastClient extends Emitter<ClientEvents> {
       this.enterLive();
     }
     this.counters.changes += update.changes.length;
-    if (update.changes.some(({ kind }) => kind === "reset"))
+    if (update.changes.some(({ kind }) => kind === "reset")) {
+      this.carried = false;
       this.emit("replaced", { epoch: this.image.epoch as Epoch });
+    }
     this.emit("update", update);
     for (const change of update.changes) this.announce(change);
   }
@@ -454,6 +468,7 @@ export class TickcastClient extends Emitter<ClientEvents> {
     const goesOn =
       this.image.epoch === welcome.epoch && this.image.position >= (welcome.begins ?? 0);
     if (this.image.epoch !== null && !goesOn) this.replace(welcome.epoch);
+    this.carried = goesOn;
     this.image.begin(welcome);
     const { resumable, fresh } = this.subscriptions.split();
     this.requestTopics(resumable, fresh);
@@ -469,13 +484,18 @@ export class TickcastClient extends Emitter<ClientEvents> {
       ...(maxHz === undefined ? {} : { max_hz: maxHz }),
       ...(times === undefined ? {} : { times }),
     };
-    if (resumable.length > 0 && this.cursor)
-      this.requestSubscribe({ topics: resumable, since: this.cursor, ...session });
-    if (fresh.length > 0) this.requestSubscribe({ topics: fresh, ...session });
+    if (this.cursor) this.requestSubscribe(resumable, { since: this.cursor, ...session });
+    this.requestSubscribe(fresh, session);
   }
 
-  private requestSubscribe(fields: Omit<Extract<Request, { op: "subscribe" }>, "op" | "id">): void {
-    this.unanswered.add(this.request({ op: "subscribe", ...fields }));
+  private requestSubscribe(
+    topics: readonly Topic[],
+    fields: Omit<Extract<Request, { op: "subscribe" }>, "op" | "id" | "topics">,
+  ): void {
+    for (let from = 0; from < topics.length; from += TOPICS_PER_REQUEST) {
+      const part = topics.slice(from, from + TOPICS_PER_REQUEST);
+      this.unanswered.add(this.request({ op: "subscribe", topics: part, ...fields }));
+    }
   }
 
   private request(request: Request): number {
@@ -490,7 +510,8 @@ export class TickcastClient extends Emitter<ClientEvents> {
   }
 
   private receiveSubscribed(answer: Subscribed): void {
-    if (answer.resumed === false) this.replace(answer.epoch);
+    // Another request may have been told so before, and what is kept now is of this session.
+    if (answer.resumed === false && this.carried) this.replace(answer.epoch);
     else if (answer.resumed && this.cursor) this.emit("resumed", this.cursor);
     for (const { topic, error } of answer.topics) {
       if (!error) {
@@ -519,6 +540,7 @@ export class TickcastClient extends Emitter<ClientEvents> {
 
   private replace(epoch: Epoch): void {
     this.cursor = null;
+    this.carried = false;
     this.image.reset();
     this.subscriptions.imageDropped();
     this.emit("replaced", { epoch });
@@ -596,6 +618,11 @@ export class TickcastClient extends Emitter<ClientEvents> {
     this.currentState = state;
     this.emit("state", state);
   }
+}
+
+function checkHz(maxHz: number | null | undefined): void {
+  if (maxHz == null || (maxHz >= MIN_HZ && maxHz <= MAX_HZ)) return;
+  throw new RangeError(`maxHz ${maxHz} is not from ${MIN_HZ} to ${MAX_HZ}`);
 }
 
 /** @param next null ends it */

@@ -22,11 +22,6 @@ export class Subscriptions {
     this.delivered.add(topic);
   }
 
-  anyDelivered(): Topic | undefined {
-    for (const topic of this.delivered) if (this.wanted.has(topic)) return topic;
-    return undefined;
-  }
-
   ended(topic: Topic): void {
     this.delivered.delete(topic);
     this.whole.delete(topic);

@@ -227,6 +227,30 @@ test.each(["another epoch in the welcome", "a refusal to resume"])(
   },
 );
 
+test("what cannot be resumed is dropped once, however many requests ask for it", () => {
+  const { client, clock, socket, said } = world();
+  const topics = ["trades:AAPL", ...Array.from({ length: 299 }, (_, i) => `quote:S${i}`)];
+  client.subscribe(topics);
+  client.connect();
+  socket().deliver(welcome());
+  expect(socket().requests.map((request) => request.topics.length)).toEqual([256, 44]);
+  socket().accept();
+  socket().deliver([1, 0, 3, 63, AAPL]);
+  socket().drop();
+  clock.advance(125);
+  socket().deliver(welcome(7, 200));
+  const [first, second] = socket().requests.splice(0);
+  expect([first, second]).toMatchObject([{ since: {} }, { since: {} }]);
+  said();
+  socket().requests.push(first!);
+  socket().accept(false);
+  socket().deliver([1, 0, 3, 63, AAPL, 3, 33, 0, 1, ...trade]);
+  socket().requests.push(second!);
+  socket().accept(false);
+  expect(said("replaced")).toHaveLength(1);
+  expect(client.image.instrument(3 as never)).toBeDefined();
+});
+
 test("a malformed frame is reported, and the client begins anew", () => {
   const { client, clock, socket, said } = liveWorld();
   socket().deliver([0, 0, 3, 99]);
@@ -323,6 +347,30 @@ test("a closed client stays closed", () => {
   expect(sockets).toHaveLength(1);
   client.connect();
   expect(sockets).toHaveLength(2);
+});
+
+test("a cap set before the first answer is asked for, and holds in the sessions to come", () => {
+  const { client, clock, socket } = world();
+  client.subscribe(["quote:AAPL"]);
+  client.connect();
+  socket().deliver(welcome());
+  client.setMaxHz(5);
+  expect(socket().requests).toMatchObject([
+    { topics: ["quote:AAPL"] },
+    { topics: ["quote:AAPL"], max_hz: 5 },
+  ]);
+  socket().drop();
+  clock.advance(125);
+  socket().deliver(welcome());
+  expect(socket().requests).toMatchObject([{ topics: ["quote:AAPL"], max_hz: 5 }]);
+});
+
+test.each([0, 0.05, 1_001, NaN])("a cap of %d is an error, and changes nothing", (hz) => {
+  const { client, socket } = liveWorld();
+  expect(() => client.subscribe(["quote:AAPL"], { maxHz: hz })).toThrow(`maxHz ${hz}`);
+  expect(() => client.setMaxHz(hz)).toThrow(`maxHz ${hz}`);
+  expect(client.maxHz).toBeNull();
+  expect(socket().requests).toEqual([]);
 });
 
 test("a session holds at most 1,024 topics", () => {
