@@ -5,8 +5,8 @@ use crate::hub::Topic;
 use crate::market::Timestamp;
 use crate::tape::{Epoch, Position};
 use crate::wire::{
-    Answer, CloseCode, Entry, ErrorCode, Fault, Id, MAX_HZ, MIN_HZ, Refusal, ReplayAction, ReplayState,
-    TopicAnswer, TopicChecksum, UpdateDecoder,
+    Answer, CloseCode, Entry, ErrorCode, Fault, Id, Refusal, ReplayAction, ReplayState, TopicAnswer,
+    TopicChecksum, UpdateDecoder, check_hz,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -280,14 +280,11 @@ impl Session {
         }
         let live = matches!(self.link, Link::Live { .. });
         match command {
-            Command::Subscribe { topics, options: Options { max_hz: Some(hz), .. } }
-                if !(MIN_HZ..=MAX_HZ).contains(&hz) =>
-            {
-                // Kept, it would be refused with all topics at each connection to come.
-                let message = format!("max_hz {hz} is not from {MIN_HZ} to {MAX_HZ}");
-                refuse(topics, ErrorCode::BadRequest, message, out);
-            }
             Command::Subscribe { topics, options } => {
+                if let Err(wrong) = check_hz(options.max_hz) {
+                    // Kept, it would be refused with all topics at each connection to come.
+                    return refuse(topics, ErrorCode::BadRequest, wrong, out);
+                }
                 let changed = std::mem::replace(&mut self.options, options) != options;
                 let new = self.subscriptions.add(topics.clone());
                 // Topics subscribed already are asked again where options change: they travel with a request.

@@ -9,6 +9,15 @@ use std::time::Duration;
 pub const MIN_HZ: f64 = 0.1;
 pub const MAX_HZ: f64 = 1000.0;
 
+/// # Errors
+/// What is wrong with a cap that is out of its range.
+pub fn check_hz(max_hz: Option<f64>) -> Result<(), String> {
+    match max_hz.filter(|hz| !(MIN_HZ..=MAX_HZ).contains(hz)) {
+        Some(hz) => Err(format!("max_hz {hz} is not from {MIN_HZ} to {MAX_HZ}")),
+        None => Ok(()),
+    }
+}
+
 /// What a client asks, checked in form.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
@@ -338,11 +347,7 @@ impl Request {
         {
             return Err(bad(format!("{op:?} has no field {field:?}")));
         }
-        if let Some(Some(hz)) = max_hz
-            && !(MIN_HZ..=MAX_HZ).contains(&hz)
-        {
-            return Err(bad(format!("max_hz {hz} is not from {MIN_HZ} to {MAX_HZ}")));
-        }
+        check_hz(max_hz.flatten()).map_err(bad)?;
         let named = |topics: Option<Vec<String>>| match topics {
             Some(topics) if !topics.is_empty() => Ok(topics),
             Some(_) => Err(bad(format!("{op:?} needs at least one topic"))),

@@ -25,7 +25,7 @@ pub use fields::{BarFields, QuoteFields};
 pub use frame::{FrameError, FrameReader, Incoming, MAX_MESSAGE_BYTES, Opcode, mask, write_frame};
 pub use message::{
     Answer, ErrorCode, Id, Limits, MAX_HZ, MIN_HZ, Op, Refusal, Request, RequestError, Resume, TopicAnswer,
-    TopicChecksum,
+    TopicChecksum, check_hz,
 };
 pub use reader::DecodeError;
 pub use replay::{ReplayAction, ReplaySpeed, ReplayState};
