@@ -55,9 +55,9 @@ test("10,000 symbols at 50,000 ticks a second leave the page smooth, small and q
   await desk.open();
   await expect(page.getByTestId("count")).toHaveText("10,000 symbols", { timeout: 20_000 });
   await expect(desk.trades.first()).toBeVisible({ timeout: 20_000 });
-  // The load is over: the universe is here, and chart and trends are drawn, of those rows that a market so young has a line of.
+  // The load is over: the universe is here, and chart and trends are drawn.
   await expect(page.locator(".chart canvas").first()).toBeVisible();
-  await expect.poll(() => desk.trends()).toBeGreaterThan(0);
+  await expect.poll(() => desk.trends()).toBeGreaterThan(10);
 
   const heap = await heapOf(page);
   const heaps: HeapUse[] = [];

@@ -117,11 +117,7 @@ export const test = base.extend<{ desk: Dashboard; flags: string }>({
       // Servers are killed in tests, and lines cut: what cannot be reached then is told by the browser itself.
       const expected =
         /WebSocket connection .* failed|net::ERR_(CONNECTION_(REFUSED|RESET|CLOSED)|EMPTY_RESPONSE|SOCKET_NOT_CONNECTED)/;
-      // One that has come back knows no symbols for a moment, and a page that was there already asks it at once.
-      const tooEarly =
-        server.hasRestarted &&
-        /\/v1\/bars\/.*404/.test(`${message.location().url} ${message.text()}`);
-      if (message.type() === "error" && !expected.test(message.text()) && !tooEarly)
+      if (message.type() === "error" && !expected.test(message.text()))
         errors.push(`${message.text()} ${message.location().url}`);
     });
     page.on("request", (request) => {

@@ -6,7 +6,6 @@ import { createServer, type AddressInfo } from "node:net";
 export class Server {
   private process: ChildProcess | null = null;
   private output = "";
-  private starts = 0;
 
   private constructor(
     private readonly binary: string,
@@ -24,16 +23,11 @@ export class Server {
     return `http://127.0.0.1:${this.port}/`;
   }
 
-  get hasRestarted(): boolean {
-    return this.starts > 1;
-  }
-
   /** Starts it, and waits until it says that it is ready. */
   async start(flags = ""): Promise<void> {
     const all = `serve --listen 127.0.0.1:${this.port} ${flags || "--symbols 60 --rate 2000 --seed 7"}`;
     const child = spawn(this.binary, all.split(" "));
     this.process = child;
-    this.starts++;
     let failed: Error | null = null;
     child.on("error", (error) => (failed = error));
     for (const stream of [child.stdout, child.stderr])

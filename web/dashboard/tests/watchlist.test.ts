@@ -1,11 +1,17 @@
-import { expect, test } from "vitest";
+import { afterEach, expect, test, vi } from "vitest";
 import { arrange, nextSorting, sectors } from "../src/watchlist/arrange.js";
 import { columnOf, dropPlace, layOut, move } from "../src/watchlist/columns.js";
 import { Flashes, type FlashCell } from "../src/watchlist/flash.js";
 import { Lists, parseSymbols, toggled } from "../src/watchlist/lists.js";
 import { describe } from "../src/watchlist/read-out.js";
 import { POINTS, Trend } from "../src/watchlist/sparkline.js";
+import { Trends } from "../src/watchlist/trends.js";
 import { threeRows } from "./rows.js";
+
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
 
 const by = (key: string, descending: boolean) => ({ key, descending });
 
@@ -153,6 +159,51 @@ test("a line grows by a point a minute, its newest point is the price now, and h
   expect(trend.values).toEqual([7, 8, 12]);
   for (let minute = 2; minute < 100; minute++) trend.note(minute, minute * 60_000);
   expect(trend.values).toHaveLength(POINTS);
+});
+
+test("history is asked of a live server for what has traded, and again until it has its minutes", async () => {
+  const { market } = threeRows();
+  vi.useFakeTimers({ toFake: ["performance"] });
+  let asked: string[] = [];
+  let minutes = 1;
+  const bars = (count: number) => Array.from({ length: count }, () => ({ close: "400.00" }));
+  vi.stubGlobal("fetch", (url: string) => {
+    asked.push(url.replace("/v1/bars/", "").replace(/&.*/, ""));
+    const answer = { bars: bars(url.includes("1m") ? minutes : 3) };
+    return Promise.resolve({ ok: true, json: () => Promise.resolve(answer) });
+  });
+  let live = false;
+  const loaded: string[] = [];
+  const trends = new Trends(
+    () => live,
+    (row) => loaded.push(row.instrument.symbol),
+  );
+  const [aapl, msft] = [market.find("AAPL")!, market.find("MSFT")!];
+  const want = async () => {
+    [asked, loaded.length] = [[], 0];
+    trends.want(market.rows, performance.now());
+    await new Promise(setImmediate);
+    return asked;
+  };
+
+  expect(await want()).toEqual([]);
+  live = true;
+  const all = ["AAPL?interval=1m", "MSFT?interval=1m", "AAPL?interval=1s", "MSFT?interval=1s"];
+  expect(await want()).toEqual(all); // not A, which never traded
+  expect(loaded).toEqual(["AAPL", "MSFT"]);
+  expect(trends.of(aapl).values).toHaveLength(3);
+
+  expect(await want()).toEqual([]);
+  vi.advanceTimersByTime(1_000);
+  expect(await want()).toEqual(all);
+  vi.advanceTimersByTime(1_999);
+  expect(await want()).toEqual([]);
+  vi.advanceTimersByTime(1);
+  minutes = POINTS;
+  expect(await want()).toEqual(all.slice(0, 2));
+  expect(trends.of(msft).values).toHaveLength(POINTS);
+  vi.advanceTimersByTime(1_000_000);
+  expect(await want()).toEqual([]);
 });
 
 test("a cell flashes less than three times a second, however fast its price moves", () => {
