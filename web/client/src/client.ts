@@ -167,8 +167,8 @@ export class TickcastClient extends Emitter<ClientEvents> {
   private cursor: Cursor | null = null;
   /** Whether something of the image is from an earlier session, and goes on only if the server resumes it. */
   private carried = false;
-  /** Requests to subscribe that wait for their answer: until then a moved position does not cover them. */
-  private readonly unanswered = new Set<number>();
+  /** What requests to subscribe wait for: until it is answered a moved position does not cover it. */
+  private readonly unanswered = new Map<unknown, readonly Topic[]>();
   private readonly verifying = new Map<unknown, PromiseResolvers<Verification[]>>();
   private readonly pinging = new Map<unknown, PromiseResolvers<Ping> & { sent_at: number }>();
   private readonly controlling = new Map<unknown, PromiseResolvers<ReplayState>>();
@@ -421,14 +421,14 @@ export class TickcastClient extends Emitter<ClientEvents> {
         this.begin(answer);
         break;
       case "subscribed":
-        this.answered(answer.id);
+        this.unanswered.delete(answer.id);
         this.receiveSubscribed(answer);
         break;
       case "unsubscribed":
         this.end(answer.topics.map(({ topic }) => topic));
         break;
       case "error":
-        this.answered(answer.id);
+        this.unanswered.delete(answer.id);
         for (const waiting of [this.verifying, this.pinging, this.controlling]) {
           waiting.get(answer.id)?.reject(new RequestError(answer.code, answer.message));
           waiting.delete(answer.id);
@@ -494,7 +494,7 @@ export class TickcastClient extends Emitter<ClientEvents> {
   ): void {
     for (let from = 0; from < topics.length; from += TOPICS_PER_REQUEST) {
       const part = topics.slice(from, from + TOPICS_PER_REQUEST);
-      this.unanswered.add(this.request({ op: "subscribe", topics: part, ...fields }));
+      this.unanswered.set(this.request({ op: "subscribe", topics: part, ...fields }), part);
     }
   }
 
@@ -503,10 +503,6 @@ export class TickcastClient extends Emitter<ClientEvents> {
     // As text: the server reads JSON on a MessagePack session, and the page needs no encoder.
     this.socket?.send(JSON.stringify({ ...request, id }));
     return id;
-  }
-
-  private answered(id: unknown): void {
-    if (typeof id === "number") this.unanswered.delete(id);
   }
 
   private receiveSubscribed(answer: Subscribed): void {
@@ -518,7 +514,9 @@ export class TickcastClient extends Emitter<ClientEvents> {
         this.subscriptions.accepted(topic);
         continue;
       }
-      this.subscriptions.wanted.delete(topic);
+      // One that was asked for once more since is wanted still: the last answer decides.
+      const asked = [...this.unanswered.values()].some((topics) => topics.includes(topic));
+      if (!asked) this.subscriptions.wanted.delete(topic);
       this.emit("error", { code: error.code, message: error.message, topic });
     }
     this.emit("subscribed", answer);

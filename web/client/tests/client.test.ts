@@ -331,6 +331,24 @@ test("a refused topic is reported and not asked for again", () => {
   expect(socket().requests).toEqual([]);
 });
 
+test("of a topic that is asked for once more the last answer decides", () => {
+  const { client, clock, socket, said } = world();
+  client.subscribe(["quote:LATE"]);
+  client.connect();
+  socket().deliver(welcome());
+  client.unsubscribe(["quote:LATE"]);
+  client.subscribe(["quote:LATE"]);
+  const refused = { topic: "quote:LATE", error: { code: "unknown_topic", message: "none yet" } };
+  const answer = { type: "subscribed", epoch: 7, position: 100 };
+  socket().deliver({ ...answer, id: 1, topics: [refused] });
+  socket().deliver({ ...answer, id: 3, topics: [{ topic: "quote:LATE" }] });
+  expect(said("error")).toHaveLength(1);
+  socket().drop();
+  clock.advance(125);
+  socket().deliver(welcome());
+  expect(socket().requests).toMatchObject([{ op: "subscribe", topics: ["quote:LATE"] }]);
+});
+
 test("status changes are said on their own", () => {
   const { socket, said } = liveWorld();
   socket().deliver([1, 0, null, 61, 1, 2, 4]);
