@@ -3,9 +3,9 @@ import { defineConfig } from "@playwright/test";
 export default defineConfig({
   testDir: "tests",
   workers: 1,
-  timeout: 120_000,
+  timeout: 240_000,
   // What is waited for comes, or never does: on a machine that has other work, too.
-  expect: { timeout: 20_000 },
+  expect: { timeout: 40_000 },
   forbidOnly: !!process.env["CI"],
   reporter: "list",
   outputDir: "test-results",

@@ -42,7 +42,7 @@ test("10,000 symbols at 50,000 ticks a second leave the page smooth, small and q
   desk,
   page,
 }) => {
-  test.setTimeout(120_000 + 2_000 * SECONDS);
+  test.setTimeout(240_000 + 2_000 * SECONDS);
   await page.addInitScript(observe);
   const scripts = new Map<string, number>();
   page.on("response", async (response) => {
@@ -53,8 +53,8 @@ test("10,000 symbols at 50,000 ticks a second leave the page smooth, small and q
   const now = () => page.evaluate(() => performance.now());
 
   await desk.open();
-  await expect(page.getByTestId("count")).toHaveText("10,000 symbols", { timeout: 20_000 });
-  await expect(desk.trades.first()).toBeVisible({ timeout: 20_000 });
+  await expect(page.getByTestId("count")).toHaveText("10,000 symbols");
+  await expect(desk.trades.first()).toBeVisible();
   // The load is over: the universe is here, and chart and trends are drawn.
   await expect(page.locator(".chart canvas").first()).toBeVisible();
   await expect.poll(() => desk.trends()).toBeGreaterThan(10);
@@ -65,7 +65,7 @@ test("10,000 symbols at 50,000 ticks a second leave the page smooth, small and q
   for (let look = 0; look < LOOKS; look++) {
     const began = await now();
     const length = (1_000 * SECONDS) / LOOKS;
-    await expect.poll(now, { timeout: length + 20_000 }).toBeGreaterThan(began + length);
+    await expect.poll(now, { timeout: length + 40_000 }).toBeGreaterThan(began + length);
     watched.push([began, await now()]);
     heaps.push(await heap()); // nothing is measured meanwhile: collecting stops the page
   }

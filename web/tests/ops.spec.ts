@@ -112,11 +112,11 @@ test("a client that does not read is shown with what conflation saves it", async
   await expect(page.getByTestId("slow")).toContainText("No session is slow.");
   const client = deaf("quote:*");
   try {
-    await expect(slow(page)).toHaveCount(2, { timeout: 30_000 });
+    await expect(slow(page)).toHaveCount(2);
     // Session, shard, how long, how far, how late, topics, waiting, merged, saved, kept.
     await expect(slow(page).nth(1)).toContainText(/\d+ s.*60.*%.*B$/);
     const saved = slow(page).nth(1).getByRole("cell").nth(7);
-    await expect(saved).toHaveText(/^(9\d|100)%$/, { timeout: 30_000 });
+    await expect(saved).toHaveText(/^(9\d|100)%$/);
   } finally {
     client.destroy();
   }
@@ -137,7 +137,7 @@ test("a server that went away leaves old figures that say so, and is found again
   await expect(page.locator("main")).toHaveClass(/old/);
   expect(await violations(page)).toEqual([]);
   await server.start();
-  await expect(page.locator(".lost")).toBeHidden({ timeout: 30_000 });
+  await expect(page.locator(".lost")).toBeHidden();
   await expect(page.locator("main")).not.toHaveClass(/old/);
 });
 

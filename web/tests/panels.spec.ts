@@ -97,9 +97,7 @@ test("time and sales go on at the top, wait for one who reads, and hide small tr
   await expect.poll(newest).not.toBe(first);
 
   await expect
-    .poll(() => lines.evaluate((list) => list.scrollHeight - list.clientHeight), {
-      timeout: 20_000,
-    })
+    .poll(() => lines.evaluate((list) => list.scrollHeight - list.clientHeight))
     .toBeGreaterThan(80);
   await lines.evaluate((list) => (list.scrollTop = 40));
   const pill = page.getByTestId("new-trades");

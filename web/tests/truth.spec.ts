@@ -10,8 +10,7 @@ test("the badge tells how fast prices come, and its details how it knows", async
   await desk.open();
   const rates = page.getByTestId("rates");
   await expect(rates).toHaveText(
-    /^\d+\/\d+ ms\s+[1-9][\d,]* ticks\/s\s+[1-9]\d* frames\/s\s+[\d.]+ K?iB\/s\s+[\d.]+ : 1 merged$/,
-    { timeout: 15_000 },
+    /^[\d,]+\/[\d,]+ ms\s+[1-9][\d,]* ticks\/s\s+[1-9]\d* frames\/s\s+[\d.]+ K?iB\/s\s+[\d.]+ : 1 merged$/,
   );
   await desk.connection.click();
   const details = page.getByRole("region", { name: "Details of the connection" });
@@ -40,7 +39,7 @@ test("the page survives the server's death, and says of when its prices are", as
   await expect(page.locator(".lost")).toContainText("The prices shown are of");
   await expect(page.locator("main")).toHaveClass(/old/);
   await desk.server.start();
-  await expect(desk.connection).toHaveText("Live", { timeout: 30_000 });
+  await expect(desk.connection).toHaveText("Live");
   await expect(page.locator(".lost")).toBeHidden();
   await desk.expectPricesToChange();
   await expect(desk.title).toHaveText(symbol);
@@ -108,7 +107,7 @@ test.describe("a market that is published", () => {
       await expect(desk.connection).toHaveText(/^Reconnecting/);
       await trade(4, 3_000);
       line.mend();
-      await expect(desk.connection).toHaveText("Live", { timeout: 30_000 });
+      await expect(desk.connection).toHaveText("Live");
       const missed = 3_000 - 3 - KEPT;
       await expect(desk.rowOf("GAPS").locator(".age")).toHaveText(`gap ${missed}`);
       await expect(desk.trades.first()).toContainText("3,000");
@@ -147,13 +146,10 @@ test.describe("a market that is published", () => {
     }
     let price = 6;
     await expect
-      .poll(
-        async () => {
-          await publish("LOUD", price++);
-          return desk.rowOf("QUIET").getAttribute("class");
-        },
-        { timeout: 20_000 },
-      )
+      .poll(async () => {
+        await publish("LOUD", price++);
+        return desk.rowOf("QUIET").getAttribute("class");
+      })
       .toMatch(/stale/);
     await expect(desk.rowOf("QUIET").locator(".age")).toHaveText(/^\d+ s$/);
     await expect(desk.rowOf("LOUD")).not.toHaveClass(/stale/);

@@ -57,7 +57,7 @@ test("the list is walked through and a symbol opened with the keyboard alone", a
     await page.keyboard.press("r");
     const spoken = page.locator(".watchlist [role=status]");
     await expect(spoken).toHaveText(/: last [\d,.]+, (up|down) /, { timeout: 1_000 });
-  }).toPass({ timeout: 30_000 });
+  }).toPass();
 });
 
 test("pressing a head sorts, and the order is kept in the address", async ({ desk, page }) => {
@@ -242,7 +242,7 @@ test("cells flash when their price changes, unless that is turned off", async ({
   await page.getByLabel("Cells flash when their price changes").uncheck();
   await page.keyboard.press("Escape");
   const marks = page.locator(".grid :is(.still-up, .still-down, .flash-up, .flash-down)");
-  await expect(marks).toHaveCount(0, { timeout: 10_000 });
+  await expect(marks).toHaveCount(0);
   await desk.expectPricesToChange();
   await expect(marks).toHaveCount(0);
 });
