@@ -5,7 +5,10 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 
 fn bench(args: &[&str]) -> Output {
-    let quick = ["bench", "--clients", "20", "--duration", "500ms", "--warm-up", "100ms", "--no-pin"];
+    let mut quick = vec!["bench", "--clients", "20", "--warm-up", "100ms", "--no-pin"];
+    if !args.contains(&"--idle") {
+        quick.extend(["--duration", "500ms"]);
+    }
     Command::new(env!("CARGO_BIN_EXE_tickcast")).args(quick).args(args).output().expect("the program runs")
 }
 
@@ -74,6 +77,14 @@ fn every_tick_is_delivered_timed_and_set_beside_the_floor() {
 }
 
 #[test]
+fn trades_are_counted_one_by_one_by_those_that_read_everything() {
+    let trades = ["--symbols", "5", "--rate", "2000", "--only-trades", "--topics", "trades:*", "--no-floor"];
+    let report = report(&[&trades[..], &["--lossless", "--rounds", "2"]].concat());
+    assert_eq!(number(&report, "/median/entries_untold"), 0.0, "{report:#}");
+    assert_eq!(number(&report, "/median/sessions_short"), 0.0, "{report:#}");
+}
+
+#[test]
 fn server_and_floor_take_turns_in_a_market_that_pauses() {
     let report = report(&["--symbols", "3", "--rate", "400", "--turns", "50ms", "--lossless"]);
     // Half of the time there is nothing to tell.
@@ -134,12 +145,26 @@ fn a_ramp_finds_what_is_kept_up_with() {
 #[test]
 fn a_server_that_runs_already_is_measured_with_or_without_its_feed() {
     let feed = concat!(env!("CARGO_MANIFEST_DIR"), "/feeds/binance-spot-60s.tape");
-    let server = Serving::start(&["--feed", feed, "--loop"]);
-    let ticks = report(&["--url", &server.url, "--feed", feed]);
+    // A round of the recording is over within 3 s: whatever the server is at, what is due then is known.
+    let server = Serving::start(&["--feed", feed, "--loop", "--speed", "20"]);
+    let ticks = report(&["--url", &server.url, "--feed", feed, "--rounds", "3", "--lossless"]);
     assert!(number(&ticks, "/median/ticks_per_s") > 0.0, "{ticks:#}");
+    assert!(number(&ticks, "/median/latency_p50_ms") > 0.0, "{ticks:#}");
     assert!(ticks["median"].get("server").is_none(), "its CPU is not seen from here: {ticks:#}");
-    let updates = report(&["--url", &server.url]);
+
+    let updates = report(&["--url", &server.url, "--max-p99", "60000"]);
     assert!(number(&updates, "/median/frames_per_s") > 0.0, "{updates:#}");
+    assert!(number(&updates, "/median/latency_p99_ms") > 0.0, "{updates:#}");
+    assert!(updates["median"]["ticks_per_s"].is_null(), "{updates:#}");
+    let output = bench(&["--url", &server.url, "--lossless", "--max-bytes-per-tick", "1"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(6), "{said}");
+    assert!(said.contains("bytes per tick was not measured"), "{said}");
+    assert!(said.contains("ticks undelivered was not measured: the feed is not known"), "{said}");
+
+    // What it does not play is not due.
+    let other = concat!(env!("CARGO_MANIFEST_DIR"), "/feeds/burst-10s.tape");
+    check_error(&["--url", &server.url, "--feed", other, "--topics", "quote:NOPE"], 1, "nothing is due");
 }
 
 #[test]
@@ -161,5 +186,15 @@ fn nonsense_is_told_what_is_wrong_with_it() {
     check_error(&["--turns", "300ms"], 1, "--duration must hold four turns");
     check_error(&["--turns", "50ms", "--feed", "day.tape"], 1, "a recording does not pause");
     check_error(&["--speed", "0"], 2, "no number above 0");
-    check_error(&["--idle", "--watchlist", "2"], 1, "idle clients all have the same topics");
+    check_error(&["--speed", "2"], 1, "--speed is of a recording");
+    check_error(&["--feed", "day.tape", "--symbols", "2"], 1, "day.tape is a recording");
+    check_error(&["--idle", "--watchlist", "2"], 2, "cannot be used with");
+    check_error(&["--idle", "--feed", "day.tape"], 2, "cannot be used with");
+    check_error(&["--idle", "--duration", "5s"], 2, "cannot be used with");
+    check_error(&["--watchlist", "0"], 2, "not in 1..");
+    check_error(&["--decode", "0"], 2, "not in 1..");
+    check_error(&["--url", "ws://127.0.0.1:1/v1/ws?room=x"], 1, "leave the path out");
+    check_error(&["--url", "ws://127.0.0.1:1", "--feed", "sim"], 1, "leave --feed out");
+    check_error(&["--url", "ws://127.0.0.1:1", "--rate", "7"], 2, "cannot be used with");
+    check_error(&["--topics", "quote:NOPE"], 1, "nothing is due");
 }

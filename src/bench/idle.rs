@@ -1,5 +1,5 @@
 use super::BenchError;
-use super::process::{self, Process, get};
+use super::process::{Pinned, Process, get};
 use super::run::{CONNECTING, Progress, cores, growth, mib};
 use super::session::{Notes, Session, upgrade_request};
 use super::swarm::{Swarm, Wake};
@@ -41,13 +41,13 @@ pub fn idle(plan: &Plan, rounds: usize, progress: Progress<'_>) -> Result<Vec<Id
     let Topics::Same(topics) = &plan.topics else {
         return Err(BenchError::Plan("idle clients all have the same topics".to_owned()));
     };
-    let (server_cores, client_cores) = cores(&plan.server);
+    let (server_cores, client_cores) = cores(&plan.server)?;
     let args = ["serve", "--while-stdin", "--listen", "127.0.0.1:0", "--feed", "none", "--shards"]
         .map(str::to_owned);
     let numbers = [shards.to_string(), "--max-connections".to_owned(), (plan.clients + 100).to_string()];
     let args: Vec<String> = args.into_iter().chain(numbers).collect();
     let process = Process::start(&args, &server_cores, None)?;
-    process::pin(&client_cores)?;
+    let _pinned = Pinned::to(&client_cores)?;
     let names: Vec<String> = topics.iter().map(ToString::to_string).collect();
     let greeting: Arc<[u8]> =
         upgrade_request(&process.address.to_string(), &names, plan.max_hz).into_bytes().into();

@@ -18,7 +18,7 @@ pub use floor::serve as serve_floor;
 pub use idle::{Idle, idle};
 pub use ramp::{Step, ramp};
 pub use report::{Limits, Report, Round, Slow, show};
-pub use run::{Feed, Plan, Progress, Server, Stall, Topics, measure};
+pub use run::{Feed, Plan, Progress, Server, Stall, Topics, measure, playing};
 pub use swarm::Wake;
 pub use workload::{Market, Timelines, record};
 

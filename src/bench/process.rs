@@ -39,15 +39,13 @@ impl Process {
     /// # Errors
     /// What it said instead.
     pub fn start(args: &[String], cores: &[usize], input: Option<&[u8]>) -> Result<Self, BenchError> {
-        let ours =
-            sched_getaffinity(None).map_err(|error| BenchError::io("the cores of this process", error))?;
-        pin(cores)?;
         // A child begins where its parent stands.
+        let pinned = Pinned::to(cores)?;
         let child = std::env::current_exe().and_then(|program| {
             let mut command = Command::new(program);
             command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
         });
-        sched_setaffinity(None, &ours).map_err(|error| BenchError::io("the cores of this process", error))?;
+        drop(pinned);
         let mut child = child.map_err(|error| BenchError::io("starting the server", error))?;
         if let (Some(input), Some(stdin)) = (input, &mut child.stdin) {
             stdin.write_all(input).map_err(|error| BenchError::io("speaking to the server", error))?;
@@ -103,19 +101,45 @@ impl Drop for Process {
     }
 }
 
-/// Holds this thread, and what it starts, to some cores; none: lets it be.
+/// Holds this thread, and what it starts, to some cores until it is dropped; then it may use those it might before.
+#[derive(Debug)]
+pub struct Pinned {
+    before: CpuSet,
+}
+
+impl Pinned {
+    /// To no cores: lets the thread be.
+    ///
+    /// # Errors
+    /// The operating system's: there is no such core.
+    pub fn to(cores: &[usize]) -> Result<Self, BenchError> {
+        let failed = |error| BenchError::io(&format!("cores {cores:?}"), error);
+        let before = sched_getaffinity(None).map_err(failed)?;
+        if !cores.is_empty() {
+            let mut set = CpuSet::new();
+            for &core in cores {
+                set.set(core);
+            }
+            sched_setaffinity(None, &set).map_err(failed)?;
+        }
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // What was allowed before is; where it no longer is, the next one to measure is told so by `cores`.
+        let _ = sched_setaffinity(None, &self.before);
+    }
+}
+
+/// The cores that this thread may use.
 ///
 /// # Errors
-/// The operating system's: there is no such core.
-pub fn pin(cores: &[usize]) -> Result<(), BenchError> {
-    if cores.is_empty() {
-        return Ok(());
-    }
-    let mut set = CpuSet::new();
-    for &core in cores {
-        set.set(core);
-    }
-    sched_setaffinity(None, &set).map_err(|error| BenchError::io(&format!("cores {cores:?}"), error))
+/// The operating system's.
+pub fn cores() -> Result<Vec<usize>, BenchError> {
+    let set = sched_getaffinity(None).map_err(|error| BenchError::io("the cores of this process", error))?;
+    Ok((0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect())
 }
 
 /// CPU time of this thread.
@@ -179,4 +203,25 @@ pub fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
         return Err(std::io::Error::other(format!("the server answered {status:?}")));
     }
     Ok(body.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_given_back_so_that_each_round_has_them_all() {
+        let all = cores().unwrap();
+        for _ in 0..2 {
+            let pinned = Pinned::to(&all[..1]).unwrap();
+            assert_eq!(cores().unwrap(), all[..1]);
+            drop(pinned);
+            assert_eq!(cores().unwrap(), all);
+        }
+    }
+
+    #[test]
+    fn a_core_that_is_not_there_is_named() {
+        assert!(Pinned::to(&[CpuSet::MAX_CPU - 1]).unwrap_err().to_string().contains("cores [1023]"));
+    }
 }

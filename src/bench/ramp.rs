@@ -1,5 +1,5 @@
 use super::BenchError;
-use super::report::Round;
+use super::report::{Round, losses};
 use serde::Serialize;
 
 /// One rate that was tried.
@@ -51,17 +51,13 @@ pub fn ramp(
 }
 
 fn limit(round: &Round, max_p99_ms: f64) -> Option<String> {
-    if round.latency_p99_ms > max_p99_ms {
-        return Some(format!("p99 {:.1} ms", round.latency_p99_ms));
+    let Some(p99) = round.latency_p99_ms else { return Some("nothing was due".to_owned()) };
+    if p99 > max_p99_ms {
+        return Some(format!("p99 {p99:.1} ms"));
     }
-    if round.ticks_undelivered > 0.0 {
-        return Some(format!("{} ticks undelivered", round.ticks_undelivered));
-    }
-    if round.entries_missed > 0.0 {
-        return Some(format!("{} trades missed", round.entries_missed));
-    }
-    if round.connections_lost > 0.0 {
-        return Some(format!("{} connections lost", round.connections_lost));
+    let lost = losses(&serde_json::to_value(round).expect("numbers"));
+    if !lost.is_empty() {
+        return Some(lost.join(", "));
     }
     let gave_up = round.server.is_some_and(|server| server.feed_gave_up > 0.0);
     gave_up.then(|| "the feed could not be paced".to_owned())
@@ -75,7 +71,7 @@ mod tests {
     #[track_caller]
     fn check(first: u32, most: u32, capacity: u32, expected: &[u32]) {
         let run = |rate| {
-            let latency_p99_ms = if rate <= capacity { 1.0 } else { 50.0 };
+            let latency_p99_ms = Some(if rate <= capacity { 1.0 } else { 50.0 });
             Ok(Round { latency_p99_ms, ..Round::default() })
         };
         let steps = ramp(first, most, 20.0, run).unwrap();
@@ -91,6 +87,15 @@ mod tests {
     #[test]
     fn a_server_that_keeps_up_with_everything_is_not_pushed_further() {
         check(100, 300, 1_000, &[100, 200, 300]);
+    }
+
+    #[test]
+    fn what_is_lost_in_time_is_no_rate_that_is_kept() {
+        let in_time = || Round { latency_p99_ms: Some(1.0), ..Round::default() };
+        assert_eq!(limit(&in_time(), 20.0), None);
+        let lossy = Round { entries_missed: 3.0, connections_lost: 1.0, ..in_time() };
+        assert_eq!(limit(&lossy, 20.0).unwrap(), "entries missed: 3, connections lost: 1");
+        assert_eq!(limit(&Round::default(), 20.0).unwrap(), "nothing was due");
     }
 
     #[test]

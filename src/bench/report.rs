@@ -10,21 +10,26 @@ pub struct Round {
     /// What the feed had to tell, whoever subscribed to it.
     pub feed_ticks_per_s: f64,
     pub frames_per_s: f64,
-    /// A change of a topic, for one subscriber of it, is one delivery.
-    pub ticks_per_s: f64,
+    /// A change of a topic, for one subscriber of it, is one delivery. `None`, here and below: the feed is not known.
+    pub ticks_per_s: Option<f64>,
     pub bytes_per_s: f64,
     pub bytes_per_frame: f64,
-    pub ticks_per_frame: f64,
-    pub bytes_per_tick: f64,
-    pub latency_p50_ms: f64,
-    pub latency_p90_ms: f64,
-    pub latency_p99_ms: f64,
-    pub latency_p999_ms: f64,
-    pub latency_max_ms: f64,
+    pub ticks_per_frame: Option<f64>,
+    pub bytes_per_tick: Option<f64>,
+    /// `None`: nothing was timed.
+    pub latency_p50_ms: Option<f64>,
+    pub latency_p90_ms: Option<f64>,
+    pub latency_p99_ms: Option<f64>,
+    pub latency_p999_ms: Option<f64>,
+    pub latency_max_ms: Option<f64>,
     /// Changes that were due in the window and had not come, in a newer value or by themselves, some seconds after it.
-    pub ticks_undelivered: f64,
+    pub ticks_undelivered: Option<f64>,
     /// Trades and closed bars that the fully decoded sessions were told they had missed.
     pub entries_missed: f64,
+    /// Those that were due to the fully decoded sessions and of which they were told nothing at all, where they subscribe to nothing else.
+    pub entries_untold: f64,
+    /// Sessions that got less than half of the bytes of those that are fully decoded, where all have the same topics.
+    pub sessions_short: f64,
     pub connections_lost: f64,
     /// Of a local server.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,6 +53,8 @@ pub struct ServerSide {
     pub rss_bytes_per_connection: f64,
     /// Changes that were told in a newer value.
     pub ticks_merged_per_s: f64,
+    /// Trades and closed bars that it told sessions they had missed, by its own count over all of them.
+    pub entries_missed: f64,
     /// How often the feed gave up a schedule that the server could not keep.
     pub feed_gave_up: f64,
 }
@@ -57,13 +64,13 @@ pub struct ServerSide {
 pub struct FloorSide {
     pub cpu_us_per_send: f64,
     pub user_us_per_send: f64,
-    pub latency_p50_ms: f64,
-    pub latency_p99_ms: f64,
-    pub latency_p999_ms: f64,
+    pub latency_p50_ms: Option<f64>,
+    pub latency_p99_ms: Option<f64>,
+    pub latency_p999_ms: Option<f64>,
     pub client_cpu_cores: f64,
     /// The server's CPU per frame and its p99 ÷ those of the floor.
     pub cpu_ratio: f64,
-    pub p99_ratio: f64,
+    pub p99_ratio: Option<f64>,
 }
 
 /// Some sessions read nothing for a while.
@@ -73,13 +80,19 @@ pub struct Slow {
     pub seconds: f64,
     /// The others' frames while these slept ÷ before.
     pub healthy_frames_ratio: f64,
-    pub healthy_p99_before_ms: f64,
-    pub healthy_p99_during_ms: f64,
-    pub rss_growth_mib: f64,
-    pub most_unsent_kib: f64,
+    pub healthy_p99_before_ms: Option<f64>,
+    pub healthy_p99_during_ms: Option<f64>,
+    /// What the others did not get meanwhile, as in a round.
+    pub healthy_ticks_undelivered: Option<f64>,
+    pub healthy_entries_missed: f64,
+    /// `None`: of a server elsewhere.
+    pub rss_growth_mib: Option<f64>,
+    pub most_unsent_kib: Option<f64>,
     /// What a slow session read, once it read again, before the present.
     pub old_kib_before_present: f64,
     pub ms_until_present: f64,
+    /// Slow sessions that never got there.
+    pub clients_left_behind: f64,
 }
 
 /// What must hold for a run to pass; `None`: anything does.
@@ -90,9 +103,22 @@ pub struct Limits {
     pub max_bytes_per_tick: Option<f64>,
     pub max_cpu_ratio: Option<f64>,
     pub max_bytes_per_connection: Option<f64>,
-    /// Nothing undelivered, missed or disconnected.
+    /// Nothing undelivered, missed or disconnected, in any round.
     pub lossless: bool,
 }
+
+/// What must be 0 in a round in which nothing was lost.
+const LOSSES: [&str; 9] = [
+    "/ticks_undelivered",
+    "/entries_missed",
+    "/entries_untold",
+    "/sessions_short",
+    "/connections_lost",
+    "/server/entries_missed",
+    "/slow/healthy_ticks_undelivered",
+    "/slow/healthy_entries_missed",
+    "/slow/clients_left_behind",
+];
 
 /// Rounds, their medians, and what became of the limits.
 #[derive(Debug, Serialize)]
@@ -114,7 +140,7 @@ impl Round {
     pub(super) fn compare(&mut self) {
         if let (Some(server), Some(floor)) = (&self.server, &mut self.floor) {
             floor.cpu_ratio = server.cpu_us_per_frame / floor.cpu_us_per_send;
-            floor.p99_ratio = self.latency_p99_ms / floor.latency_p99_ms;
+            floor.p99_ratio = self.latency_p99_ms.zip(floor.latency_p99_ms).map(|(ours, its)| ours / its);
         }
     }
 }
@@ -125,7 +151,7 @@ impl Report {
         let rounds: Vec<Value> =
             rounds.iter().map(|round| serde_json::to_value(round).expect("numbers")).collect();
         let median = median(&rounds);
-        let failures = limits.failures(&median);
+        let failures = limits.failures(&median, &rounds);
         Self { about, median, rounds, verdict: Verdict { passed: failures.is_empty(), failures } }
     }
 
@@ -200,14 +226,14 @@ fn median(values: &[Value]) -> Value {
 }
 
 impl Limits {
-    fn failures(&self, median: &Value) -> Vec<String> {
+    fn failures(&self, median: &Value, rounds: &[Value]) -> Vec<String> {
         let mut failures = Vec::new();
         if median.get("frames_per_s").is_some_and(|frames| frames == 0.0) {
             failures.push("not one update came: see the topics, and whether the feed runs".to_owned());
         }
         let mut check = |path: &str, limit: Option<f64>, at_most: bool| {
             let Some(limit) = limit else { return };
-            let words = path.trim_start_matches('/').replace(['/', '_'], " ");
+            let words = words(path);
             match median.pointer(path).and_then(Value::as_f64) {
                 None => failures.push(format!("{words} was not measured")),
                 Some(value) if (value <= limit) != at_most && value.total_cmp(&limit).is_ne() => {
@@ -222,11 +248,26 @@ impl Limits {
         check("/bytes_per_tick", self.max_bytes_per_tick, true);
         check("/floor/cpu_ratio", self.max_cpu_ratio, true);
         check("/server/rss_bytes_per_connection", self.max_bytes_per_connection, true);
-        for path in ["/ticks_undelivered", "/entries_missed", "/connections_lost"] {
-            check(path, self.lossless.then_some(0.0), true);
+        if self.lossless {
+            failures.extend(rounds.iter().flat_map(losses));
+            if median.pointer(LOSSES[0]).is_none_or(Value::is_null) {
+                failures.push(format!("{} was not measured: the feed is not known", words(LOSSES[0])));
+            }
         }
         failures
     }
+}
+
+/// What was lost in a round, in words.
+pub(super) fn losses(round: &Value) -> Vec<String> {
+    let of = |path: &&str| round.pointer(path).and_then(Value::as_f64).filter(|&lost| lost > 0.0);
+    let told = |path| of(path).map(|lost| format!("{}: {lost:.0}", words(path)));
+    LOSSES.iter().filter_map(told).collect()
+}
+
+/// The name of a figure.
+fn words(path: &str) -> String {
+    path.trim_start_matches('/').replace(['/', '_'], " ")
 }
 
 #[cfg(test)]
@@ -241,7 +282,10 @@ mod tests {
     }
 
     fn report(latencies: &[f64], limits: Limits) -> Report {
-        let round = |&latency_p99_ms| Round { frames_per_s: 1.0, latency_p99_ms, ..Round::default() };
+        let round = |&latency| {
+            let ticks_undelivered = Some(0.0);
+            Round { frames_per_s: 1.0, latency_p99_ms: Some(latency), ticks_undelivered, ..Round::default() }
+        };
         Report::new(Value::Null, &latencies.iter().map(round).collect::<Vec<_>>(), &limits)
     }
 
@@ -269,6 +313,25 @@ mod tests {
         let limits = Limits { max_cpu_ratio: Some(1.0), ..Limits::default() };
         assert_eq!(report(&[3.0], limits).verdict.failures, ["floor cpu ratio was not measured"]);
         let limits = Limits { min_ticks_per_s: Some(1.0), lossless: true, ..Limits::default() };
-        assert_eq!(report(&[3.0], limits).verdict.failures, ["ticks per s: 0 instead of at least 1.000"]);
+        assert_eq!(report(&[3.0], limits).verdict.failures, ["ticks per s was not measured"]);
+    }
+
+    #[test]
+    fn a_loss_in_one_round_of_many_is_a_loss() {
+        let round = |connections_lost, ticks_undelivered| Round {
+            frames_per_s: 1.0,
+            connections_lost,
+            ticks_undelivered,
+            ..Round::default()
+        };
+        let limits = Limits { lossless: true, ..Limits::default() };
+        let failures = |rounds: &[Round]| Report::new(Value::Null, rounds, &limits).verdict.failures;
+        let good = round(0.0, Some(0.0));
+        assert!(failures(&[good.clone(), good.clone()]).is_empty());
+        assert_eq!(failures(&[good.clone(), round(2.0, Some(0.0)), good]), ["connections lost: 2"]);
+        assert_eq!(
+            failures(&[round(0.0, None)]),
+            ["ticks undelivered was not measured: the feed is not known"]
+        );
     }
 }

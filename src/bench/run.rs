@@ -1,6 +1,6 @@
 use super::BenchError;
 use super::floor::Floor;
-use super::process::{self, Process, Usage, get, get_json, own_cpu};
+use super::process::{self, Pinned, Process, Usage, get, get_json, own_cpu};
 use super::report::{Round, ServerSide, Slow};
 use super::session::{CatchUp, Clock, Notes, Session, upgrade_request};
 use super::swarm::{Swarm, Wake};
@@ -21,6 +21,8 @@ pub struct Plan {
     pub feed: Option<Feed>,
     pub clients: usize,
     pub topics: Topics,
+    /// Picks the watchlists.
+    pub seed: u64,
     pub max_hz: Option<f64>,
     pub warm_up: Duration,
     pub duration: Duration,
@@ -60,6 +62,22 @@ pub enum Topics {
     Watchlists { symbols: usize, kinds: Vec<Kind> },
 }
 
+impl Topics {
+    /// The kinds of topics among them.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<Kind> {
+        match self {
+            Self::Same(topics) => topics.iter().map(|topic| topic.kind).collect(),
+            Self::Watchlists { kinds, .. } => kinds.clone(),
+        }
+    }
+
+    /// Whether they have nothing that is ever merged, only entries of rings.
+    fn are_rings(&self) -> bool {
+        self.kinds().iter().all(|kind| *kind == Kind::Trades)
+    }
+}
+
 /// The first so many clients read nothing for a while, after the window.
 #[derive(Clone, Copy, Debug)]
 pub struct Stall {
@@ -83,8 +101,9 @@ const LOGGED: usize = 32;
 /// How often the server's memory is looked at.
 pub(super) const LOOK_AT_MEMORY: Duration = Duration::from_millis(200);
 
-/// A server, and how to ask it.
-struct Target {
+/// A server, what is measured of it, and how to ask it.
+struct Target<'a> {
+    plan: &'a Plan,
     process: Option<Process>,
     address: SocketAddr,
     before: Usage,
@@ -104,6 +123,7 @@ struct Snapshot {
 #[derive(Clone, Copy, Default)]
 struct Metrics {
     merged: f64,
+    missed: f64,
 }
 
 /// Runs a plan once.
@@ -115,12 +135,12 @@ pub fn measure(
     timelines: Option<&Timelines>,
     progress: Progress<'_>,
 ) -> Result<Round, BenchError> {
-    let (server_cores, client_cores) = cores(&plan.server);
+    let (server_cores, client_cores) = cores(&plan.server)?;
     progress("preparing", 0.0);
     // Before the feed begins, as it takes a while.
     let audience = audience(plan, timelines)?;
     let target = Target::start(plan, &server_cores)?;
-    process::pin(&client_cores)?;
+    let _pinned = Pinned::to(&client_cores)?;
     let mut swarm =
         Swarm::new(Notes::default(), plan.wake).map_err(|error| BenchError::io("polling", error))?;
     let sessions = sessions(plan, &audience, target.address);
@@ -135,7 +155,7 @@ pub fn measure(
     let connected = target.usage()?;
     run(&mut swarm, None, "warming up", plan.warm_up, progress, || Ok(()))?;
     // Only now: a feed that was behind meanwhile may have given its schedule up.
-    let clock = target.clock()?;
+    let clock = clock(target.address)?;
 
     let mut round = window(&mut swarm, &target, None, clock, "measuring", plan.duration, progress)?;
     let logs: Vec<_> =
@@ -148,9 +168,8 @@ pub fn measure(
     #[expect(clippy::cast_precision_loss, reason = "counts")]
     {
         round.clients = clients as f64;
-        round.connections_lost = swarm.broken().len() as f64;
         round.feed_ticks_per_s =
-            timelines.map_or(0.0, Timelines::rate) * plan.feed.as_ref().map_or(1.0, |feed| feed.speed);
+            timelines.zip(clock).map_or(0.0, |(timelines, clock)| timelines.rate() * clock.speed);
     }
     if let Some(server) = &mut round.server {
         server.rss_mib_before = mib(target.before.resident_bytes);
@@ -161,6 +180,10 @@ pub fn measure(
     if let Some(stall) = plan.stall {
         round.slow = Some(slow(&mut swarm, &target, clock, stall, &round, progress)?);
     }
+    #[expect(clippy::cast_precision_loss, reason = "a count")]
+    {
+        round.connections_lost = swarm.broken().len() as f64;
+    }
     drop((swarm, target));
     if let (Some(clock), None) = (floor(), plan.turns) {
         round.floor = Some(Floor::start(plan, &logs, &audience, &clock, &server_cores)?.run(progress)?);
@@ -169,11 +192,11 @@ pub fn measure(
     Ok(round)
 }
 
-impl Target {
-    fn start(plan: &Plan, cores: &[usize]) -> Result<Self, BenchError> {
+impl<'a> Target<'a> {
+    fn start(plan: &'a Plan, cores: &[usize]) -> Result<Self, BenchError> {
         let shards = match plan.server {
             Server::At(address) => {
-                return Ok(Self { process: None, address, before: Usage::default() });
+                return Ok(Self { plan, process: None, address, before: Usage::default() });
             }
             Server::Own { shards, .. } => shards,
         };
@@ -191,32 +214,11 @@ impl Target {
         }
         let process = Process::start(&args, cores, None)?;
         let before = process.usage()?;
-        Ok(Self { address: process.address, process: Some(process), before })
+        Ok(Self { plan, address: process.address, process: Some(process), before })
     }
 
     fn usage(&self) -> Result<Usage, BenchError> {
         self.process.as_ref().map_or(Ok(Usage::default()), Process::usage)
-    }
-
-    /// Which moment of the tape is which of ours; `None` where the server's feed has no pace.
-    fn clock(&self) -> Result<Option<Clock>, BenchError> {
-        let feed = get_json(self.address, "/v1/feed")?;
-        let number = |name: &str| feed.pointer(name).and_then(serde_json::Value::as_i64);
-        let Some(speed) = feed["speed"].as_f64() else { return Ok(None) };
-        let (Some(feed_micros), Some(wall)) = (number("/clock/feed_us"), number("/clock/wall_us")) else {
-            return Err(BenchError::Answer("GET /v1/feed: no clock".to_owned()));
-        };
-        let ago = Timestamp::now().micros() - wall;
-        let (now, span) = (Instant::now(), Duration::from_micros(ago.unsigned_abs()));
-        // A moment before this machine was started cannot be told; the tape's clock is moved on instead.
-        let (here, moved) = match (ago >= 0).then(|| now.checked_sub(span)) {
-            Some(Some(here)) => (here, 0.0),
-            #[expect(clippy::cast_precision_loss, reason = "2^53 µs are 285 years")]
-            Some(None) => (now, ago as f64 * speed),
-            None => (now + span, 0.0),
-        };
-        #[expect(clippy::cast_possible_truncation, reason = "µs")]
-        Ok(Some(Clock { feed_micros: feed_micros + moved as i64, here, speed }))
     }
 
     fn snapshot(&self) -> Result<Snapshot, BenchError> {
@@ -236,19 +238,49 @@ impl Target {
             let lines = text.lines().filter(|line| line.starts_with(name));
             lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
         };
-        Metrics { merged: sum("tickcast_events_merged_total") }
+        Metrics { merged: sum("tickcast_events_merged_total"), missed: sum("tickcast_entries_missed_total") }
     }
 }
 
+/// Which moment of the tape is which of ours; `None` where the server's feed has no pace.
+fn clock(address: SocketAddr) -> Result<Option<Clock>, BenchError> {
+    let feed = get_json(address, "/v1/feed")?;
+    let number = |name: &str| feed.pointer(name).and_then(serde_json::Value::as_i64);
+    let Some(speed) = feed["speed"].as_f64() else { return Ok(None) };
+    let (Some(feed_micros), Some(wall)) = (number("/clock/feed_us"), number("/clock/wall_us")) else {
+        return Err(BenchError::Answer("GET /v1/feed: no clock".to_owned()));
+    };
+    let ago = Timestamp::now().micros() - wall;
+    let (now, span) = (Instant::now(), Duration::from_micros(ago.unsigned_abs()));
+    // A moment before this machine was started cannot be told; the tape's clock is moved on instead.
+    let (here, moved) = match (ago >= 0).then(|| now.checked_sub(span)) {
+        Some(Some(here)) => (here, 0.0),
+        #[expect(clippy::cast_precision_loss, reason = "2^53 µs are 285 years")]
+        Some(None) => (now, ago as f64 * speed),
+        None => (now + span, 0.0),
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "µs")]
+    Ok(Some(Clock { feed_micros: feed_micros + moved as i64, here, speed }))
+}
+
+/// Where the feed of a server is at this moment, on its own clock, and how fast it goes; `None` where it has no pace.
+///
+/// # Errors
+/// That the server does not answer.
+pub fn playing(address: SocketAddr) -> Result<Option<(Timestamp, f64)>, BenchError> {
+    let now = |clock: Clock| (Timestamp::from_micros(clock.tape_micros(Instant::now())), clock.speed);
+    Ok(clock(address)?.map(now))
+}
+
 /// The cores of the server and of the client; both empty where they are left to the kernel.
-pub(super) fn cores(server: &Server) -> (Vec<usize>, Vec<usize>) {
-    let all = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    match *server {
-        Server::Own { shards, pinned: true } if all > 1 => {
-            ((0..shards.clamp(1, all - 1)).collect(), vec![all - 1])
+pub(super) fn cores(server: &Server) -> Result<(Vec<usize>, Vec<usize>), BenchError> {
+    let Server::Own { shards, pinned: true } = *server else { return Ok((Vec::new(), Vec::new())) };
+    Ok(match &*process::cores()? {
+        [servers @ .., client] if !servers.is_empty() => {
+            (servers[..shards.clamp(1, servers.len())].to_vec(), vec![*client])
         }
         _ => (Vec::new(), Vec::new()),
-    }
+    })
 }
 
 /// What clients subscribe to and when that changes, for those that are timed. Clients take them in turn.
@@ -260,7 +292,7 @@ fn audience(plan: &Plan, timelines: Option<&Timelines>) -> Result<Audience, Benc
         Topics::Watchlists { symbols, kinds } => {
             let needed =
                 || BenchError::Plan("watchlists are drawn from a feed: give it with --feed".to_owned());
-            let lists = timelines.ok_or_else(needed)?.watchlists(plan.clients, *symbols, 1);
+            let lists = timelines.ok_or_else(needed)?.watchlists(plan.clients, *symbols, plan.seed);
             let topics = |list: &Vec<_>| {
                 kinds
                     .iter()
@@ -329,7 +361,7 @@ fn run(
 /// Measures for a while: what is due in the window, how late it comes, and what it costs.
 fn window(
     swarm: &mut Swarm<Session>,
-    target: &Target,
+    target: &Target<'_>,
     mut floor: Option<&mut Floor>,
     clock: Option<Clock>,
     what: &str,
@@ -343,7 +375,13 @@ fn window(
     let from = clock.map_or(0, |clock| clock.tape_micros(Instant::now()));
     let end = clock.map_or(0, |clock| clock.tape_micros(Instant::now() + duration));
     swarm.peers().for_each(|peer| peer.begin(from));
-    swarm.notes = Notes { clock, window: from..end, ..Notes::default() };
+    let is_timed = swarm.peers().any(|peer| peer.is_timed());
+    if is_timed && clock.is_some() && !swarm.peers().any(|peer| peer.is_owed(&(from..end))) {
+        return Err(BenchError::Plan(format!(
+            "of these topics nothing is due {what}: see the topics, and whether the feed is what the server plays"
+        )));
+    }
+    swarm.notes = Notes { clock, window: from..end, times_updates: !is_timed, ..Notes::default() };
     let mut most_resident = 0;
     run(swarm, floor.as_deref_mut(), what, duration, progress, || {
         most_resident = most_resident.max(target.usage()?.resident_bytes);
@@ -361,28 +399,33 @@ fn window(
             swarm.peers().filter(|peer| peer.is_timed()).all(|peer| peer.micros() >= end)
         })
         .map_err(|error| BenchError::io("polling", error))?;
-    let mut undelivered = 0;
+    let (mut undelivered, mut untold) = (0, 0);
     let mut notes = std::mem::take(&mut swarm.notes);
     if clock.is_some() {
-        swarm.peers().for_each(|peer| undelivered += peer.give_up(end, &mut notes));
+        for peer in swarm.peers() {
+            untold += if target.plan.topics.are_rings() { peer.untold() } else { 0 };
+            undelivered += peer.give_up(end, &mut notes);
+        }
     }
     notes.clock = clock;
 
     let seconds = after.at.zip(before.at).map_or(0.0, |(after, before)| (after - before).as_secs_f64());
     #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
     let of = |count: u64| count as f64;
-    let per_frame = of(ticks) / of(timed_frames.max(1));
+    let per_frame = is_timed.then(|| of(ticks) / of(timed_frames.max(1)));
     let mut round = Round {
         seconds,
         frames_per_s: of(frames) / seconds,
         // Where only some sessions are timed the others get as many ticks in a frame as they.
-        ticks_per_s: of(frames) * per_frame / seconds,
+        ticks_per_s: per_frame.map(|ticks| of(frames) * ticks / seconds),
         bytes_per_s: of(bytes) / seconds,
         bytes_per_frame: of(bytes) / of(frames.max(1)),
         ticks_per_frame: per_frame,
-        bytes_per_tick: of(timed_bytes) / of(ticks.max(1)),
-        ticks_undelivered: of(undelivered),
+        bytes_per_tick: (ticks > 0).then(|| of(timed_bytes) / of(ticks)),
+        ticks_undelivered: (is_timed && clock.is_some()).then(|| of(undelivered)),
         entries_missed: of(notes.missed),
+        entries_untold: of(untold),
+        sessions_short: of(short(swarm, target.plan)),
         client_cpu_cores: after.own_cpu.saturating_sub(before.own_cpu).as_secs_f64() / seconds,
         floor,
         ..Round::default()
@@ -402,6 +445,7 @@ fn window(
             user_us_per_frame: micros(user),
             rss_mib_max: mib(most_resident),
             ticks_merged_per_s: (after.metrics.merged - before.metrics.merged) / seconds,
+            entries_missed: after.metrics.missed - before.metrics.missed,
             feed_gave_up: of(after.gave_up - before.gave_up),
             ..ServerSide::default()
         });
@@ -410,10 +454,21 @@ fn window(
     Ok(round)
 }
 
+/// How many sessions got less than half of the bytes of those that are decoded in full: all have the same topics, or none is short.
+fn short(swarm: &mut Swarm<Session>, plan: &Plan) -> u64 {
+    if !matches!(plan.topics, Topics::Same(_)) {
+        return 0;
+    }
+    let healthy = plan.stall.map_or(0, |stall| stall.clients);
+    let decoded = swarm.peers().filter(|peer| peer.is_decoded()).map(|peer| peer.bytes()).min();
+    let least = decoded.unwrap_or(0) / 2;
+    swarm.peers().skip(healthy).filter(|peer| peer.bytes() < least).count() as u64
+}
+
 /// Measures a server and a floor of which each runs in the pauses of the other.
 fn in_turns(
     swarm: &mut Swarm<Session>,
-    target: &Target,
+    target: &Target<'_>,
     floor: &mut Floor,
     clock: Clock,
     turn: Duration,
@@ -431,7 +486,7 @@ fn in_turns(
 /// Lets some sessions read nothing for a while, then read again.
 fn slow(
     swarm: &mut Swarm<Session>,
-    target: &Target,
+    target: &Target<'_>,
     clock: Option<Clock>,
     stall: Stall,
     before: &Round,
@@ -441,8 +496,8 @@ fn slow(
     let resident = target.usage()?.resident_bytes;
     swarm.stall(stall.clients, true);
     let during = window(swarm, target, None, Some(clock), "some do not read", stall.duration, progress)?;
-    let growth = during.server.map_or(0.0, |server| server.rss_mib_max) - mib(resident);
-    let most_unsent = target.process.as_ref().map_or(0, Process::most_unsent);
+    let growth = during.server.map(|server| server.rss_mib_max - mib(resident));
+    let most_unsent = target.process.as_ref().map(Process::most_unsent);
     let resumed = Instant::now();
     let watch = CatchUp { now: clock.tape_micros(resumed), old_bytes: 0, is_there: false };
     swarm.peers().take(stall.clients).for_each(|peer| peer.watch = Some(watch));
@@ -453,8 +508,9 @@ fn slow(
         })
         .map_err(|error| BenchError::io("polling", error))?;
     let until_present = resumed.elapsed();
-    let old_bytes =
-        swarm.peers().take(stall.clients).filter_map(|peer| peer.watch).map(|watch| watch.old_bytes).max();
+    let watched: Vec<CatchUp> = swarm.peers().take(stall.clients).filter_map(|peer| peer.watch).collect();
+    let old_bytes = watched.iter().map(|watch| watch.old_bytes).max();
+    let left_behind = watched.iter().filter(|watch| !watch.is_there).count();
     #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
     Ok(Slow {
         clients: stall.clients as f64,
@@ -464,16 +520,19 @@ fn slow(
             / (before.frames_per_s * (before.clients - stall.clients as f64) / before.clients),
         healthy_p99_before_ms: before.latency_p99_ms,
         healthy_p99_during_ms: during.latency_p99_ms,
+        healthy_ticks_undelivered: during.ticks_undelivered,
+        healthy_entries_missed: during.entries_missed + during.entries_untold,
         rss_growth_mib: growth,
-        most_unsent_kib: most_unsent as f64 / 1024.0,
+        most_unsent_kib: most_unsent.map(|bytes| bytes as f64 / 1024.0),
         old_kib_before_present: old_bytes.unwrap_or(0) as f64 / 1024.0,
         ms_until_present: until_present.as_secs_f64() * 1e3,
+        clients_left_behind: left_behind as f64,
     })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "µs below 2^53")]
-pub(super) fn latency_ms(latency: &Histogram<u64>, quantile: f64) -> f64 {
-    latency.value_at_quantile(quantile) as f64 / 1000.0
+pub(super) fn latency_ms(latency: &Histogram<u64>, quantile: f64) -> Option<f64> {
+    (!latency.is_empty()).then(|| latency.value_at_quantile(quantile) as f64 / 1000.0)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "bytes below 2^53")]

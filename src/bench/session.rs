@@ -25,6 +25,8 @@ pub struct Session {
     /// As of the last update: µs on the tape's clock, and the position.
     micros: i64,
     position: u64,
+    /// Of the updates since counting began.
+    bytes: u64,
     due: Option<Due>,
     full: Option<Box<Full>>,
     /// What it was sent, for a floor of the same bytes at the same cadence.
@@ -55,6 +57,8 @@ enum Stage {
 #[derive(Debug)]
 struct Due {
     timeline: Arc<Timeline>,
+    /// Where counting began.
+    from: usize,
     next: usize,
 }
 
@@ -63,6 +67,8 @@ struct Due {
 struct Full {
     decoder: UpdateDecoder,
     image: Image,
+    /// Trades and closed bars that it was told, or told that it missed, since counting began.
+    accounted: u64,
 }
 
 /// How a session that has not read for a while gets to the present.
@@ -82,6 +88,8 @@ pub struct Notes {
     pub clock: Option<Clock>,
     /// Only what is due in here is timed, in µs on the tape's clock.
     pub window: std::ops::Range<i64>,
+    /// What is due is not known: each update is timed from the moment on the tape's clock that it tells.
+    pub times_updates: bool,
     pub latency: Histogram<u64>,
     pub frames: u64,
     pub bytes: u64,
@@ -90,8 +98,6 @@ pub struct Notes {
     /// Frames and bytes of those.
     pub timed_frames: u64,
     pub timed_bytes: u64,
-    /// Values and ring entries that the fully decoded sessions were told.
-    pub entries: u64,
     /// Ring entries that the fully decoded sessions were told they missed.
     pub missed: u64,
 }
@@ -140,13 +146,13 @@ impl Default for Notes {
         Self {
             clock: None,
             window: 0..0,
+            times_updates: false,
             latency: latencies(),
             frames: 0,
             bytes: 0,
             ticks: 0,
             timed_frames: 0,
             timed_bytes: 0,
-            entries: 0,
             missed: 0,
         }
     }
@@ -159,6 +165,7 @@ impl Session {
             Box::new(Full {
                 decoder: UpdateDecoder::new(Position::START, Timestamp::default()),
                 image: Image::default(),
+                accounted: 0,
             })
         };
         Self {
@@ -167,7 +174,8 @@ impl Session {
             partial: Vec::new(),
             micros: 0,
             position: 0,
-            due: timeline.map(|timeline| Due { timeline, next: 0 }),
+            bytes: 0,
+            due: timeline.map(|timeline| Due { timeline, from: 0, next: 0 }),
             full: decode.then(full),
             log: log.then(Log::default),
             watch: None,
@@ -200,12 +208,40 @@ impl Session {
 
     /// Counts from here on: what is due before `from`, on the tape's clock, is not waited for any more.
     pub fn begin(&mut self, from: i64) {
+        self.bytes = 0;
         if let Some(due) = &mut self.due {
-            due.next = due.timeline.partition_point(|&moment| moment < from);
+            due.from = due.timeline.partition_point(|&moment| moment < from);
+            due.next = due.from;
+        }
+        if let Some(full) = &mut self.full {
+            full.accounted = 0;
         }
         if let Some(log) = &mut self.log {
             *log = Log { from: (self.position, self.micros), ..Log::default() };
         }
+    }
+
+    /// Bytes of the updates since counting began.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether its frames are read in full.
+    pub fn is_decoded(&self) -> bool {
+        self.full.is_some()
+    }
+
+    /// Whether anything is due to it from `window`, on the tape's clock.
+    pub fn is_owed(&self, window: &std::ops::Range<i64>) -> bool {
+        let until = |due: &Due, end| due.timeline.partition_point(|&moment| moment < end);
+        self.due.as_ref().is_some_and(|due| until(due, window.start) < until(due, window.end))
+    }
+
+    /// Trades and closed bars that were due to a session which has nothing else, and of which its frames told nothing, not even that they
+    /// were missed; 0 where the frames are not read in full. What was due before counting began may be told after it, so a few may hide.
+    pub fn untold(&self) -> u64 {
+        let (Some(due), Some(full)) = (&self.due, &self.full) else { return 0 };
+        ((due.next - due.from) as u64).saturating_sub(full.accounted)
     }
 
     /// How many changes that were due before `end` it has not heard of, timed as if they came now.
@@ -292,6 +328,7 @@ impl Session {
         self.micros += micros;
         notes.frames += 1;
         notes.bytes += len as u64;
+        self.bytes += len as u64;
         if let Some(watch) = &mut self.watch
             && !watch.is_there
         {
@@ -314,13 +351,19 @@ impl Session {
             notes.ticks += told as u64;
             notes.timed_frames += 1;
             notes.timed_bytes += len as u64;
+        } else if notes.times_updates && positions > 0 {
+            time(&[self.micros], at, notes);
         }
         if let Some(full) = &mut self.full {
             let update = full.decoder.decode(payload).map_err(|error| error.to_string())?;
             for change in full.image.apply(&update) {
                 match change {
-                    Change::Gap { missed, .. } => notes.missed += missed,
-                    _ => notes.entries += 1,
+                    Change::Gap { missed, .. } => {
+                        notes.missed += missed;
+                        full.accounted += missed;
+                    }
+                    Change::Trade { .. } | Change::ClosedBar { .. } => full.accounted += 1,
+                    _ => {}
                 }
             }
             if full.decoder.position().get() != self.position {
@@ -441,4 +484,37 @@ fn head(mut payload: &[u8]) -> Option<(u64, i64)> {
         _ => rmp::decode::read_int(&mut payload).ok()?,
     };
     Some((positions, rmp::decode::read_int(&mut payload).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A session to which something is due at 1, 2 and 3 µs, and which has been told of 3 positions and µs in a frame without a change.
+    fn told_nothing(decode: bool, notes: &mut Notes) -> Session {
+        let timeline: Timeline = [1, 2, 3].into();
+        let mut session = Session::new([].into(), Some(Arc::new(timeline)), decode, false);
+        session.stage = Stage::Open;
+        let mut answer = Vec::new();
+        session.received(&[0x82, 3, 0x92, 3, 3], Instant::now(), notes, &mut answer).unwrap();
+        assert!(answer.is_empty());
+        session
+    }
+
+    #[test]
+    fn a_frame_that_claims_to_tell_and_does_not_is_seen_through() {
+        let session = told_nothing(true, &mut Notes::default());
+        assert_eq!((session.untold(), session.bytes()), (3, 5));
+    }
+
+    #[test]
+    fn where_what_is_due_is_not_known_each_update_is_timed_from_the_moment_it_tells() {
+        let clock = Clock { feed_micros: 3, here: Instant::now(), speed: 1.0 };
+        let mut notes = Notes { clock: Some(clock), window: 0..10, times_updates: true, ..Notes::default() };
+        let mut session = Session::new([].into(), None, false, false);
+        session.stage = Stage::Open;
+        let at = clock.here + Duration::from_millis(5);
+        session.received(&[0x82, 3, 0x92, 3, 3], at, &mut notes, &mut Vec::new()).unwrap();
+        assert_eq!((notes.latency.len(), notes.latency.max() / 100), (1, 50));
+    }
 }

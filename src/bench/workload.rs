@@ -1,10 +1,10 @@
 use super::BenchError;
 use crate::feed::formats::recording::{RecordingHeader, RecordingWriter};
-use crate::feed::formats::{OpenOptions, open};
+use crate::feed::formats::{OpenError, OpenOptions, open};
 use crate::feed::sim::{SimConfig, Simulator, default_universe};
 use crate::feed::{Feed, Looped};
 use crate::hub::{Kind, Replica, Topic, TopicKey};
-use crate::market::{Event, Instruments, Symbol, Timestamp};
+use crate::market::{Event, InstrumentId, Instruments, Symbol, Timestamp};
 use crate::tape::{Batch, Epoch};
 use rand::{RngExt, SeedableRng};
 use rustc_hash::FxHashMap;
@@ -17,6 +17,11 @@ use std::time::Duration;
 
 /// 2026-01-05T15:00:00Z, a Monday on which the simulated exchanges are open.
 const MARKET_OPEN: Timestamp = Timestamp::from_micros(1_767_625_200_000_000);
+
+/// Changes that are timed at most: 2 GiB of moments.
+const MAX_CHANGES: usize = 1 << 28;
+/// Events of a feed that are looked through for them at most.
+const MAX_EVENTS: u64 = 1 << 32;
 
 /// The market that a benchmark lets the server play, before it is one.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +41,8 @@ pub struct Market {
 pub struct Timelines {
     /// Moments on the feed's clock, µs, in order.
     changes: FxHashMap<TopicKey, Vec<i64>>,
+    /// How often the quote changes, and how often it trades.
+    busy: FxHashMap<InstrumentId, usize>,
     replica: Replica,
     /// Events that the feed has in a second, in the mean.
     rate: f64,
@@ -100,33 +107,33 @@ fn set_time(event: &mut Event, at: Timestamp) {
 }
 
 impl Timelines {
-    /// Plays a recording, again and again where `looped`, for so many seconds of its own time.
+    /// Plays a recording, again and again, for so many seconds of its own time, and takes down when topics of these kinds change.
+    ///
+    /// # Arguments
+    /// - `from`: the moment at which a server that plays it already is; `None`: its start
     ///
     /// # Errors
-    /// A recording that cannot be opened or read.
-    pub fn of(path: &Path, looped: bool, seconds: f64) -> Result<Self, BenchError> {
-        let unreadable = |error: &dyn std::fmt::Display| BenchError::Feed(error.to_string());
-        let again = {
-            let path = path.to_owned();
-            move || open(&path, &OpenOptions::default())
-        };
-        let mut feed: Box<dyn Feed> = if looped {
-            Box::new(Looped::new(again).map_err(|error| unreadable(&error))?)
-        } else {
-            open(path, &OpenOptions::default()).map_err(|error| unreadable(&error))?
-        };
+    /// A recording that cannot be opened or read, or more changes than can be timed.
+    pub fn of(
+        path: &Path,
+        kinds: &[Kind],
+        from: Option<Timestamp>,
+        seconds: f64,
+    ) -> Result<Self, BenchError> {
+        let moved = from.map_or(Ok(0), |from| rounds_before(path, from))?;
+        let mut feed = looped(path)?;
         let mut replica = Replica::new(Epoch::new(1));
         let (mut instruments, mut touched) = (Instruments::default(), Vec::new());
         let mut changes = FxHashMap::<TopicKey, Vec<i64>>::default();
-        let (mut first, mut last, mut events) = (None, MARKET_OPEN, 0_u64);
+        let mut busy = FxHashMap::<InstrumentId, usize>::default();
+        let (mut first, mut last, mut events, mut timed) = (None, MARKET_OPEN, 0_u64, 0);
         loop {
             let mut batch = Batch { position: replica.position().next(), time: last, events: Vec::new() };
-            let pulled =
-                feed.next(&mut instruments, &mut batch.events).map_err(|error| unreadable(&error))?;
-            let Some(time) = pulled else { break };
+            let pulled = feed.next(&mut instruments, &mut batch.events).map_err(unreadable)?;
+            let Some(time) = pulled.map(|time| time.plus_nanos(moved)) else { break };
             let start = *first.get_or_insert(time);
             #[expect(clippy::cast_precision_loss, reason = "a duration")]
-            if time.nanos_since(start) as f64 / 1e9 > seconds {
+            if time.nanos_since(from.unwrap_or(start)) as f64 / 1e9 > seconds {
                 break;
             }
             (batch.time, last) = (time, time);
@@ -134,12 +141,23 @@ impl Timelines {
             touched.clear();
             replica.apply(&batch, &mut touched);
             for topic in &touched {
-                changes.entry(*topic).or_default().push(time.micros());
+                if let (Kind::Quote | Kind::Trades, Some(instrument)) = (topic.kind, topic.instrument) {
+                    *busy.entry(instrument).or_default() += 1;
+                }
+                if kinds.contains(&topic.kind) && from.is_none_or(|from| time >= from) {
+                    changes.entry(*topic).or_default().push(time.micros());
+                    timed += 1;
+                }
+            }
+            if timed > MAX_CHANGES || events > MAX_EVENTS {
+                return Err(BenchError::Plan(format!(
+                    "more than {MAX_CHANGES} changes to time: make --duration shorter, or the feed slower"
+                )));
             }
         }
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let rate = first.map_or(0.0, |first| events as f64 / (last.nanos_since(first).max(1) as f64 / 1e9));
-        Ok(Self { changes, replica, rate })
+        Ok(Self { changes, busy, replica, rate })
     }
 
     /// Events a second of the feed's clock, in the mean.
@@ -165,10 +183,7 @@ impl Timelines {
     /// A watchlist for each client: so many symbols, drawn by how often they change, each once, busiest first.
     #[must_use]
     pub fn watchlists(&self, clients: usize, symbols: usize, seed: u64) -> Vec<Vec<Symbol>> {
-        let weight = |id| {
-            let of = |kind| self.changes.get(&TopicKey::of(id, kind)).map_or(0, Vec::len);
-            of(Kind::Quote) + of(Kind::Trades) + 1
-        };
+        let weight = |id| self.busy.get(&id).map_or(0, |&changes| changes) + 1;
         let mut weights: Vec<(usize, &Symbol)> =
             self.replica.books().map(|book| (weight(book.definition.id), &book.definition.symbol)).collect();
         weights.sort_unstable_by(|a, b| b.cmp(a));
@@ -198,5 +213,66 @@ impl Timelines {
                 drawn.into_iter().map(|index| weights[index].1.clone()).collect()
             })
             .collect()
+    }
+}
+
+fn looped(path: &Path) -> Result<impl Feed + use<>, BenchError> {
+    let path = path.to_owned();
+    Looped::new(move || open(&path, &OpenOptions::default())).map_err(|error: OpenError| unreadable(error))
+}
+
+fn unreadable(error: impl std::fmt::Display) -> BenchError {
+    BenchError::Feed(error.to_string())
+}
+
+/// By how many ns the round of a recording in which `from` lies is later than its first.
+fn rounds_before(path: &Path, from: Timestamp) -> Result<i64, BenchError> {
+    let mut feed = looped(path)?;
+    let (mut instruments, mut events) = (Instruments::default(), Vec::new());
+    let mut first = None;
+    while let Some(time) = feed.next(&mut instruments, &mut events).map_err(unreadable)? {
+        events.clear();
+        let first = *first.get_or_insert(time);
+        // The second round begins.
+        if feed.shift() > 0 {
+            return Ok(from.nanos_since(first).max(0) / feed.shift() * feed.shift());
+        }
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_has_played_for_long_is_met_where_it_is() {
+        let made = tempfile::tempdir().unwrap();
+        let path = made.path().join("market.tape");
+        let rate = NonZeroU32::new(100).unwrap();
+        let market = Market { symbols: 3, rate, seed: 1, only_trades: true, turns: None };
+        record(market, 200, &path).unwrap();
+        let topics = [Topic::parse("trades:*").unwrap()];
+        let of = |from, seconds| Timelines::of(&path, &[Kind::Trades], from, seconds).unwrap();
+
+        let start = of(None, 1.0);
+        assert!((95.0..=105.0).contains(&start.rate()), "{}", start.rate());
+        let moments = start.of_topics(&topics);
+        // 1,000 rounds of 2 s later the same is due at the same distances.
+        let period = rounds_before(&path, MARKET_OPEN.plus_nanos(3_000_000_000)).unwrap();
+        assert!((1_990_000_000..=2_020_000_000).contains(&period), "{period}");
+        let later = of(Some(MARKET_OPEN.plus_nanos(1_000 * period)), 1.0).of_topics(&topics);
+        let expected: Vec<i64> = moments.iter().map(|moment| moment + period).collect();
+        assert_eq!(*later, *expected);
+    }
+
+    #[test]
+    fn only_what_is_subscribed_is_timed() {
+        let made = tempfile::tempdir().unwrap();
+        let path = made.path().join("market.tape");
+        let rate = NonZeroU32::new(100).unwrap();
+        record(Market { symbols: 1, rate, seed: 1, only_trades: true, turns: None }, 50, &path).unwrap();
+        let timelines = Timelines::of(&path, &[Kind::Quote], None, 1.0).unwrap();
+        assert!(timelines.of_topics(&[Topic::parse("trades:*").unwrap()]).is_empty());
     }
 }

@@ -1,7 +1,8 @@
+use super::raise_descriptor_limit;
 use super::watch::{duration, hz};
 use crate::bench::{
     BenchError, Feed, Limits, Market, Plan, Report, Round, Server, Stall, Step, Timelines, Topics, Wake,
-    idle, measure, ramp, record, serve_floor, show,
+    idle, measure, playing, ramp, record, serve_floor, show,
 };
 use crate::client::Endpoint;
 use crate::hub::{Kind, Topic};
@@ -43,24 +44,24 @@ const SPARE: f64 = 20.0;
   tickcast bench --duration 5s --max-p99 10 --lossless              a gate for CI")]
 pub struct Args {
     /// A server that runs already; its feed is given with --feed, else updates are timed instead of ticks
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["speed", "symbols", "rate", "only_trades"])]
     pub url: Option<String>,
 
-    /// What the server plays: a simulated market, or a recording; with --url: what that server plays
+    /// What the server plays: a simulated market, or a recording; with --url: the recording that it plays, again and again
     #[arg(long, value_name = "sim|PATH")]
     pub feed: Option<PathBuf>,
 
-    /// How fast a recording is played
-    #[arg(long, default_value_t = 1.0, value_parser = factor)]
-    pub speed: f64,
+    /// How fast a recording is played [default: 1]
+    #[arg(long, value_parser = factor)]
+    pub speed: Option<f64>,
 
-    /// Simulated symbols
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub symbols: u32,
+    /// Simulated symbols [default: 1]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub symbols: Option<u32>,
 
-    /// Simulated ticks a second, over all symbols; where --ramp begins
-    #[arg(long, default_value_t = NonZeroU32::new(100).expect("above 0"))]
-    pub rate: NonZeroU32,
+    /// Simulated ticks a second, over all symbols; where --ramp begins [default: 100]
+    #[arg(long)]
+    pub rate: Option<NonZeroU32>,
 
     /// Picks the simulated market, and the watchlists
     #[arg(long, default_value_t = 1)]
@@ -79,8 +80,8 @@ pub struct Args {
     pub topics: Vec<Topic>,
 
     /// Subscribe each client to so many symbols of its own instead, drawn by how busy they are
-    #[arg(long, value_name = "SYMBOLS", conflicts_with = "topics")]
-    pub watchlist: Option<usize>,
+    #[arg(long, value_name = "SYMBOLS", conflicts_with = "topics", value_parser = clap::value_parser!(u32).range(1..))]
+    pub watchlist: Option<u32>,
 
     /// What of its symbols a client with a watchlist subscribes to
     #[arg(long, value_delimiter = ',', default_value = "quote", value_parser = kind, requires = "watchlist")]
@@ -107,8 +108,8 @@ pub struct Args {
     pub eager: bool,
 
     /// Clients that read their frames in full; the others read where each one leads
-    #[arg(long, default_value_t = 4)]
-    pub decode: usize,
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    pub decode: u32,
 
     /// So many clients then read nothing for so long: 100:20s
     #[arg(long, value_name = "CLIENTS:TIME", value_parser = stall)]
@@ -139,7 +140,10 @@ pub struct Args {
     pub ramp: bool,
 
     /// Measure the memory of connections on which nothing happens: all connect and leave, --rounds times
-    #[arg(long, conflicts_with_all = ["url", "stall"])]
+    #[arg(long, conflicts_with_all = [
+        "url", "stall", "feed", "speed", "symbols", "rate", "seed", "only_trades", "watchlist", "duration", "eager", "decode",
+        "max_p99", "min_ticks", "max_bytes_per_tick", "max_floor_ratio", "lossless",
+    ])]
     pub idle: bool,
 
     /// Print one JSON document
@@ -166,7 +170,7 @@ pub struct Args {
     #[arg(long, value_name = "BYTES", help_heading = "Limits")]
     pub max_memory: Option<f64>,
 
-    /// Fail where anything was not delivered, missed, or disconnected
+    /// Fail where anything was not delivered, missed, or disconnected, in any round
     #[arg(long, help_heading = "Limits")]
     pub lossless: bool,
 }
@@ -198,6 +202,7 @@ fn measure_all(args: &Args, market: &Path) -> Result<ExitCode> {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "per thousand")]
         bar.set_position((part * 1000.0) as u64);
     };
+    raise_descriptor_limit();
     let mut plan = args.plan()?;
     let about = json!({
         "tickcast": env!("CARGO_PKG_VERSION"),
@@ -207,11 +212,12 @@ fn measure_all(args: &Args, market: &Path) -> Result<ExitCode> {
     });
     if args.ramp {
         let max_p99 = args.max_p99.unwrap_or(20.0);
-        let steps = ramp(args.rate.get(), MAX_RATE, max_p99, |rate| {
+        let steps = ramp(args.rate().get(), MAX_RATE, max_p99, |rate| {
             let rate = NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN);
             tell(&format!("making a market of {rate} ticks/s"), 0.0);
-            let played =
-                args.play(Some(rate), market).map_err(|error| BenchError::Feed(format!("{error:#}")))?;
+            let played = args
+                .play(&plan, Some(rate), market)
+                .map_err(|error| BenchError::Feed(format!("{error:#}")))?;
             plan.feed = Some(played.feed.clone());
             let round = measure(&plan, Some(&played.timelines), &mut tell)?;
             bar.suspend(|| say!("{}", line(rate.get(), &round)));
@@ -223,14 +229,15 @@ fn measure_all(args: &Args, market: &Path) -> Result<ExitCode> {
     let report = if args.idle {
         Report::new(about, &idle(&plan, args.rounds as usize, &mut tell)?, &args.limits())
     } else {
-        let played = match (&args.url, &args.feed) {
-            (Some(_), None) => None,
-            _ => Some(args.play(None, market)?),
-        };
-        plan.feed = played.as_ref().map(|played| played.feed.clone());
-        let timelines = played.as_ref().map(|played| &played.timelines);
         let mut rounds = Vec::new();
+        let mut played = None;
         for round in 1..=args.rounds {
+            // What a server plays that runs already is another part of its feed each time.
+            if (args.url.is_none() && played.is_none()) || (args.url.is_some() && args.feed.is_some()) {
+                played = Some(args.play(&plan, None, market)?);
+            }
+            plan.feed = played.as_ref().map(|played| played.feed.clone());
+            let timelines = played.as_ref().map(|played| &played.timelines);
             let mut tell =
                 |what: &str, part| tell(&format!("round {round} of {}: {what}", args.rounds), part);
             rounds.push(measure(&plan, timelines, &mut tell)?);
@@ -257,7 +264,11 @@ impl Args {
         let server = match &self.url {
             None => Server::Own { shards: self.shards, pinned: !self.no_pin },
             Some(url) => {
-                let http = Endpoint::parse(url)?.http("");
+                let endpoint = Endpoint::parse(url)?;
+                let http = endpoint.http("");
+                if endpoint.websocket() != format!("ws{}/v1/ws", &http["http".len()..]) {
+                    bail!("--url {url}: the server's main market is measured; leave the path out");
+                }
                 let authority = http.trim_start_matches("http://");
                 let mut addresses = authority
                     .to_socket_addrs()
@@ -265,6 +276,23 @@ impl Args {
                 Server::At(addresses.next().with_context(|| format!("{authority:?} has no address"))?)
             }
         };
+        if self.url.is_some() && self.feed.is_some() && !self.is_recorded() {
+            bail!(
+                "--feed sim: what is due in a simulated market that runs already is not known; leave --feed out"
+            );
+        }
+        if let Some(recording) = self.feed.as_ref().filter(|_| self.is_recorded()) {
+            let simulated = [
+                ("--symbols", self.symbols.is_some()),
+                ("--rate", self.rate.is_some() && !self.ramp),
+                ("--only-trades", self.only_trades),
+            ];
+            if let Some((flag, _)) = simulated.iter().find(|(_, given)| *given) {
+                bail!("{flag} is of a simulated market, and {} is a recording", recording.display());
+            }
+        } else if self.speed.is_some() {
+            bail!("--speed is of a recording: give one with --feed, or another --rate");
+        }
         if let Some(stall) = self.stall
             && stall.clients >= self.clients as usize
         {
@@ -283,14 +311,15 @@ impl Args {
             feed: None,
             clients: self.clients as usize,
             topics: match self.watchlist {
-                Some(symbols) => Topics::Watchlists { symbols, kinds: self.kinds.clone() },
+                Some(symbols) => Topics::Watchlists { symbols: symbols as usize, kinds: self.kinds.clone() },
                 None => Topics::Same(self.topics.clone()),
             },
+            seed: self.seed,
             max_hz: self.max_hz,
             warm_up: self.warm_up,
             duration: self.duration,
             wake: if self.eager { Wake::Eager } else { Wake::Looks },
-            decoded: self.decode,
+            decoded: self.decode as usize,
             stall: self.stall,
             floor: !self.no_floor && !self.ramp && self.url.is_none(),
             turns: self.turns,
@@ -299,20 +328,33 @@ impl Args {
     }
 
     /// The recording to play, made in `made` where none is given; at another rate than `--rate` where one is given.
-    fn play(&self, rate: Option<NonZeroU32>, made: &Path) -> Result<Played> {
+    fn play(&self, plan: &Plan, rate: Option<NonZeroU32>, made: &Path) -> Result<Played> {
         let after = self.stall.map(|stall| stall.duration).or(self.turns.map(|_| self.duration));
         let seconds = (self.warm_up + self.duration + after.unwrap_or_default()).as_secs_f64() + SPARE;
+        let kinds = plan.topics.kinds();
         if let Some(recording) = self.feed.as_ref().filter(|_| self.is_recorded()) {
-            let feed = Feed { recording: recording.clone(), speed: self.speed, looped: true };
-            let timelines = Timelines::of(recording, true, seconds * self.speed)?;
-            let speed = rate.map_or(feed.speed, |rate| f64::from(rate.get()) / timelines.rate());
-            let timelines =
-                if rate.is_some() { Timelines::of(recording, true, seconds * speed)? } else { timelines };
-            return Ok(Played { feed: Feed { speed, ..feed }, timelines });
+            let (from, mut speed) = match plan.server {
+                Server::At(address) => {
+                    let (now, speed) = playing(address)?.context(
+                        "what the server plays has no pace: leave --feed out, and updates are timed",
+                    )?;
+                    (Some(now), speed)
+                }
+                Server::Own { .. } => (None, self.speed.unwrap_or(1.0)),
+            };
+            let mut timelines = Timelines::of(recording, &kinds, from, seconds * speed)?;
+            if let Some(rate) = rate {
+                speed = f64::from(rate.get()) / timelines.rate();
+                timelines = Timelines::of(recording, &kinds, from, seconds * speed)?;
+            }
+            return Ok(Played {
+                feed: Feed { recording: recording.clone(), speed, looped: true },
+                timelines,
+            });
         }
-        let rate = rate.unwrap_or(self.rate);
+        let rate = rate.unwrap_or(self.rate());
         let market = Market {
-            symbols: self.symbols,
+            symbols: self.symbols.unwrap_or(1),
             rate,
             seed: self.seed,
             only_trades: self.only_trades,
@@ -321,9 +363,13 @@ impl Args {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of events")]
         let events = ((f64::from(rate.get()) * seconds) as u64).min(MAX_EVENTS);
         record(market, events, made).with_context(|| format!("cannot write {}", made.display()))?;
-        let timelines = Timelines::of(made, true, seconds)?;
+        let timelines = Timelines::of(made, &kinds, None, seconds)?;
         let feed = Feed { recording: made.to_owned(), speed: 1.0, looped: true };
         Ok(Played { feed, timelines })
+    }
+
+    fn rate(&self) -> NonZeroU32 {
+        self.rate.unwrap_or(NonZeroU32::new(100).expect("above 0"))
     }
 
     fn is_recorded(&self) -> bool {
@@ -369,12 +415,13 @@ impl Args {
 }
 
 fn line(rate: u32, round: &Round) -> String {
+    let unknown = || "-".to_owned();
     format!(
         "{:>12} ticks/s   {:>13} deliveries/s   p50 {:>8} ms   p99 {:>8} ms   server {:.2} cores   client {:.2}",
         show(f64::from(rate)),
-        show(round.ticks_per_s),
-        show(round.latency_p50_ms),
-        show(round.latency_p99_ms),
+        round.ticks_per_s.map_or_else(unknown, show),
+        round.latency_p50_ms.map_or_else(unknown, show),
+        round.latency_p99_ms.map_or_else(unknown, show),
         round.server.map_or(0.0, |server| server.cpu_cores),
         round.client_cpu_cores,
     )

@@ -24,6 +24,14 @@ pub fn say(line: fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+/// Each connection takes a descriptor; the default of many systems is 1,024.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Refused only where it would not help either.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
 /// A count as people read it: 1,234,567.
 fn grouped(count: u64) -> String {
     let digits = count.to_string();

@@ -1,3 +1,4 @@
+use super::raise_descriptor_limit;
 use super::reading::Reading;
 use super::scenario;
 use super::watch::duration;
@@ -349,14 +350,6 @@ fn tell(address: SocketAddr, about: &str, topics: &str) {
              there are no tokens yet"
         );
     }
-}
-
-/// Each connection takes a descriptor; the default of many systems is 1,024.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // Refused only where it would not help either.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 /// A server without its tape or one of its shards would go on taking clients and tell them nothing: better that whoever started it starts

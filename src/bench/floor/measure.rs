@@ -152,7 +152,7 @@ impl Floor {
             client_cpu_cores: after.own_cpu.saturating_sub(self.before.own_cpu).as_secs_f64()
                 / within.as_secs_f64().max(1e-3),
             cpu_ratio: 0.0,
-            p99_ratio: 0.0,
+            p99_ratio: None,
         })
     }
 
