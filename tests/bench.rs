@@ -164,7 +164,9 @@ fn a_server_that_runs_already_is_measured_with_or_without_its_feed() {
 
     // What it does not play is not due.
     let other = concat!(env!("CARGO_MANIFEST_DIR"), "/feeds/burst-10s.tape");
-    check_error(&["--url", &server.url, "--feed", other, "--topics", "quote:NOPE"], 1, "nothing is due");
+    check_error(&["--url", &server.url, "--feed", other], 1, "plays another recording: that begins at 20");
+    let simulated = Serving::start(&[]);
+    check_error(&["--url", &simulated.url, "--feed", other], 1, "plays a simulated market, not a recording");
 }
 
 #[test]

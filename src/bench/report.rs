@@ -7,10 +7,10 @@ use std::fmt::Write as _;
 pub struct Round {
     pub clients: f64,
     pub seconds: f64,
-    /// What the feed had to tell, whoever subscribed to it.
-    pub feed_ticks_per_s: f64,
+    /// What the feed had to tell, whoever subscribed to it. `None`, here and below: the feed is not known.
+    pub feed_ticks_per_s: Option<f64>,
     pub frames_per_s: f64,
-    /// A change of a topic, for one subscriber of it, is one delivery. `None`, here and below: the feed is not known.
+    /// A change of a topic, for one subscriber of it, is one delivery.
     pub ticks_per_s: Option<f64>,
     pub bytes_per_s: f64,
     pub bytes_per_frame: f64,

@@ -169,7 +169,7 @@ pub fn measure(
     {
         round.clients = clients as f64;
         round.feed_ticks_per_s =
-            timelines.zip(clock).map_or(0.0, |(timelines, clock)| timelines.rate() * clock.speed);
+            timelines.zip(clock).map(|(timelines, clock)| timelines.rate() * clock.speed);
     }
     if let Some(server) = &mut round.server {
         server.rss_mib_before = mib(target.before.resident_bytes);
@@ -263,13 +263,37 @@ fn clock(address: SocketAddr) -> Result<Option<Clock>, BenchError> {
     Ok(Some(Clock { feed_micros: feed_micros + moved as i64, here, speed }))
 }
 
-/// Where the feed of a server is at this moment, on its own clock, and how fast it goes; `None` where it has no pace.
+/// What a server plays.
+#[derive(Clone, Debug)]
+pub struct Playing {
+    /// Where its feed is at this moment, on its own clock.
+    pub now: Timestamp,
+    pub speed: f64,
+    /// The first moment of the recording, in RFC 3339; `None` while the server is still looking for it.
+    pub start: Option<String>,
+}
+
+/// The recording that a server plays, again and again.
 ///
 /// # Errors
-/// That the server does not answer.
-pub fn playing(address: SocketAddr) -> Result<Option<(Timestamp, f64)>, BenchError> {
-    let now = |clock: Clock| (Timestamp::from_micros(clock.tape_micros(Instant::now())), clock.speed);
-    Ok(clock(address)?.map(now))
+/// That the server does not answer, or that it plays something of which nobody else knows what is due.
+pub fn playing(address: SocketAddr) -> Result<Playing, BenchError> {
+    let replay = get_json(address, "/v1/replay")?;
+    let not = |what: &str| BenchError::Plan(format!("{what}: leave --feed out, and updates are timed"));
+    match replay["kind"].as_str() {
+        Some("replay") => {}
+        Some("simulator") => return Err(not("the server plays a simulated market, not a recording")),
+        _ => return Err(not("the server plays no recording")),
+    }
+    if replay["loop"] != true {
+        return Err(not("the server plays its recording once, not again and again (--loop)"));
+    }
+    let clock = clock(address)?.ok_or_else(|| not("what the server plays has no pace"))?;
+    Ok(Playing {
+        now: Timestamp::from_micros(clock.tape_micros(Instant::now())),
+        speed: clock.speed,
+        start: replay["start"].as_str().map(str::to_owned),
+    })
 }
 
 /// The cores of the server and of the client; both empty where they are left to the kernel.

@@ -44,6 +44,8 @@ pub struct Timelines {
     /// How often the quote changes, and how often it trades.
     busy: FxHashMap<InstrumentId, usize>,
     replica: Replica,
+    /// The recording's first moment.
+    start: Timestamp,
     /// Events that the feed has in a second, in the mean.
     rate: f64,
 }
@@ -157,7 +159,14 @@ impl Timelines {
         }
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let rate = first.map_or(0.0, |first| events as f64 / (last.nanos_since(first).max(1) as f64 / 1e9));
-        Ok(Self { changes, busy, replica, rate })
+        let start = first.unwrap_or(MARKET_OPEN).plus_nanos(-moved);
+        Ok(Self { changes, busy, replica, start, rate })
+    }
+
+    /// The first moment of the recording.
+    #[must_use]
+    pub fn start(&self) -> Timestamp {
+        self.start
     }
 
     /// Events a second of the feed's clock, in the mean.
@@ -257,13 +266,15 @@ mod tests {
 
         let start = of(None, 1.0);
         assert!((95.0..=105.0).contains(&start.rate()), "{}", start.rate());
+        assert_eq!(start.start(), MARKET_OPEN);
         let moments = start.of_topics(&topics);
         // 1,000 rounds of 2 s later the same is due at the same distances.
         let period = rounds_before(&path, MARKET_OPEN.plus_nanos(3_000_000_000)).unwrap();
         assert!((1_990_000_000..=2_020_000_000).contains(&period), "{period}");
-        let later = of(Some(MARKET_OPEN.plus_nanos(1_000 * period)), 1.0).of_topics(&topics);
+        let later = of(Some(MARKET_OPEN.plus_nanos(1_000 * period)), 1.0);
+        assert_eq!(later.start(), MARKET_OPEN);
         let expected: Vec<i64> = moments.iter().map(|moment| moment + period).collect();
-        assert_eq!(*later, *expected);
+        assert_eq!(*later.of_topics(&topics), *expected);
     }
 
     #[test]

@@ -333,16 +333,20 @@ impl Args {
         let seconds = (self.warm_up + self.duration + after.unwrap_or_default()).as_secs_f64() + SPARE;
         let kinds = plan.topics.kinds();
         if let Some(recording) = self.feed.as_ref().filter(|_| self.is_recorded()) {
-            let (from, mut speed) = match plan.server {
-                Server::At(address) => {
-                    let (now, speed) = playing(address)?.context(
-                        "what the server plays has no pace: leave --feed out, and updates are timed",
-                    )?;
-                    (Some(now), speed)
-                }
-                Server::Own { .. } => (None, self.speed.unwrap_or(1.0)),
+            let playing = match plan.server {
+                Server::At(address) => Some(playing(address)?),
+                Server::Own { .. } => None,
             };
+            let from = playing.as_ref().map(|playing| playing.now);
+            let mut speed = playing.as_ref().map_or(self.speed.unwrap_or(1.0), |playing| playing.speed);
             let mut timelines = Timelines::of(recording, &kinds, from, seconds * speed)?;
+            let its = timelines.start().to_string();
+            if let Some(start) = playing.and_then(|playing| playing.start).filter(|start| *start != its) {
+                bail!(
+                    "the server plays another recording: that begins at {start}, {} at {its}",
+                    recording.display()
+                );
+            }
             if let Some(rate) = rate {
                 speed = f64::from(rate.get()) / timelines.rate();
                 timelines = Timelines::of(recording, &kinds, from, seconds * speed)?;
