@@ -35,6 +35,8 @@ enum Op {
     Unsubscribe(usize, usize),
     /// Tenths of updates a second; 0 lifts the cap.
     Cap(usize, u8),
+    /// The images of a client are compared with the server's, unless they are just being.
+    Verify(usize),
     Drop(usize),
     /// The way to a client is broken at its own wish, for so many milliseconds.
     Fault(usize, Fault, u16),
@@ -67,6 +69,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (client(), proptest::collection::vec(0..TOPICS.len(), 1..4)).prop_map(|(c, t)| Op::Subscribe(c, t)),
         1 => (client(), 0..TOPICS.len()).prop_map(|(c, t)| Op::Unsubscribe(c, t)),
         1 => (client(), 0..50_u8).prop_map(|(c, hz)| Op::Cap(c, hz)),
+        3 => client().prop_map(Op::Verify),
         1 => client().prop_map(Op::Drop),
         2 => (client(), fault(), 1..20_000_u16).prop_map(|(c, fault, ms)| Op::Fault(c, fault, ms)),
     ]
@@ -88,6 +91,8 @@ fn fault() -> impl Strategy<Value = Fault> {
 struct Pipe {
     bytes: VecDeque<u8>,
     room: usize,
+    /// It did not take all, and nobody has read since.
+    is_full: bool,
     finished: bool,
     /// The server has dropped its end, whose key may be another's by now.
     dropped: bool,
@@ -102,6 +107,7 @@ impl Socket for PipeEnd {
         let taken = bytes.len().min(pipe.room);
         pipe.bytes.extend(&bytes[..taken]);
         pipe.room -= taken;
+        pipe.is_full = taken < bytes.len();
         Ok(taken)
     }
 
@@ -135,6 +141,8 @@ struct Client {
     next_trade: BTreeMap<String, u64>,
     /// Whether it may have been sent what cannot be read, after which it believes nothing it knew.
     garbled: bool,
+    /// The last comparison: each topic with whether both sides had the same.
+    verified: Vec<(String, bool)>,
 }
 
 struct Link {
@@ -142,6 +150,8 @@ struct Link {
     key: usize,
     pipe: Rc<RefCell<Pipe>>,
     inbox: Vec<u8>,
+    /// A checksum was asked for over this connection, and is not answered yet.
+    verifies: bool,
 }
 
 /// The truth, kept as plainly as can be.
@@ -190,6 +200,7 @@ impl World {
             options: Options::default(),
             next_trade: BTreeMap::new(),
             garbled: false,
+            verified: Vec::new(),
         };
         Self {
             // So small that most flushes come in several updates, and few sessions to one cohort or two.
@@ -218,7 +229,11 @@ impl World {
                 trades.chunks(100).for_each(|trades| self.publish(trades));
             }
             Op::Pass(millis) => self.pass(Duration::from_millis(millis.into())),
-            Op::Read(client, bytes) => self.read(client, bytes.into()),
+            Op::Read(client, bytes) => {
+                self.read(client, bytes.into());
+                // A poll may tell so of sockets that were never full, too.
+                self.writable(client);
+            }
             Op::Subscribe(client, topics) => {
                 let topics: Vec<&'static str> = topics.into_iter().map(|t| TOPICS[t]).collect();
                 self.clients[client].topics.extend(&topics);
@@ -235,6 +250,7 @@ impl World {
                 let topics: Vec<&'static str> = self.clients[client].topics.iter().copied().collect();
                 self.subscribe(client, &topics);
             }
+            Op::Verify(client) => self.verify(client),
             Op::Drop(client) => self.hang_up(client, true),
             Op::Fault(client, fault, millis) => {
                 let lasts = matches!(fault, Fault::Mute | Fault::Delay(_) | Fault::Slow(_))
@@ -312,13 +328,13 @@ impl World {
 
     fn read(&mut self, client: usize, bytes: usize) {
         let Some(link) = &mut self.clients[client].link else { return };
-        {
+        let was_full = {
             let mut pipe = link.pipe.borrow_mut();
             let count = bytes.min(pipe.bytes.len());
             link.inbox.extend(pipe.bytes.drain(..count));
             pipe.room += bytes;
-        }
-        let (shard, key, is_dropped) = (link.shard, link.key, link.is_dropped());
+            std::mem::take(&mut pipe.is_full)
+        };
         let mut frames = Vec::new();
         while let Some((opcode, payload, len)) = whole_frame(&link.inbox) {
             frames.push((opcode, payload.to_vec()));
@@ -337,8 +353,14 @@ impl World {
                 return;
             }
         }
-        if !is_dropped {
-            self.shards[shard].writable(key);
+        if was_full {
+            self.writable(client);
+        }
+    }
+
+    fn writable(&mut self, client: usize) {
+        if let Some(link) = self.clients[client].link.as_ref().filter(|link| !link.is_dropped()) {
+            self.shards[link.shard].writable(link.key);
         }
     }
 
@@ -346,6 +368,14 @@ impl World {
         let (topics, options) =
             (topics.iter().map(ToString::to_string).collect(), self.clients[client].options);
         self.command(client, Command::Subscribe { topics, options });
+    }
+
+    fn verify(&mut self, client: usize) {
+        if self.clients[client].link.as_ref().is_some_and(|link| !link.verifies) {
+            let of = |kind| SYMBOLS.map(|symbol| format!("{kind}:{symbol}"));
+            let topics = ["quote", "day", "bars.1s"].into_iter().flat_map(of).collect();
+            self.command(client, Command::Verify { topics });
+        }
     }
 
     fn command(&mut self, client: usize, command: Command) {
@@ -372,9 +402,9 @@ impl World {
                 Output::Connect => self.connect(client),
                 Output::Disconnect => self.hang_up(client, false),
                 Output::Send(text) => {
-                    if let Some(&Link { shard, key, .. }) =
-                        self.clients[client].link.as_ref().filter(|link| !link.is_dropped())
-                    {
+                    if let Some(link) = self.clients[client].link.as_mut().filter(|link| !link.is_dropped()) {
+                        link.verifies |= text.contains("checksum");
+                        let (shard, key) = (link.shard, link.key);
                         self.shards[shard].received(key, &client_frame(text.as_bytes()));
                     }
                 }
@@ -390,7 +420,7 @@ impl World {
         let shard = self.connects % self.shards.len();
         self.connects += 1;
         let key = self.shards[shard].open(&opening, &[], |_| PipeEnd(Rc::clone(&pipe)));
-        self.clients[client].link = Some(Link { shard, key, pipe, inbox: Vec::new() });
+        self.clients[client].link = Some(Link { shard, key, pipe, inbox: Vec::new(), verifies: false });
         self.handle(client, Input::Connected);
     }
 
@@ -403,6 +433,12 @@ impl World {
                 return self.clients[client].granted.extend(topics.into_iter().map(|answer| answer.topic));
             }
             Event::Unsubscribed { topics } => return self.clients[client].unsubscribed(&topics),
+            Event::Verified { topics, .. } => {
+                let Client { link, verified, .. } = &mut self.clients[client];
+                link.as_mut().expect("it came over one").verifies = false;
+                *verified = topics;
+                return;
+            }
             Event::Replaced if std::mem::take(&mut self.clients[client].garbled) => {
                 return self.clients[client].next_trade.clear();
             }
@@ -465,18 +501,24 @@ impl World {
                 break;
             }
         }
-        for client in &self.clients {
-            self.check_client(client);
+        for client in 0..CLIENTS {
+            assert!(self.clients[client].link.as_ref().is_none_or(|link| !link.verifies), "no checksum came");
+            self.verify(client);
+            self.read(client, 1 << 16);
+            self.check_client(&self.clients[client]);
         }
     }
 
     fn check_client(&self, client: &Client) {
         assert!(client.link.is_some(), "came back");
         let watches = |kind: &str, symbol: &str| client.watches(kind, symbol);
+        let verified =
+            |kind: &str, symbol: &str| client.verified.contains(&(format!("{kind}:{symbol}"), true));
         for symbol in SYMBOLS {
             let Some(book) = self.shards[0].replica().by_symbol(symbol) else { continue };
             let (price_scale, size_scale) = (book.definition.price_scale, book.definition.size_scale);
             if let Some(quote) = self.model.quotes.get(symbol).filter(|_| watches("quote", symbol)) {
+                assert!(verified("quote", symbol), "{symbol}: {:?}", client.verified);
                 let image = client.session.image().book(symbol).expect("a subscribed quote").quote;
                 let price = |p: Option<tickcast::market::Price>| p.unwrap().to_decimal(price_scale);
                 let size = |s: Option<tickcast::market::Size>| s.unwrap().to_decimal(size_scale);
@@ -489,6 +531,7 @@ impl World {
                 assert_eq!(next, Some(trades.len() as u64), "{symbol}: the newest trades are missing");
             }
             if watches("day", symbol) {
+                assert!(verified("day", symbol), "{symbol}: {:?}", client.verified);
                 let day = client.session.image().book(symbol).expect("a subscribed day").day;
                 let prices = || trades.iter().map(|&(price, _)| price);
                 let price = |p: Option<tickcast::market::Price>| p.unwrap().to_decimal(price_scale);
@@ -501,6 +544,7 @@ impl World {
                 assert_eq!(day.trades, Some(trades.len() as u64));
             }
             if watches("bars.1s", symbol) {
+                assert!(verified("bars.1s", symbol), "{symbol}: {:?}", client.verified);
                 let image = client.session.image().book(symbol).expect("a subscribed bar").bars_1s;
                 let bar = book.bars_1s.latest.get().unwrap();
                 assert_eq!((image.close, image.volume), (Some(bar.close), Some(bar.volume)));
@@ -651,6 +695,60 @@ fn an_answer_found_meanwhile_goes_out_whole_though_the_socket_takes_only_a_part_
     let messages = messages(&pipes[0]);
     let kinds: Vec<&str> = messages.iter().map(|message| message["type"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["welcome", "subscribed", "update", "update", "error", "update", "update"]);
+}
+
+/// The position that the answer to the one `checksum` request speaks of.
+#[track_caller]
+fn checksum_answered_at(pipe: &RefCell<Pipe>) -> u64 {
+    let messages = messages(pipe);
+    let at = messages.iter().position(|message| message["type"] == "checksum").expect("an answer");
+    assert_eq!(messages[at]["position"], messages[at - 1]["position"], "right behind its update");
+    messages[at]["position"].as_u64().expect("a position")
+}
+
+#[test]
+fn a_checksum_asked_for_behind_half_a_frame_is_answered_though_the_tape_goes_on() {
+    let bid = |world: &mut World, price| world.publish(&[Tick::Quote(0, Some(price), 1, None, 0, false)]);
+    for (max_hz, takes_all) in [(None, true), (None, false), (Some(1.0), true), (Some(1.0), false)] {
+        let mut world = World::new();
+        let pipe = watcher(&mut world, Form::Json, "quote:A", max_hz);
+        let flush = |world: &mut World, at, price| {
+            let before = pipe.borrow().bytes.len();
+            bid(world, price);
+            world.shards[0].tick(Duration::from_secs(at));
+            world.shards[0].flush();
+            pipe.borrow().bytes.len() - before
+        };
+        flush(&mut world, 1, 200);
+        let frame = flush(&mut world, 2, 201);
+        pipe.borrow_mut().room = 40;
+        flush(&mut world, 3, 202);
+        bid(&mut world, 203);
+        world.shards[0].received(0, &client_frame(br#"{"op":"checksum","topics":["quote:A"]}"#));
+        // It has come as far as its cohort, which is not flushed now. There is room for the rest of the frame, and all or half of another.
+        pipe.borrow_mut().room = if takes_all { usize::MAX } else { frame };
+        world.shards[0].writable(0);
+        let end = world.position.get();
+        bid(&mut world, 204);
+        pipe.borrow_mut().room = usize::MAX;
+        world.shards[0].writable(0);
+        assert_eq!(checksum_answered_at(&pipe), end, "{max_hz:?}, {takes_all}");
+    }
+}
+
+#[test]
+fn a_checksum_over_a_broken_way_is_answered_though_nothing_happens_to_what_its_session_watches() {
+    let mut world = World::new();
+    world.publish(&[Tick::Quote(1, Some(100), 1, None, 0, false)]);
+    let pipe = watcher(&mut world, Form::Json, "quote:B", None);
+    world.shards[0].received(0, &client_frame(br#"{"op":"fault","fault":"delay","by_ms":500}"#));
+    world.publish(&[Tick::Quote(0, Some(100), 1, None, 0, false)]);
+    world.shards[0].received(0, &client_frame(br#"{"op":"checksum","topics":["quote:B"]}"#));
+    for second in [1, 2] {
+        world.shards[0].tick(Duration::from_secs(second));
+        world.shards[0].flush();
+    }
+    assert_eq!(checksum_answered_at(&pipe), world.position.get());
 }
 
 #[test]

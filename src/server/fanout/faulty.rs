@@ -187,7 +187,7 @@ impl<S: Socket> Fanout<S> {
 
     /// Puts what a session is owed into its backlog, and the answer that waited for it.
     fn keep_owed(&mut self, key: usize, most: usize) {
-        if self.is_behind(key) {
+        if self.is_waiting(key) {
             let (mut delivery, connections) = self.delivery(self.connections[key].session.cohort_id());
             delivery.keep_all(&mut connections[key], most);
         }

@@ -549,16 +549,19 @@ impl<S: Socket> Fanout<S> {
 
     /// Brings one session to where it should be, outside a flush of its cohort.
     fn catch_up(&mut self, key: usize) {
-        if self.connections.contains(key) && self.is_behind(key) {
+        if self.connections.contains(key) && self.is_waiting(key) {
             self.deliver_alone(key);
         }
         self.answer_checksum(key);
     }
 
-    /// Whether it is owed what its cohort was told.
-    fn is_behind(&self, key: usize) -> bool {
-        let session = &self.connections[key].session;
-        session.position() < session.cohort(&self.views).flushed().upto.position || !session.is_steady()
+    /// Whether it waits for what its cohort was told, or for a checksum: that is of the tape's end, where no flush need bring it, as its
+    /// cohort may have nothing to tell, or not yet.
+    fn is_waiting(&self, key: usize) -> bool {
+        let Connection { session, extras, .. } = &self.connections[key];
+        session.position() < session.cohort(&self.views).flushed().upto.position
+            || !session.is_steady()
+            || extras.as_ref().is_some_and(|extras| extras.checksum.is_some())
     }
 
     /// Brings one session to the tape's end as far as its socket lets it, outside a flush of its cohort.

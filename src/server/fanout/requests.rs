@@ -1,4 +1,4 @@
-use super::connection::{Extras, Socket, State, Stats};
+use super::connection::{Extras, Socket, Stats};
 use super::{AskedReplay, Fanout, key_u32, second};
 use crate::hub::{Kind, MAX_TOPICS, Replica, Scope, Topic, ViewKey, nearest};
 use crate::market::{Price, Timestamp};
@@ -269,13 +269,11 @@ impl<S: Socket> Fanout<S> {
         self.reap(key);
     }
 
-    /// Answers a checksum that waited for its session to reach the tape's end.
+    /// Answers a checksum that waited for its session to reach the tape's end. What brings it there may still be under way: the answer goes
+    /// behind it, and a socket that never takes a whole frame need not wait for a time at which the tape stands still.
     pub(super) fn answer_checksum(&mut self, key: usize) {
         let upto = self.upto();
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        if !matches!(connection.state, State::Open | State::Faulty) || !connection.stands_at(upto) {
-            return;
-        }
+        let Some(connection) = self.connections.get_mut(key).filter(|c| c.stands_at(upto)) else { return };
         let Some((id, topics)) = connection.extras.as_mut().and_then(|extras| extras.checksum.take()) else {
             return;
         };
