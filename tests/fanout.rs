@@ -91,6 +91,8 @@ fn fault() -> impl Strategy<Value = Fault> {
 struct Pipe {
     bytes: VecDeque<u8>,
     room: usize,
+    /// How often it was asked to take any.
+    asked: u64,
     /// It did not take all, and nobody has read since.
     is_full: bool,
     finished: bool,
@@ -105,6 +107,7 @@ impl Socket for PipeEnd {
     fn send(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let mut pipe = self.0.borrow_mut();
         let taken = bytes.len().min(pipe.room);
+        pipe.asked += 1;
         pipe.bytes.extend(&bytes[..taken]);
         pipe.room -= taken;
         pipe.is_full = taken < bytes.len();
@@ -608,6 +611,7 @@ fn watcher(world: &mut World, form: Form, topics: &str, max_hz: Option<f64>) -> 
 #[test]
 fn a_flush_is_built_once_and_sent_once_to_each_session_of_a_view() {
     let (mut world, pipes) = watchers(1000, Form::MessagePack, "quote:A,trades:A");
+    pipes.iter().for_each(|pipe| pipe.borrow_mut().asked = 0);
     let before = world.shards[0].counters();
     for price in 102..112 {
         // Three ticks in two batches that come together: one flush.
@@ -617,6 +621,7 @@ fn a_flush_is_built_once_and_sent_once_to_each_session_of_a_view() {
     }
     let after = world.shards[0].counters();
     assert_eq!((after.built - before.built, after.sent - before.sent), (10, 10_000));
+    assert!(pipes.iter().all(|pipe| pipe.borrow().asked == 10), "one call a flush");
     // Of each image its newest state, and every trade.
     assert_eq!(after.delivered - before.delivered, 20_000);
     let bytes = |pipe: &Rc<RefCell<Pipe>>| pipe.borrow().bytes.clone();
@@ -629,17 +634,17 @@ fn a_session_that_has_caught_up_shares_frames_again() {
     pipes[7].borrow_mut().room = 0;
     let flush = |world: &mut World, price| {
         world.publish(&[Tick::Quote(0, Some(price), 1, None, 0, false)]);
-        let before = world.shards[0].counters();
+        let (before, asked) = (world.shards[0].counters(), pipes[7].borrow().asked);
         world.shards[0].flush();
         let after = world.shards[0].counters();
-        (after.built - before.built, after.sent - before.sent)
+        (after.built - before.built, after.sent - before.sent, pipes[7].borrow().asked - asked)
     };
     // It is left alone while it would block: tried once, then not even that.
-    assert_eq!(flush(&mut world, 200), (1, 99));
-    assert_eq!(flush(&mut world, 201), (1, 99));
+    assert_eq!(flush(&mut world, 200), (1, 99, 1));
+    assert_eq!(flush(&mut world, 201), (1, 99, 0));
     pipes[7].borrow_mut().room = usize::MAX;
     world.shards[0].writable(7);
-    assert_eq!(flush(&mut world, 202), (1, 100));
+    assert_eq!(flush(&mut world, 202), (1, 100, 1));
 }
 
 #[test]

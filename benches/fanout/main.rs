@@ -8,8 +8,23 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use std::hint::black_box;
 use tickcast::hub::{COHORT, Form, Kind, Since, TopicKey, Upto, tell};
 use tickcast::market::InstrumentId;
+use tickcast::server::fanout::Socket;
 use tickcast::wire::{FULL_BYTES, UpdateEncoder};
-use workload::{Random, Workload, quote, trade, watchlist};
+use workload::{Random, quote, trade, watchlist};
+
+type Workload = workload::Workload<NullSocket>;
+
+/// Takes every byte and forgets it.
+#[derive(Debug, Default)]
+struct NullSocket;
+
+impl Socket for NullSocket {
+    fn send(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Ok(black_box(bytes).len())
+    }
+
+    fn finish(&mut self) {}
+}
 
 /// A turn of 2,000 trades: ten of each of 200 symbols, in batches of 100.
 const SYMBOLS: u32 = 200;

@@ -1,4 +1,4 @@
-//! A fan-out core with sessions whose sockets take everything, and turns of ticks for it.
+//! A fan-out core with sessions on sockets of its user's kind, and turns of ticks for it.
 
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -10,28 +10,16 @@ use tickcast::market::{
 use tickcast::server::fanout::{Fanout, Opening, Socket};
 use tickcast::tape::{Batch, Epoch, Position};
 
-/// Takes every byte and forgets it.
-#[derive(Debug)]
-pub struct NullSocket;
-
-impl Socket for NullSocket {
-    fn send(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        Ok(std::hint::black_box(bytes).len())
-    }
-
-    fn finish(&mut self) {}
-}
-
 /// A core, and the tape it reads: batches that are made once and come again with a new position and new prices.
-pub struct Workload {
-    pub fanout: Fanout<NullSocket>,
+pub struct Workload<S> {
+    pub fanout: Fanout<S>,
     turn: Vec<Batch>,
     position: Position,
     /// Of the tape's clock.
     micros: i64,
 }
 
-impl Workload {
+impl<S: Socket + Default> Workload<S> {
     /// With instruments `S0`, `S1` and so on, each with a quote and `history` trades, and a session for each list of topics.
     pub fn new(symbols: u32, history: u32, sessions: impl IntoIterator<Item = Vec<String>>) -> Self {
         let mut workload = Self {
@@ -63,7 +51,7 @@ impl Workload {
 
     pub fn open(&mut self, topics: Vec<String>) -> usize {
         let opening = Opening { form: Form::MessagePack, topics, max_hz: None, times: false, since: None };
-        self.fanout.open(&opening, &[], |_| NullSocket)
+        self.fanout.open(&opening, &[], |_| S::default())
     }
 
     /// Every turn from here on is these events, in batches of so many.
@@ -77,7 +65,7 @@ impl Workload {
     }
 
     /// To the core, or to the one given, which is the core while it flushes.
-    fn apply_to(&mut self, flushing: Option<&mut Fanout<NullSocket>>) {
+    fn apply_to(&mut self, flushing: Option<&mut Fanout<S>>) {
         let fanout = flushing.unwrap_or(&mut self.fanout);
         for batch in &mut self.turn {
             self.position = self.position.next();
