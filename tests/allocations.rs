@@ -85,6 +85,7 @@ fn steady(sessions: Vec<Vec<String>>) -> (Counters, u64) {
         sent: after.sent - before.sent,
         bytes: after.bytes - before.bytes,
         delivered: after.delivered - before.delivered,
+        gaps: after.gaps - before.gaps,
         events: after.events - before.events,
     };
     assert_eq!(SENDS.get() - asked, done.sent, "a socket is asked once for each frame");

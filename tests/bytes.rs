@@ -45,6 +45,7 @@ fn play(topic: &str, batches_a_flush: usize) -> Counters {
         sent: after.sent - before.sent,
         bytes: after.bytes - before.bytes,
         delivered: after.delivered - before.delivered,
+        gaps: after.gaps - before.gaps,
         events: after.events - before.events,
     }
 }

@@ -648,6 +648,30 @@ fn a_session_that_has_caught_up_shares_frames_again() {
 }
 
 #[test]
+fn each_gap_that_a_session_is_told_of_is_counted_once() {
+    for form in [Form::MessagePack, Form::Json] {
+        let (mut world, pipes) = watchers(3, form, "trades:A");
+        let trade = [Tick::Trade(0, 100, 1, false)];
+        for behind in [1, 2] {
+            pipes[1].borrow_mut().room = 0;
+            // More than its ring keeps.
+            for _ in 0..2_000 {
+                world.publish(&trade);
+                world.shards[0].flush();
+            }
+            pipes[1].borrow_mut().room = usize::MAX;
+            world.shards[0].writable(1);
+            assert_eq!(world.shards[0].counters().gaps, behind, "{form:?}");
+        }
+        // Who comes now has missed nothing: it was told of nothing before.
+        let late = watcher(&mut world, form, "trades:A", None);
+        world.shards[0].flush();
+        assert!(!late.borrow().bytes.is_empty());
+        assert_eq!(world.shards[0].counters().gaps, 2, "{form:?}");
+    }
+}
+
+#[test]
 fn what_comes_within_a_flush_is_told_at_once_to_those_still_in_line_and_next_time_to_the_others() {
     let (mut world, pipes) = watchers(7, Form::Json, "quote:A");
     let publish = |world: &mut World, price| world.publish(&[Tick::Quote(0, Some(price), 1, None, 0, false)]);

@@ -51,10 +51,10 @@ pub struct ServerSide {
     pub rss_mib_connected: f64,
     pub rss_mib_max: f64,
     pub rss_bytes_per_connection: f64,
-    /// Changes that were told in a newer value.
+    /// Changes that were not told themselves.
     pub ticks_merged_per_s: f64,
-    /// Trades and closed bars that it told sessions they had missed, by its own count over all of them.
-    pub entries_missed: f64,
+    /// How often it told a session that it had missed trades or closed bars of a topic, by its own count over all of them.
+    pub gaps: f64,
     /// How often the feed gave up a schedule that the server could not keep.
     pub feed_gave_up: f64,
 }
@@ -114,7 +114,7 @@ const LOSSES: [&str; 9] = [
     "/entries_untold",
     "/sessions_short",
     "/connections_lost",
-    "/server/entries_missed",
+    "/server/gaps",
     "/slow/healthy_ticks_undelivered",
     "/slow/healthy_entries_missed",
     "/slow/clients_left_behind",

@@ -123,7 +123,7 @@ struct Snapshot {
 #[derive(Clone, Copy, Default)]
 struct Metrics {
     merged: f64,
-    missed: f64,
+    gaps: f64,
 }
 
 /// Runs a plan once.
@@ -238,7 +238,7 @@ impl<'a> Target<'a> {
             let lines = text.lines().filter(|line| line.starts_with(name));
             lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
         };
-        Metrics { merged: sum("tickcast_events_merged_total"), missed: sum("tickcast_entries_missed_total") }
+        Metrics { merged: sum("tickcast_events_merged_total"), gaps: sum("tickcast_gaps_total") }
     }
 }
 
@@ -469,7 +469,7 @@ fn window(
             user_us_per_frame: micros(user),
             rss_mib_max: mib(most_resident),
             ticks_merged_per_s: (after.metrics.merged - before.metrics.merged) / seconds,
-            entries_missed: after.metrics.missed - before.metrics.missed,
+            gaps: after.metrics.gaps - before.metrics.gaps,
             feed_gave_up: of(after.gave_up - before.gave_up),
             ..ServerSide::default()
         });

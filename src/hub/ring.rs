@@ -22,6 +22,8 @@ pub struct Run<'a, T> {
     pub number: u64,
     /// Whether entries after the reader's position are gone, so that it must be told the number.
     pub broken: bool,
+    /// Whether the reader, which had been told of the topic before, misses them.
+    pub gap: bool,
     entries: &'a VecDeque<(Position, T)>,
     range: std::ops::Range<usize>,
 }
@@ -76,6 +78,7 @@ impl<T> Ring<T> {
         Run {
             number: self.first + from as u64,
             broken: self.evicted_at > since,
+            gap: self.evicted_at > since && since > Position::START,
             entries: &self.entries,
             range: from..to.max(from),
         }

@@ -55,7 +55,7 @@ pub(super) struct ShardStatus {
 }
 
 impl ShardStatus {
-    /// Changes told only in a newer value.
+    /// Changes not told themselves: in a newer value, or as missed.
     pub fn merged(&self) -> u64 {
         self.counters.events.saturating_sub(self.counters.delivered)
     }
@@ -179,7 +179,19 @@ impl Collector for Scrape {
         let events = self.by_shard(|shard| shard.counters.events);
         page.counters("tickcast_events_delivered", "Changes that they stand for", "shard", events)?;
         let merged = self.by_shard(ShardStatus::merged);
-        page.counters("tickcast_events_merged", "Changes told only in a newer value", "shard", merged)?;
+        page.counters(
+            "tickcast_events_merged",
+            "Changes told in a newer value, or as missed",
+            "shard",
+            merged,
+        )?;
+        let gaps = self.by_shard(|shard| shard.counters.gaps);
+        page.counters(
+            "tickcast_gaps",
+            "Topics of which a session was told that it missed entries",
+            "shard",
+            gaps,
+        )?;
         let position = self.tape.position().get();
         let behind = self.by_shard(|shard| position.saturating_sub(shard.position.get()));
         page.gauges("tickcast_shard_behind_batches", "Batches not folded yet", "shard", behind)?;

@@ -19,6 +19,7 @@ pub(super) struct JsonUpdate {
     /// Bytes of entries from which on it takes no more.
     full: usize,
     pub(super) delivered: u64,
+    pub(super) gaps: u64,
 }
 
 /// RFC 3339 in UTC with whole microseconds.
@@ -165,6 +166,7 @@ impl JsonUpdate {
     pub(super) fn begin(&mut self, times: bool, from: Upto, upto: Upto) {
         self.entries.clear();
         self.delivered = 0;
+        self.gaps = 0;
         self.times = times;
         (self.from, self.upto) = (Some(from), Some(upto));
     }
@@ -215,6 +217,7 @@ impl Owed for JsonUpdate {
             return;
         }
         self.delivered += trades.len() as u64;
+        self.gaps += u64::from(run.gap);
         self.push(&entry(Kind::Trades, Some(instrument), one("trades", trades)));
     }
 
@@ -238,6 +241,7 @@ impl Owed for JsonUpdate {
             return;
         }
         self.delivered += closed.len() as u64;
+        self.gaps += u64::from(run.gap);
         self.push(&entry(kind, Some(instrument), one("closed", closed)));
     }
 

@@ -27,6 +27,7 @@ pub(super) struct MsgpackUpdate {
     /// Bytes of entries from which on it takes no more.
     full: usize,
     pub(super) delivered: u64,
+    pub(super) gaps: u64,
     /// `None`: every entry is encoded anew.
     told: Option<Told>,
     runs: Option<Runs>,
@@ -55,6 +56,7 @@ impl MsgpackUpdate {
         self.entries.clear();
         self.elements = 0;
         self.delivered = 0;
+        self.gaps = 0;
         self.times = times;
         self.micros = upto.time.micros();
         (self.from, self.upto) = (Some(from), Some(upto));
@@ -78,7 +80,8 @@ impl MsgpackUpdate {
     }
 
     fn written(&self) -> Written {
-        Written { bytes: self.entries.len(), elements: self.elements, delivered: self.delivered }
+        let Self { elements, delivered, gaps, .. } = *self;
+        Written { bytes: self.entries.len(), elements, delivered, gaps }
     }
 
     fn int(&mut self, value: i64) {
@@ -258,6 +261,7 @@ impl Owed for MsgpackUpdate {
         }
         self.uint(run.len() as u64);
         self.delivered += run.len() as u64;
+        self.gaps += u64::from(run.gap);
         let Some(first) = run.iter().next() else { return };
         self.price(instrument, first.price);
         self.moment(first.ts_event);
@@ -312,6 +316,7 @@ impl Owed for MsgpackUpdate {
             self.bar_values(instrument, bar_field::BAR, bar);
         }
         self.delivered += run.len() as u64;
+        self.gaps += u64::from(run.gap);
     }
 
     fn status(&mut self, instrument: Option<&Instrument>, status: &Status) {
@@ -374,6 +379,7 @@ impl Owed for MsgpackUpdate {
         self.entries.extend_from_slice(entry.bytes);
         self.elements += entry.elements;
         self.delivered += u64::from(entry.delivered);
+        self.gaps += u64::from(entry.gaps);
         true
     }
 

@@ -29,6 +29,7 @@ pub(super) struct Written {
     pub bytes: usize,
     pub elements: u32,
     pub delivered: u64,
+    pub gaps: u64,
 }
 
 /// What was told of one topic.
@@ -37,6 +38,7 @@ pub(super) struct ToldEntry<'a> {
     pub bytes: &'a [u8],
     pub elements: u32,
     pub delivered: u32,
+    pub gaps: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,6 +51,7 @@ struct Slot {
     end: u32,
     elements: u32,
     delivered: u32,
+    gaps: u32,
 }
 
 impl Told {
@@ -67,6 +70,7 @@ impl Told {
             bytes: &self.bytes[slot.start as usize..slot.end as usize],
             elements: slot.elements,
             delivered: slot.delivered,
+            gaps: slot.gaps,
         })
     }
 
@@ -107,6 +111,7 @@ impl Told {
             end: offset(self.bytes.len()),
             elements: written.elements - self.begun.elements,
             delivered: u32::try_from(written.delivered - self.begun.delivered).expect("fewer than bytes"),
+            gaps: u32::try_from(written.gaps - self.begun.gaps).expect("one a topic"),
         };
     }
 }

@@ -63,6 +63,15 @@ impl UpdateEncoder {
             }
         }
     }
+
+    /// In how many topics the update tells its reader that entries are missing which it had not been told.
+    #[must_use]
+    pub fn gaps(&self) -> u64 {
+        match self.form {
+            Form::MessagePack => self.msgpack.gaps,
+            Form::Json => self.json.gaps,
+        }
+    }
 }
 
 /// Hands each thing owed to the encoder of the form that was begun.

@@ -47,6 +47,7 @@ struct Frame {
     /// Where the next frame of the same flush begins; `None`: this one ends it.
     next: Option<usize>,
     delivered: u64,
+    gaps: u64,
 }
 
 impl Delivery<'_> {
@@ -217,7 +218,8 @@ impl Delivery<'_> {
         let start = self.frames.bytes.len();
         let delivered = self.encoder.finish(next.is_none(), &mut self.frames.bytes);
         self.counters.built += 1;
-        let frame = Frame { start, end: self.frames.bytes.len(), next, delivered };
+        let gaps = self.encoder.gaps();
+        let frame = Frame { start, end: self.frames.bytes.len(), next, delivered, gaps };
         if shares {
             self.frames.put(owed, frame);
         }
@@ -231,6 +233,7 @@ impl Counters {
         self.sent += sends;
         self.bytes += sends * (frame.end - frame.start) as u64;
         self.delivered += sends * frame.delivered;
+        self.gaps += sends * frame.gaps;
         self.events += sends * events;
     }
 }

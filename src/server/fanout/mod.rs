@@ -112,8 +112,11 @@ pub struct Counters {
     pub bytes: u64,
     /// Values and ring entries in the frames sent.
     pub delivered: u64,
-    /// Ticks delivered: changes of a session's topics that the frames sent to it stand for. More than `delivered` by what was merged.
+    /// Ticks delivered: changes of a session's topics that the frames sent to it stand for. More than `delivered` by what was merged, and by
+    /// what was lost in gaps.
     pub events: u64,
+    /// How often a session was told that it missed entries of a topic's ring.
+    pub gaps: u64,
 }
 
 impl<S: Socket> Fanout<S> {
