@@ -816,3 +816,23 @@ fn messages(pipe: &RefCell<Pipe>) -> Vec<serde_json::Value> {
     assert!(bytes.is_empty(), "only whole frames");
     messages
 }
+
+#[test]
+fn what_is_given_up_and_taken_anew_is_told_anew_whatever_else_is_given_up() {
+    let topic = |name| TOPICS.iter().position(|&topic| topic == name).expect("one of them");
+    let (all, one) = (topic("trades:*"), topic("trades:C"));
+    let mut world = World::new();
+    for op in [
+        Op::Subscribe(0, vec![all]),
+        Op::Publish(vec![Tick::Trade(2, 100, 1, false)]),
+        Op::Pass(1_000),
+        Op::Read(0, u16::MAX),
+        // All on the way at once; of the last it never had anything.
+        Op::Unsubscribe(0, all),
+        Op::Subscribe(0, vec![all]),
+        Op::Unsubscribe(0, one),
+    ] {
+        world.apply(op);
+    }
+    world.settle_and_check();
+}

@@ -10,7 +10,7 @@ use crate::wire::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// A server that was connected to must have said welcome within this.
@@ -30,6 +30,8 @@ pub struct Session {
     options: Options,
     /// The requests that are not answered yet, by number.
     asked: BTreeMap<u64, Asked>,
+    /// What the server sends as of its last answer: also what was given up, as long as it has not said so, and not yet what was asked for since.
+    delivered: BTreeSet<String>,
     next_id: u64,
 }
 
@@ -39,16 +41,6 @@ enum Asked {
     Subscribe(Vec<String>),
     Unsubscribe(Vec<String>),
     Other,
-}
-
-impl Asked {
-    /// The topics of which nothing more comes when it is answered.
-    fn leaving(&self) -> &[String] {
-        match self {
-            Self::Unsubscribe(topics) => topics,
-            Self::Subscribe(_) | Self::Other => &[],
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -186,6 +178,7 @@ impl Session {
             subscriptions: Subscriptions::default(),
             options: Options::default(),
             asked: BTreeMap::new(),
+            delivered: BTreeSet::new(),
             next_id: 1,
         }
     }
@@ -392,6 +385,8 @@ impl Session {
                 return;
             }
             Answer::Subscribed { id, resumed, topics, position, .. } => {
+                let granted = topics.iter().filter(|answer| answer.error.is_none());
+                self.delivered.extend(granted.map(|answer| answer.topic.clone()));
                 if let Some((request, _)) = self.answered(id.as_ref()) {
                     for TopicAnswer { topic, error, .. } in &topics {
                         match error {
@@ -414,11 +409,11 @@ impl Session {
             }
             Answer::Unsubscribed { id, topics } => {
                 self.answered(id.as_ref());
-                // What was subscribed anew meanwhile is not granted yet, and begins anew. Of what was given up later something may come.
-                let has_ended = |topic: &&str| topics.iter().any(|answer| answer.topic == *topic);
-                let leaving = self.asked.values().flat_map(Asked::leaving).map(String::as_str);
-                let leaving = leaving.filter(|topic| !has_ended(topic));
-                self.image.keep(&parsed(self.subscriptions.granted().chain(leaving)));
+                for answer in &topics {
+                    self.delivered.remove(&answer.topic);
+                }
+                // What was subscribed anew meanwhile begins anew.
+                self.image.keep(&parsed(self.delivered.iter().map(String::as_str)));
                 Event::Unsubscribed { topics }
             }
             Answer::Checksum { id, position, topics } => {
@@ -547,6 +542,7 @@ impl Session {
             return;
         }
         self.subscriptions.lost(self.decoder.position());
+        self.delivered.clear();
         for asked in std::mem::take(&mut self.asked).into_values() {
             if let Asked::Unsubscribe(topics) = asked {
                 self.given_up(topics, out);

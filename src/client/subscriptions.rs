@@ -122,12 +122,6 @@ impl Subscriptions {
     pub(super) fn topics(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|known| &*known.topic)
     }
-
-    /// Those of this connection that the server has granted.
-    pub(super) fn granted(&self) -> impl Iterator<Item = &str> {
-        let granted = |known: &&Subscription| matches!(known.phase, Phase::Granted | Phase::Settled);
-        self.0.iter().filter(granted).map(|known| &*known.topic)
-    }
 }
 
 /// Cuts a list of topics into what fits a request each.

@@ -218,7 +218,9 @@ impl Delivery<'_> {
         let start = self.frames.bytes.len();
         let delivered = self.encoder.finish(next.is_none(), &mut self.frames.bytes);
         self.counters.built += 1;
-        let gaps = self.encoder.gaps();
+        // What was missed of a tape that began anew is void.
+        let is_void = flush.from.position < self.replica.reset_at();
+        let gaps = if is_void { 0 } else { self.encoder.gaps() };
         let frame = Frame { start, end: self.frames.bytes.len(), next, delivered, gaps };
         if shares {
             self.frames.put(owed, frame);
