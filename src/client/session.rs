@@ -30,7 +30,8 @@ pub struct Session {
     options: Options,
     /// The requests that are not answered yet, by number.
     asked: BTreeMap<u64, Asked>,
-    /// What the server sends as of its last answer: also what was given up, as long as it has not said so, and not yet what was asked for since.
+    /// What the server sends, or sent until the connection was lost, as of its last answer: also what was given up, as long as it has not said
+    /// so, and not yet what was asked for since.
     delivered: BTreeSet<String>,
     next_id: u64,
 }
@@ -462,8 +463,12 @@ impl Session {
 
     /// These are unsubscribed without an answer, also where they have been subscribed anew since.
     fn given_up(&mut self, topics: Vec<String>, out: &mut Vec<Output>) {
-        let kept = self.subscriptions.topics().filter(|kept| !topics.iter().any(|topic| topic == kept));
-        self.image.keep(&parsed(kept));
+        for topic in &topics {
+            self.delivered.remove(topic);
+        }
+        // What is wanted and was never had comes whole: what other topics had of it is no part of that.
+        let delivered = self.delivered.iter().map(String::as_str);
+        self.image.keep(&parsed(self.subscriptions.resumable().chain(delivered)));
         let topics = topics.into_iter().map(TopicAnswer::granted).collect();
         out.push(Output::Event(Event::Unsubscribed { topics }));
     }
@@ -475,6 +480,7 @@ impl Session {
         (position, time): (Position, Timestamp),
         out: &mut Vec<Output>,
     ) {
+        self.delivered.clear();
         let known = self.epoch.replace(epoch);
         self.is_carried = known == Some(epoch) && self.decoder.position() >= begins;
         if self.is_carried {
@@ -542,7 +548,6 @@ impl Session {
             return;
         }
         self.subscriptions.lost(self.decoder.position());
-        self.delivered.clear();
         for asked in std::mem::take(&mut self.asked).into_values() {
             if let Asked::Unsubscribe(topics) = asked {
                 self.given_up(topics, out);

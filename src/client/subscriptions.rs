@@ -119,8 +119,9 @@ impl Subscriptions {
         groups.flat_map(|(since, topics)| in_requests(topics).map(move |topics| (since, topics))).collect()
     }
 
-    pub(super) fn topics(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|known| &*known.topic)
+    /// Those of which an earlier connection had everything up to some position.
+    pub(super) fn resumable(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|known| known.since.is_some()).map(|known| &*known.topic)
     }
 }
 
