@@ -128,7 +128,7 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // What was allowed before is; where it no longer is, the next one to measure is told so by `cores`.
+        // Refused only where none of those cores is left.
         let _ = sched_setaffinity(None, &self.before);
     }
 }

@@ -46,12 +46,11 @@ pub enum Server {
     Own { shards: usize, pinned: bool },
 }
 
-/// A recording and how it is played.
+/// A recording, played again and again, and how fast.
 #[derive(Clone, Debug)]
 pub struct Feed {
     pub recording: PathBuf,
     pub speed: f64,
-    pub looped: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -207,9 +206,8 @@ impl<'a> Target<'a> {
             None => args.extend(["--feed", "none"].map(str::to_owned)),
             Some(feed) => {
                 let recording = feed.recording.to_string_lossy().into_owned();
-                args.extend(["--feed".to_owned(), recording, "--preload".to_owned()]);
+                args.extend(["--feed".to_owned(), recording, "--preload".to_owned(), "--loop".to_owned()]);
                 args.extend(["--speed".to_owned(), Speed::Times(feed.speed).to_string()]);
-                args.extend(feed.looped.then(|| "--loop".to_owned()));
             }
         }
         let process = Process::start(&args, cores, None)?;
@@ -483,10 +481,10 @@ fn short(swarm: &mut Swarm<Session>, plan: &Plan) -> u64 {
     if !matches!(plan.topics, Topics::Same(_)) {
         return 0;
     }
-    let healthy = plan.stall.map_or(0, |stall| stall.clients);
+    let slow = plan.stall.map_or(0, |stall| stall.clients);
     let decoded = swarm.peers().filter(|peer| peer.is_decoded()).map(|peer| peer.bytes()).min();
     let least = decoded.unwrap_or(0) / 2;
-    swarm.peers().skip(healthy).filter(|peer| peer.bytes() < least).count() as u64
+    swarm.peers().skip(slow).filter(|peer| peer.bytes() < least).count() as u64
 }
 
 /// Measures a server and a floor of which each runs in the pauses of the other.

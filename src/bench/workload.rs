@@ -153,7 +153,7 @@ impl Timelines {
             }
             if timed > MAX_CHANGES || events > MAX_EVENTS {
                 return Err(BenchError::Plan(format!(
-                    "more than {MAX_CHANGES} changes to time: make --duration shorter, or the feed slower"
+                    "after {events} events and {timed} changes to time there are more: make --duration shorter, or the feed slower"
                 )));
             }
         }

@@ -351,10 +351,7 @@ impl Args {
                 speed = f64::from(rate.get()) / timelines.rate();
                 timelines = Timelines::of(recording, &kinds, from, seconds * speed)?;
             }
-            return Ok(Played {
-                feed: Feed { recording: recording.clone(), speed, looped: true },
-                timelines,
-            });
+            return Ok(Played { feed: Feed { recording: recording.clone(), speed }, timelines });
         }
         let rate = rate.unwrap_or(self.rate());
         let market = Market {
@@ -368,7 +365,7 @@ impl Args {
         let events = ((f64::from(rate.get()) * seconds) as u64).min(MAX_EVENTS);
         record(market, events, made).with_context(|| format!("cannot write {}", made.display()))?;
         let timelines = Timelines::of(made, &kinds, None, seconds)?;
-        let feed = Feed { recording: made.to_owned(), speed: 1.0, looped: true };
+        let feed = Feed { recording: made.to_owned(), speed: 1.0 };
         Ok(Played { feed, timelines })
     }
 

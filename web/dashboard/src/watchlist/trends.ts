@@ -12,7 +12,7 @@ interface BarsAnswer {
   bars: { close?: string | null }[];
 }
 
-/** When the history of a row is worth asking for: it was asked for at no time, or had too few bars. */
+/** When a row's history is to be asked for again, on the page's clock, and how long was waited until then; both in ms. */
 interface Due {
   at: number;
   wait: number;
