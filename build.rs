@@ -1,15 +1,15 @@
 //! Builds the dashboard into `$OUT_DIR/web`, from where the server embeds it.
 //!
 //! `TICKCAST_WEB=skip` embeds a page that says so instead, for machines without Node. `TICKCAST_NPM` names
-//! the npm to run. Nothing generated lands in the source tree except `web/node_modules`.
+//! the npm to run. Nothing is generated into the source tree except `web/node_modules`.
 
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 
-/// What the page is made of. Directories are watched with all that is in them. Cargo builds anew each time
-/// where one of these does not exist, so each must.
+/// The sources of the page. Directories are watched with all their contents. Each must exist, as Cargo would
+/// rebuild every time if one did not.
 const SOURCES: [&str; 12] = [
     "client/src",
     "dashboard/index.html",
@@ -35,6 +35,10 @@ const PLACEHOLDER: &str = "<!doctype html>
 ";
 
 fn main() {
+    // A client has no page.
+    if env::var_os("CARGO_FEATURE_SERVER").is_none() {
+        return;
+    }
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("web");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("web");
     println!("cargo::rerun-if-changed=build.rs");
@@ -91,7 +95,7 @@ fn install(web: &Path) -> Result<(), String> {
     } else {
         npm(web, &["ci", "--omit=dev", "--no-audit", "--no-fund"], None)?;
     }
-    // Where npm is told to run no scripts.
+    // If npm is configured to run no scripts.
     fs::write(&stamp, wanted).map_err(|error| format!("cannot write {}: {error}", stamp.display()))
 }
 

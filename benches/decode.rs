@@ -1,21 +1,23 @@
-//! What a client pays to read updates and keep its images: quotes told one by one as they come on a quiet line, and quotes merged
-//! into full frames as a client that lags gets them. Bounds the ticks a second that one Rust client can watch.
+//! A client's cost of reading updates and keeping its images: single quotes, as on a quiet connection, and
+//! quotes merged into full frames, as for a client that lags. Bounds the ticks a second that one Rust client
+//! can watch.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::{hint::black_box, io, num::NonZeroU32, time::Duration};
 use tickcast::client::Image;
 use tickcast::feed::{Feed, sim};
-use tickcast::hub::Form;
 use tickcast::market::{Instruments, Timestamp};
-use tickcast::server::fanout::{Fanout, Opening, Socket};
+use tickcast::server::fanout::{Fanout, Opening};
+use tickcast::server::link::Link;
+use tickcast::server::rights::Rights;
 use tickcast::tape::{Batch, Epoch, Position};
-use tickcast::wire::UpdateDecoder;
+use tickcast::wire::{Form, UpdateDecoder};
 
 /// Keeps each frame that the server sends.
 #[derive(Default)]
 struct Frames(Vec<Vec<u8>>);
 
-impl Socket for Frames {
+impl Link for Frames {
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.push(bytes.to_vec());
         Ok(bytes.len())
@@ -24,7 +26,7 @@ impl Socket for Frames {
     fn finish(&mut self) {}
 }
 
-/// A session that begins with the snapshot of its topics and goes on with updates.
+/// A session that begins with the snapshot of its topics and continues with updates.
 struct Recorded {
     begins: (Position, Timestamp),
     snapshot: Vec<Vec<u8>>,
@@ -41,14 +43,9 @@ fn record(symbols: usize, ticks: usize, merged: usize) -> Recorded {
     let mut instruments = Instruments::default();
     let mut fanout = Fanout::<Frames>::new(Epoch::new(1));
     let begins = place(&fanout);
-    let opening = Opening {
-        form: Form::MessagePack,
-        topics: vec!["quote:*".to_owned()],
-        max_hz: None,
-        times: false,
-        since: None,
-    };
-    let key = fanout.open(&opening, &[], |_| Frames::default());
+    let topics = vec!["quote:*".to_owned()];
+    let opening = Opening { topics, ..Opening::new(Form::MSGPACK, Rights::ALL) };
+    let key = fanout.open(&opening, |_| Frames::default());
     let mut tick = |fanout: &mut Fanout<Frames>| {
         let mut events = Vec::new();
         let time = simulator.next(&mut instruments, &mut events).expect("the simulator never fails");
@@ -56,7 +53,7 @@ fn record(symbols: usize, ticks: usize, merged: usize) -> Recorded {
         fanout.apply(&Batch { position: fanout.replica().position().next(), time, events });
     };
     let take = |fanout: &mut Fanout<Frames>| -> Vec<Vec<u8>> {
-        let frames = std::mem::take(&mut fanout.socket(key).expect("it is open").0);
+        let frames = std::mem::take(&mut fanout.link(key).expect("it is open").0);
         frames.iter().map(|frame| payload(frame).to_vec()).filter(|payload| is_update(payload)).collect()
     };
     tick(&mut fanout);
@@ -76,7 +73,7 @@ fn place(fanout: &Fanout<Frames>) -> (Position, Timestamp) {
     (fanout.replica().position(), fanout.replica().time())
 }
 
-/// What is behind the header of a server's frame, which is not masked and under 64 KiB.
+/// The payload of a server's frame, which is not masked and under 64 KiB.
 fn payload(frame: &[u8]) -> &[u8] {
     if frame[1] < 126 { &frame[2..] } else { &frame[4..] }
 }

@@ -1,28 +1,30 @@
-//! What it costs to publish one quote into the hub: fold it into the replica and mark the views that watch it, as a turn does, which
-//! marks once for all that it folds.
+//! The cost of publishing one quote into the hub: folding it into the replica and marking the views that
+//! watch it, as in a turn, which marks once for all that it folds.
 //!
-//! Every shard does this for every event, so it bounds the ticks a second that a tape may carry, and it must not grow with the
-//! number of topics by more than what memory costs.
+//! Every shard does this for every event, so it bounds the ticks a second of a tape, and may grow with the
+//! number of topics only by the cost of memory.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rust_decimal::Decimal;
 use std::{hint::black_box, io, time::Duration, time::Instant};
-use tickcast::hub::Form;
 use tickcast::market::{Event, InstrumentId, Instruments, QuoteValues, Symbol, Timestamp};
-use tickcast::server::fanout::{Fanout, Opening, Socket};
+use tickcast::server::fanout::{Fanout, Opening};
+use tickcast::server::link::Link;
+use tickcast::server::rights::Rights;
 use tickcast::tape::{Batch, Epoch, Position};
+use tickcast::wire::Form;
 
 const QUOTES: usize = 20_000;
 const TOPICS: [usize; 3] = [1, 1_000, 100_000];
 /// No connection has this key.
 const NOBODY: usize = usize::MAX;
-/// Far apart and without a pattern in so many topics, so that the processor cannot guess which one comes next.
+/// Far apart and without a pattern in so many topics, so that the processor cannot predict the next one.
 const STRIDE: usize = 7_919;
 
 /// Takes everything.
 struct Sink;
 
-impl Socket for Sink {
+impl Link for Sink {
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(bytes.len())
     }
@@ -30,7 +32,8 @@ impl Socket for Sink {
     fn finish(&mut self) {}
 }
 
-/// The batch that defines so many instruments, and two passes over them of which each changes every quote that the other set.
+/// The batch that defines so many instruments, and two passes over them; each changes every quote that the
+/// other set.
 fn market(topics: usize) -> (Batch, [Vec<Batch>; 2]) {
     let time = Timestamp::from_nanos(1_700_000_000_000_000_000);
     let (mut instruments, mut defined) = (Instruments::default(), Vec::new());
@@ -41,7 +44,7 @@ fn market(topics: usize) -> (Batch, [Vec<Batch>; 2]) {
     let mut pass = |bid: i64| -> Vec<Batch> {
         let one = |number: usize| {
             let id = InstrumentId(u32::try_from(number * STRIDE % topics).expect("under 2^32"));
-            // Where a topic comes more than once in a pass, it must be another quote each time.
+            // If a topic comes more than once in a pass, it must be another quote each time.
             let bid = bid + 2 * i64::try_from(number / topics % 1_000).expect("small");
             let values = QuoteValues {
                 bid: Some(Decimal::from(bid)),
@@ -69,9 +72,8 @@ fn publish(c: &mut Criterion) {
             fanout.apply(&opening);
             if watched {
                 let topics = vec!["quote:*".to_owned()];
-                let opening =
-                    Opening { form: Form::MessagePack, topics, max_hz: None, times: false, since: None };
-                fanout.open(&opening, &[], |_| Sink);
+                let opening = Opening { topics, ..Opening::new(Form::MSGPACK, Rights::ALL) };
+                fanout.open(&opening, |_| Sink);
             }
             let name = if watched { "watched" } else { "unwatched" };
             group.bench_function(BenchmarkId::new(name, format!("{topics} topics")), |b| {
@@ -80,7 +82,7 @@ fn publish(c: &mut Criterion) {
                     for _ in 0..count {
                         passes.swap(0, 1);
                         let batches = &mut passes[0];
-                        // The tape goes on, and whoever watches has been told: neither is what is measured.
+                        // Advancing the tape and notifying subscribers are not measured.
                         fanout.flush();
                         let mut position = fanout.replica().position();
                         for batch in &mut *batches {
@@ -91,7 +93,8 @@ fn publish(c: &mut Criterion) {
                         for batch in &*batches {
                             fanout.apply(black_box(batch));
                         }
-                        // Views are marked before anything else is asked of them: here, for a connection that is not there, that is all.
+                        // Views are marked first; here, for a connection that does not exist, nothing else is
+                        // done.
                         fanout.writable(NOBODY);
                         spent += begun.elapsed();
                     }

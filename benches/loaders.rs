@@ -1,17 +1,21 @@
-//! How fast recordings of each form are read, in bytes of the file and in records. What is replayed at speed `max`, or skipped on
-//! the way to a later moment, goes no faster than this.
+//! How fast recordings of each form are read, in bytes of the file and in records. This bounds a replay at
+//! speed `max`, and the skipping to a later moment.
 //!
 //! The same simulated quotes are written in each form, one a record, so the forms can be compared by records.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dbn::encode::{EncodeRecord, dbn::Encoder};
 use dbn::{BidAskPair, FlagSet, MappingInterval, Mbp1Msg, MetadataBuilder, RecordHeader, SType, Schema};
-use std::{fs, hint::black_box, io::Write as _, num::NonZeroU32, path::Path, time::Duration};
-use tickcast::feed::formats::recording::{RecordingHeader, RecordingWriter};
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::{fs, hint::black_box, num::NonZeroU32, path::Path, time::Duration};
 use tickcast::feed::formats::{OpenOptions, open};
 use tickcast::feed::{Feed, sim};
 use tickcast::hub::Replica;
 use tickcast::market::{Event, Instruments, Quote, Timestamp};
+use tickcast::record::{Export as _, ParquetExport, Rows};
+use tickcast::recording::{RecordingHeader, RecordingWriter};
 use tickcast::tape::{Batch, Epoch, Position};
 
 const QUOTES: u32 = 50_000;
@@ -68,7 +72,7 @@ impl Market {
     }
 }
 
-/// One quote as text has it.
+/// One quote as text.
 struct Line<'a> {
     quote: &'a Quote,
     symbol: &'a str,
@@ -170,7 +174,21 @@ fn dbn(market: &Market) -> Vec<u8> {
     encoder.get_ref().clone()
 }
 
-/// Reads a file to its end; how many quotes it held.
+/// As `tickcast convert --only quotes` writes it.
+fn parquet(market: &Market) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut export = Box::new(ParquetExport::new(&mut bytes, Rows::Quotes).expect("memory takes it"));
+    let start = Timestamp::from_nanos(START.cast_signed());
+    export.batch(start, market.opening.clone(), &market.instruments).expect("memory takes it");
+    for event in &market.quotes {
+        let Event::Quote(_, quote) = event else { unreachable!("only quotes were kept") };
+        export.batch(quote.ts_recv, vec![event.clone()], &market.instruments).expect("memory takes it");
+    }
+    export.finish().expect("memory takes it");
+    bytes
+}
+
+/// Reads a file to its end; returns the number of its quotes.
 fn read(path: &Path) -> usize {
     let mut feed = open(path, &OpenOptions::default()).expect("it was just written");
     let (mut instruments, mut events, mut quotes) = (Instruments::default(), Vec::new(), 0);
@@ -195,6 +213,7 @@ fn loaders(c: &mut Criterion) {
         ("quotes.capture", capture),
         ("quotes.dbn", dbn),
         ("quotes.dbn.zst", packed),
+        ("quotes.parquet", parquet(&market)),
     ] {
         let path = folder.path().join(name);
         fs::write(&path, &bytes).expect("the folder takes a few MB");
@@ -211,7 +230,8 @@ fn loaders(c: &mut Criterion) {
 /// Events that a tape without a pace puts into one batch.
 const BATCH: usize = 1024;
 
-/// Reads a file to its end and folds it as a shard does, in the batches of a tape that plays it as fast as it can.
+/// Reads a file to its end and folds it as a shard does, in the batches of a tape that plays it as fast as it
+/// can.
 fn fold(path: &Path) -> Position {
     let mut feed = open(path, &OpenOptions::default()).expect("it was just written");
     let (mut instruments, mut replica) = (Instruments::default(), Replica::new(Epoch::new(1)));
@@ -235,13 +255,61 @@ fn into_the_hub(c: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder for the files");
     let mut group = c.benchmark_group("into the hub");
     group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    for (name, bytes) in [("quotes.tape", tape(&market)), ("quotes.csv", csv(&market))] {
+    for (name, bytes) in
+        [("quotes.tape", tape(&market)), ("quotes.csv", csv(&market)), ("quotes.parquet", parquet(&market))]
+    {
         let path = folder.path().join(name);
         fs::write(&path, &bytes).expect("the folder takes a few MB");
         group.throughput(Throughput::Elements(u64::from(QUOTES)));
         group.bench_function(BenchmarkId::from_parameter(name), |b| b.iter(|| fold(&path)));
     }
+    match std::env::var_os("PYTHON") {
+        None => eprintln!("PyArrow is not measured beside it: say PYTHON, see benches/README.md"),
+        Some(python) => {
+            let mut pyarrow = PyArrow::start(&python, &folder.path().join("quotes.parquet"));
+            group.bench_function("quotes.parquet by PyArrow, into columns", |b| {
+                b.iter_custom(|times| (0..times).map(|_| pyarrow.read()).sum());
+            });
+        }
+    }
     group.finish();
+}
+
+/// Reads all columns, as is done here, on each request.
+struct PyArrow {
+    python: Child,
+    ask: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl PyArrow {
+    fn start(python: &OsStr, path: &Path) -> Self {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/parquet/read.py");
+        let mut python = Command::new(python)
+            .arg(script)
+            .arg(path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("PYTHON is an interpreter");
+        let (ask, answers) = (python.stdin.take().expect("piped"), python.stdout.take().expect("piped"));
+        Self { python, ask, answers: BufReader::new(answers) }
+    }
+
+    /// How long it took, by its own report.
+    fn read(&mut self) -> Duration {
+        let mut answer = String::new();
+        self.ask.write_all(b"\n").expect("it reads what it is asked");
+        self.answers.read_line(&mut answer).expect("text");
+        Duration::from_secs_f64(answer.trim().parse().expect("PyArrow reads the file: see benches/README.md"))
+    }
+}
+
+impl Drop for PyArrow {
+    fn drop(&mut self) {
+        let _ = self.python.kill();
+        let _ = self.python.wait();
+    }
 }
 
 criterion_group!(benches, loaders, into_the_hub);

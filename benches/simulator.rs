@@ -1,9 +1,12 @@
-//! How many ticks a second the simulator makes on one core. A rate of a million needs to leave room for all else.
+//! How many ticks a second the simulator makes on one core. A rate of a million must leave CPU time for the
+//! rest.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::{hint::black_box, num::NonZeroU32};
 use tickcast::feed::{Feed, sim};
-use tickcast::market::{Instruments, Timestamp};
+use tickcast::hub::Replica;
+use tickcast::market::{Event, Instruments, Timestamp};
+use tickcast::tape::{Batch, Epoch, Position};
 
 const TICKS: u32 = 10_000;
 
@@ -33,5 +36,27 @@ fn ticks(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, ticks);
+/// From nothing to an open market, with the hours before it or without: a server's work before it listens.
+fn opening(c: &mut Criterion) {
+    let universe = sim::default_universe();
+    let mut group = c.benchmark_group("opening of 550 symbols");
+    for with_past in [true, false] {
+        let open = || {
+            let config = sim::SimConfig::starting(Timestamp::from_nanos(1_700_031_757_500_000_000));
+            let mut simulator = sim::Simulator::new(&universe, config);
+            let (mut instruments, mut events) = (Instruments::default(), Vec::new());
+            let time = simulator.next(&mut instruments, &mut events).expect("the simulator never fails");
+            events.retain(|event| with_past || !matches!(event, Event::Snapshot(..)));
+            let mut replica = Replica::new(Epoch::new(1));
+            let batch = Batch { position: Position::new(1), time: time.expect("it never ends"), events };
+            replica.apply(&batch, &mut Vec::new());
+            (simulator, replica)
+        };
+        let name = if with_past { "with the hours before" } else { "without what is told of them" };
+        group.bench_function(name, |b| b.iter_with_large_drop(open));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, ticks, opening);
 criterion_main!(benches);

@@ -11,7 +11,7 @@ use tickcast::cli;
 ///
 /// Without a subcommand: `tickcast serve`.
 #[derive(Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(version, args_conflicts_with_subcommands = true, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -29,6 +29,8 @@ enum Command {
     Convert(cli::convert::Args),
     Bench(cli::bench::Args),
     Scenario(cli::scenario::Args),
+    Completions(cli::shell::CompletionsArgs),
+    Man(cli::shell::ManArgs),
     /// The other side of `bench`'s floor
     #[command(hide = true)]
     Floor,
@@ -64,6 +66,8 @@ fn main() -> ExitCode {
             Command::Convert(args) => cli::convert::run(args).await,
             Command::Bench(args) => cli::bench::run(args).await,
             Command::Scenario(args) => cli::scenario::run(&args),
+            Command::Completions(args) => cli::shell::completions(&args, Cli::command()),
+            Command::Man(args) => cli::shell::man(&args, Cli::command()),
             Command::Floor => tokio::task::spawn_blocking(cli::bench::floor).await?,
         }
     });
@@ -73,4 +77,29 @@ fn main() -> ExitCode {
         cli::say(format_args!("tickcast: {error:#}"));
         ExitCode::FAILURE
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_fits_a_terminal_of_80_columns() {
+        let mut command = Cli::command().term_width(80);
+        command.build();
+        for command in std::iter::once(&command).chain(command.get_subcommands()) {
+            let mut command = command.clone().term_width(80);
+            // Examples that had to be broken would be no examples.
+            let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let help = [command.render_long_help(), command.render_help()].map(|help| help.to_string());
+            for line in help.iter().chain([&examples]).flat_map(|text| text.lines()) {
+                assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that must hold: formats, lints, documentation, and the tests of both languages, the browser's included.
+# Everything that must hold: formats, lints, documentation, and the tests of all languages, the browser's included.
 # Installs what it needs and can, runs every step whatever became of those before, and ends with one line:
 # N passed, N failed[, N skipped].
 #
@@ -26,24 +26,33 @@ main() {
 
     step "cargo fmt" 60 one cargo fmt --check
     step "cargo clippy" 900 one cargo clippy --locked --all-targets -- -D warnings
+    step "client alone" 600 one cargo clippy --locked --lib --no-default-features -- -D warnings
     RUSTDOCFLAGS="-D warnings" step "cargo doc" 600 one cargo doc --locked --no-deps
-    step "cargo test" 1200 cargo cargo test --locked --no-fail-fast
-    step "parquet" 900 cargo cargo test --locked --features parquet --test parquet
-    ignored
+    step "cargo test" 1500 cargo cargo test --locked --no-fail-fast
     step "release build" 1200 one cargo build --release --locked
+    ignored
+    VENV=$logs/venv step "python client" 300 lines check_protocol
+    VENV=$logs/venv-doors NODE_MODULES=$logs/doors step "doors" 300 lines check_doors
+    VENV=$logs/venv-exports step "exports" 900 lines check_exports
 
     step "web format" 120 one npm --prefix web run --silent format:check
     step "web lint" 180 one npm --prefix web run --silent lint
     step "web types" 180 one npm --prefix web run --silent typecheck
     step "vitest" 180 json npm --prefix web run --silent test -- \
         --reporter=default --reporter=json --outputFile.json="$logs/report.json"
-    PLAYWRIGHT_JSON_OUTPUT_FILE="$logs/report.json" \
-        step "browser" 1500 json npm --prefix web run --silent test:browser -- --reporter=list,json
+    browser "browser" 1500 --project pages
+    browser "measured page" 600 --project measured
 
     conclude
 }
 
-# What the distribution has to give: a browser, and the servers that tests start beside ours.
+# browser NAME SECONDS OPTION...: what is tested in a browser.
+browser() {
+    PLAYWRIGHT_JSON_OUTPUT_FILE="$logs/report.json" \
+        step "$1" "$2" json npm --prefix web run --silent test:browser -- --reporter=list,json "${@:3}"
+}
+
+# What the distribution has to give: a browser, the servers that tests start beside ours, clocks to set, and Python with pip.
 install_packages() {
     local missing=()
     : "${CHROMIUM:=$(command -v chromium || command -v chromium-browser || echo /usr/bin/chromium)}"
@@ -51,6 +60,8 @@ install_packages() {
     [[ -x $CHROMIUM ]] || missing+=(chromium)
     command -v redis-server >/dev/null || missing+=(redis-server)
     PATH=$PATH:/usr/sbin command -v nginx >/dev/null || missing+=(nginx)
+    compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || missing+=(faketime)
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
     ((${#missing[@]})) || return 0
 
     local as_root=()
@@ -76,19 +87,41 @@ install_node_modules() {
     fi
 }
 
-# Ignored tests: those that take long, and those of the recordings, which run where the recordings are.
+# The client that was written from docs/protocol.md alone. Its packages go beside the logs, so that nothing stays.
+check_protocol() {
+    python3 -m venv "$VENV"
+    "$VENV/bin/pip" install --quiet --disable-pip-version-check --requirement tests/protocol/requirements.txt
+    PYTHONDONTWRITEBYTECODE=1 "$VENV/bin/python" tests/protocol/check.py
+}
+
+# Other people's clients, unmodified.
+check_doors() {
+    python3 -m venv "$VENV"
+    "$VENV/bin/pip" install --quiet --disable-pip-version-check --requirement tests/doors/requirements.txt
+    mkdir -p "$NODE_MODULES"
+    cp tests/doors/package.json "$NODE_MODULES"
+    npm --prefix "$NODE_MODULES" install --no-audit --no-fund --silent
+    PYTHONDONTWRITEBYTECODE=1 "$VENV/bin/python" tests/doors/check.py
+}
+
+# What people compute with reads what is exported. Some 500 MB of packages.
+check_exports() {
+    python3 -m venv "$VENV"
+    "$VENV/bin/pip" install --quiet --disable-pip-version-check --requirement tests/exports/requirements.txt
+    PYTHONDONTWRITEBYTECODE=1 "$VENV/bin/python" tests/exports/check.py
+}
+
+# Ignored tests: those that take long, those of the released program, and those of the recordings, which run where the
+# recordings are.
 ignored() {
-    local log=$logs/cargo\ test.log run rest
+    local log=$logs/cargo\ test.log run=0 rest
     # One after the other, as one of them measures lateness and another takes a core.
-    step "long tests" 300 cargo cargo test --locked --test server -- --ignored --nocapture --test-threads=1
-    run=$((passes + failures))
-    step "memory" 300 cargo cargo test --locked --test memory -- --ignored --nocapture
-    run=$((run + passes + failures))
-    step "recorder" 1200 cargo cargo test --release --locked --test record -- --ignored --nocapture
-    run=$((run + passes + failures))
+    ignored_of "long tests" 300 --test-threads=1 server::
+    ignored_of "memory" 300 memory::
+    ignored_of "recorder" 300 record::
+    ignored_of "damaged files" 600 formats::
     if [[ -d $TICKCAST_DATA ]]; then
-        step "recordings" 900 cargo cargo test --locked --test recordings --test sizes --test real_session -- --ignored
-        run=$((run + passes + failures))
+        ignored_of "recordings" 900 recordings:: sizes:: real_session::
     else
         printf '\nThe tests of the source recordings are skipped: %s is not there\n' "$TICKCAST_DATA"
     fi
@@ -99,7 +132,14 @@ ignored() {
     fi
 }
 
-# step NAME SECONDS COUNT COMMAND...: runs a command, and counts by COUNT: one (the step is the test), cargo, json.
+# ignored_of NAME SECONDS FILTER...: the ignored ones with that in their names.
+ignored_of() {
+    step "$1" "$2" cargo cargo test --locked --test it -- --ignored --nocapture "${@:3}"
+    ((run += passes + failures)) || true
+}
+
+# step NAME SECONDS COUNT COMMAND...: runs a command, and counts by COUNT: one (the step is the test), cargo, json,
+# lines (it says `N passed, N failed` itself).
 # Leaves the counts in passes, failures, skips.
 step() {
     local name=$1 seconds=$2 count=$3 log=$logs/$1.log status=0 began=$SECONDS
@@ -123,9 +163,10 @@ step() {
         one) ((status)) || passes=1 ;;
         cargo) read -r passes failures < <(count_cargo "$log") ;;
         json) read -r passes failures skips < <(count_json "$logs/report.json") ;;
+        lines) read -r passes failures < <(count_lines "$log") ;;
     esac
-    # What ended badly without a failed test did not compile, crashed or hung.
-    ((status == 0 || failures > 0)) || failures=1
+    # What ended badly without a failed test did not compile, crashed or hung; what ended well without a test ran none.
+    ((failures > 0 || (status == 0 && passes > 0))) || failures=1
     ((passed += passes, failed += failures, skipped += skips)) || true
     row "$name" "$passes" "$failures" "$skips" $((SECONDS - began))
 }
@@ -136,6 +177,10 @@ row() {
 
 count_cargo() {
     awk '/^test result:/ { passed += $4; failed += $6 } END { print passed + 0, failed + 0 }' "$1"
+}
+
+count_lines() {
+    awk '/^[0-9]+ passed, [0-9]+ failed$/ { passed += $1; failed += $3 } END { print passed + 0, failed + 0 }' "$1"
 }
 
 # The reports of vitest and of Playwright.

@@ -2,6 +2,11 @@ import { defineConfig } from "@playwright/test";
 
 export default defineConfig({
   testDir: "tests",
+  // What is measured has the machine to itself: run it as a step of its own.
+  projects: [
+    { name: "pages", testIgnore: "measured.spec.ts" },
+    { name: "measured", testMatch: "measured.spec.ts" },
+  ],
   workers: 1,
   timeout: 240_000,
   // What is waited for comes, or never does: on a machine that has other work, too.

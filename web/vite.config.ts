@@ -10,6 +10,8 @@ const server = process.env["TICKCAST_URL"] ?? "http://127.0.0.1:8080";
 
 export default defineConfig({
   root: path("dashboard"),
+  // Relative to the page, which a proxy may have put below a path of its own.
+  base: "./",
   plugins: [svelte({ configFile: path("svelte.config.js") }), licences()],
   resolve: {
     alias: {

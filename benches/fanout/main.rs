@@ -1,15 +1,17 @@
-//! What the fan-out core costs in user time: sockets here take everything at no cost, so this is all but the kernel's part.
+//! The fan-out core's cost in user time: sockets here take everything at no cost, so the kernel's part is
+//! left out.
 //!
-//! Throughput is in deliveries: values and ring entries, times the sessions that get them. Turns are folded, told and sent.
+//! Throughput is in deliveries: values and ring entries, times the sessions that receive them. Turns are
+//! folded, published and sent.
 
 mod workload;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
-use tickcast::hub::{COHORT, Form, Kind, Since, TopicKey, Upto, tell};
+use tickcast::hub::{COHORT, Kind, Since, TopicKey, Upto, tell};
 use tickcast::market::InstrumentId;
-use tickcast::server::fanout::Socket;
-use tickcast::wire::{FULL_BYTES, UpdateEncoder};
+use tickcast::server::link::Link;
+use tickcast::wire::{FULL_BYTES, Form, UpdateEncoder};
 use workload::{Random, quote, trade, watchlist};
 
 type Workload = workload::Workload<NullSocket>;
@@ -18,7 +20,7 @@ type Workload = workload::Workload<NullSocket>;
 #[derive(Debug, Default)]
 struct NullSocket;
 
-impl Socket for NullSocket {
+impl Link for NullSocket {
     fn send(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         Ok(black_box(bytes).len())
     }
@@ -32,7 +34,7 @@ const TRADES: u32 = 2000;
 const BATCH: usize = 100;
 
 fn measure(c: &mut Criterion, name: &str, parameter: impl std::fmt::Display, mut workload: Workload) {
-    // What grows until it is full does so before.
+    // Buffers that grow to a limit are grown before.
     for _ in 0..20 {
         workload.turn();
     }
@@ -74,7 +76,8 @@ fn watchlists(c: &mut Criterion) {
     measure(c, "20 quotes, watchlists, sessions", 5000, workload);
 }
 
-/// The universe of very many dashboards: whatever comes while they are served one after the other is folded in between.
+/// The universe of very many dashboards: turns that arrive while they are served one after the other are
+/// folded in between.
 fn universe(c: &mut Criterion) {
     let mut workload = Workload::new(10_000, 0, vec![vec!["quote:*".to_owned()]; 10_000]);
     let turn: Vec<_> = (0..1000).map(|n| quote(n * 7 % 10_000)).collect();
@@ -88,7 +91,7 @@ fn universe(c: &mut Criterion) {
     group.finish();
 }
 
-/// Connections come to one view and go again, all of them each time.
+/// Connections join one view and leave it again, all of them each time.
 fn churn(c: &mut Criterion) {
     let mut group = c.benchmark_group("churn");
     group.sample_size(10);
@@ -106,7 +109,7 @@ fn churn(c: &mut Criterion) {
     group.finish();
 }
 
-/// The bytes of one frame: what one reader of everything is owed after a turn, without any session.
+/// The bytes of one frame: what is pending for one reader of everything after a turn, without any session.
 fn frame(c: &mut Criterion) {
     let mut group = c.benchmark_group("frame");
     for (name, kind, turn, batch) in [
@@ -127,7 +130,7 @@ fn frame(c: &mut Criterion) {
         group.bench_function(name, |b| {
             b.iter(|| {
                 out.clear();
-                encoder.begin(Form::MessagePack, false, from, upto);
+                encoder.begin(Form::MSGPACK, false, from, upto);
                 let topics = (0..turn.len().min(SYMBOLS as usize))
                     .zip(0..)
                     .map(|(number, id)| (number, TopicKey::of(InstrumentId(id), kind)));

@@ -3,30 +3,42 @@
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use std::sync::Arc;
-use tickcast::hub::Form;
+use std::time::Duration;
 use tickcast::market::{
-    Conditions, Event, Instrument, InstrumentId, Price, Quote, Side, Size, Symbol, Timestamp, Trade,
+    Conditions, Counts, Event, Instrument, InstrumentId, Price, Quote, Side, Size, Symbol, Timestamp, Trade,
 };
-use tickcast::server::fanout::{Fanout, Opening, Socket};
+use tickcast::server::fanout::{Fanout, Opening};
+use tickcast::server::link::Link;
+use tickcast::server::rights::Rights;
 use tickcast::tape::{Batch, Epoch, Position};
+use tickcast::wire::{Form, Incoming};
 
-/// A core, and the tape it reads: batches that are made once and come again with a new position and new prices.
-pub struct Workload<S> {
-    pub fanout: Fanout<S>,
+/// A core, and the tape it reads: batches that are made once and repeated with a new position and new prices.
+pub struct Workload<L> {
+    pub fanout: Fanout<L>,
     turn: Vec<Batch>,
     position: Position,
     /// Of the tape's clock.
     micros: i64,
+    /// Of the core's clock.
+    millis: u32,
+    keys: Vec<usize>,
 }
 
-impl<S: Socket + Default> Workload<S> {
-    /// With instruments `S0`, `S1` and so on, each with a quote and `history` trades, and a session for each list of topics.
+/// More pongs than a session must answer soon before it is in step with its cohort.
+const PONGS: u32 = 50;
+
+impl<L: Link + Default> Workload<L> {
+    /// With instruments `S0`, `S1` and so on, each with a quote and `history` trades, and a session for each
+    /// list of topics.
     pub fn new(symbols: u32, history: u32, sessions: impl IntoIterator<Item = Vec<String>>) -> Self {
         let mut workload = Self {
             fanout: Fanout::new(Epoch::new(1)),
             turn: Vec::new(),
             position: Position::START,
             micros: 1_700_000_000_000_000,
+            millis: 0,
+            keys: Vec::new(),
         };
         let define = |n| {
             let symbol = Symbol::new(&format!("S{n}")).expect("a symbol");
@@ -50,13 +62,31 @@ impl<S: Socket + Default> Workload<S> {
     }
 
     pub fn open(&mut self, topics: Vec<String>) -> usize {
-        let opening = Opening { form: Form::MessagePack, topics, max_hz: None, times: false, since: None };
-        self.fanout.open(&opening, &[], |_| S::default())
+        let opening = Opening { topics, ..Opening::new(Form::MSGPACK, Rights::ALL) };
+        let key = self.fanout.open(&opening, |_| L::default());
+        self.keys.push(key);
+        key
     }
 
-    /// Every turn from here on is these events, in batches of so many.
+    /// Every later turn consists of these events, in batches of so many.
     pub fn set_turn(&mut self, events: &[Event], batch_events: usize) {
         self.turn = events.chunks(batch_events).map(|events| batch(events.to_vec())).collect();
+        self.earn_trust();
+    }
+
+    /// Turns in which each session answers the ping at once. After them all are in step, and the core's clock
+    /// stops.
+    fn earn_trust(&mut self) {
+        for _ in 0..PONGS {
+            self.millis += 1;
+            self.fanout.tick(Duration::from_millis(self.millis.into()));
+            self.turn();
+            // The payload is the moment it was sent at.
+            let pong = self.millis.to_be_bytes().to_vec();
+            for &key in &self.keys {
+                self.fanout.received(key, [Incoming::Pong(pong.clone())], None);
+            }
+        }
     }
 
     /// Folds a turn in.
@@ -65,7 +95,7 @@ impl<S: Socket + Default> Workload<S> {
     }
 
     /// To the core, or to the one given, which is the core while it flushes.
-    fn apply_to(&mut self, flushing: Option<&mut Fanout<S>>) {
+    fn apply_to(&mut self, flushing: Option<&mut Fanout<L>>) {
         let fanout = flushing.unwrap_or(&mut self.fanout);
         for batch in &mut self.turn {
             self.position = self.position.next();
@@ -90,7 +120,7 @@ impl<S: Socket + Default> Workload<S> {
         }
     }
 
-    /// Folds a turn in, sends it to everyone, and folds another in whenever a cohort has been served.
+    /// Folds a turn in, sends it to all, and folds another in whenever a cohort has been served.
     pub fn busy_turn(&mut self) {
         self.apply();
         let mut fanout = std::mem::replace(&mut self.fanout, Fanout::new(Epoch::new(1)));
@@ -98,7 +128,7 @@ impl<S: Socket + Default> Workload<S> {
         self.fanout = fanout;
     }
 
-    /// Folds a turn in and sends it to everyone.
+    /// Folds a turn in and sends it to all.
     pub fn turn(&mut self) {
         self.apply();
         self.fanout.flush();
@@ -124,14 +154,16 @@ pub fn trade(instrument: u32) -> Event {
         size: Size::new(100),
         side: Side::Buy,
         conditions: Conditions::default(),
+        counts: Counts::EVERYTHING,
+        booked: 0,
         ts_event: at,
         ts_recv: at,
     };
     Event::Trade(InstrumentId(instrument), trade)
 }
 
-/// Topics of `kind` of `count` of the first `of` symbols, each symbol as popular as the next (`zipf`: false), or the nth one as
-/// one in n (`zipf`: true).
+/// Topics of `kind` of `count` of the first `of` symbols, each symbol as popular as the next (`zipf`: false),
+/// or the nth one as one in n (`zipf`: true).
 pub fn watchlist(random: &mut Random, kind: &str, count: usize, of: u32, zipf: bool) -> Vec<String> {
     let mut chosen = Vec::with_capacity(count);
     while chosen.len() < count {

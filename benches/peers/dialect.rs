@@ -1,4 +1,5 @@
-//! What is said to each server and how its answers are read. Only as much of each protocol as the workload needs.
+//! The messages to each server, and the reading of its answers. Only as much of each protocol as the workload
+//! needs.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -28,10 +29,10 @@ pub enum Role {
     Publisher,
 }
 
-/// What a server has said.
+/// A message of a server.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// From now on the connection does what it is for.
+    /// The connection is ready.
     Ready,
     /// A published message, by the moment at which it was due (µs since 1970).
     Message(u64),
@@ -39,12 +40,12 @@ pub enum Heard {
     Asked(Vec<u8>),
 }
 
-/// Takes apart what one connection receives.
+/// Parses what one connection receives.
 pub struct Reader {
     dialect: Dialect,
     role: Role,
     stage: Stage,
-    /// The beginning of what has not come whole.
+    /// The beginning of an incomplete message.
     rest: Vec<u8>,
     /// Bytes of the frames that held messages.
     pub message_bytes: u64,
@@ -56,7 +57,7 @@ enum Stage {
     Open,
     /// A Tickcast session, welcomed.
     Session(Box<UpdateDecoder>),
-    /// HTTP answers that nobody reads.
+    /// HTTP answers, which are not read.
     Unread,
 }
 
@@ -67,7 +68,7 @@ const PING: u8 = 9;
 const PONG: u8 = 10;
 
 impl Dialect {
-    /// What a connection says first.
+    /// The first message of a connection.
     pub fn greeting(self, role: Role) -> Vec<u8> {
         let upgrade = |path: &str| {
             format!(
@@ -87,7 +88,8 @@ impl Dialect {
         }
     }
 
-    /// Publishes a message of `length` bytes that begins with the moment (µs since 1970) at which it is `due`.
+    /// Publishes a message of `length` bytes that begins with the moment (µs since 1970) at which it is
+    /// `due`.
     pub fn publication(self, due: u64, length: usize) -> Vec<u8> {
         let message = || format!("{due:016}{:x<1$}", "", length - 16);
         let post = |path: &str, kind: &str, body: &str| {
@@ -106,7 +108,7 @@ impl Dialect {
             Self::Nats => format!("PUB X {length}\r\n{}\r\n", message()).into_bytes(),
             Self::Nchan => post("/publish", "text/plain", &message()),
             Self::Tickcast => {
-                // A price that moves, by ticks, as prices do.
+                // A price that moves by ticks.
                 let cents = due / 1000 % 64;
                 let trade = format!(
                     "{{\"type\":\"trade\",\"symbol\":\"X\",\"price\":\"189.{cents:02}\",\"size\":100,\
@@ -152,7 +154,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Takes what is there in whole; how many bytes that was.
+    /// Takes all complete messages; returns their bytes.
     fn take_all(&mut self, bytes: &[u8], hear: &mut impl FnMut(Heard)) -> Result<usize> {
         let mut taken = 0;
         while let Some(length) = self.take(&bytes[taken..], hear)? {
@@ -161,7 +163,7 @@ impl Reader {
         Ok(taken)
     }
 
-    /// Takes one answer, frame or line; `None` where it is not there in whole.
+    /// Takes one answer, frame or line; `None` if it is incomplete.
     fn take(&mut self, bytes: &[u8], hear: &mut impl FnMut(Heard)) -> Result<Option<usize>> {
         if bytes.is_empty() {
             return Ok(None);
@@ -283,7 +285,7 @@ impl Reader {
     }
 }
 
-/// Length of a frame's header and of what follows it; `None` where the header is not whole.
+/// Length of a frame's header and of its payload; `None` if the header is incomplete.
 fn header(bytes: &[u8]) -> Result<Option<(usize, usize)>> {
     let &[first, second, ref more @ ..] = bytes else { return Ok(None) };
     ensure!(first & 0x80 != 0, "a message in fragments");

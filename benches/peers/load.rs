@@ -1,7 +1,7 @@
-//! The load: subscribers that look at their sockets every 500 µs, and a publisher that keeps to its schedule.
+//! The load: subscribers that poll their sockets every 500 µs, and a publisher that keeps to its schedule.
 //!
-//! A client that is woken for each frame would make every server dearer by the wake-up. This one sleeps, then reads all that has come, so
-//! latencies are up to 500 µs longer than they need be, for all servers alike.
+//! Waking a client for each frame would add to every server's cost. This client sleeps, then reads all that
+//! has arrived, so latencies are up to 500 µs longer, for all servers alike.
 
 use crate::dialect::{Dialect, Heard, Reader, Role};
 use anyhow::{Context, Result, ensure};
@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How often the sockets are looked at.
+/// How often the sockets are polled.
 const TURN: Duration = Duration::from_micros(500);
 
 /// All connections to one server.
@@ -27,13 +27,13 @@ pub struct Load {
     slept_at: Instant,
 }
 
-/// What all connections together have heard.
+/// What all connections together have received.
 #[derive(Default)]
 pub struct Tally {
-    /// Connections that do what they are for.
+    /// Connections that are ready.
     pub ready: usize,
     pub messages: u64,
-    /// Messages that were due before this moment (µs since 1970) have no part in `latencies`.
+    /// Messages due before this moment (µs since 1970) are not counted in `latencies`.
     pub measured_from: u64,
     /// From the moment at which a message was due until it was read, in µs.
     pub latencies: Vec<u32>,
@@ -99,7 +99,7 @@ impl Load {
         Ok(())
     }
 
-    /// Does nothing but answer what the server asks.
+    /// Only answers the server's messages.
     pub fn idle(&mut self, time: Duration) -> Result<()> {
         let until = Instant::now() + time;
         while Instant::now() < until {
@@ -108,7 +108,7 @@ impl Load {
         Ok(())
     }
 
-    /// The way to publish over the connection opened last.
+    /// A publisher on the connection opened last.
     pub fn publisher(&self) -> Result<impl Write + Send + use<>> {
         let publisher = self.connections.last().context("there is no connection")?;
         let descriptor = rustix::io::dup(&publisher.stream)?;
@@ -120,7 +120,7 @@ impl Load {
         self.connections.iter().map(|connection| connection.reader.message_bytes).sum()
     }
 
-    /// Sleeps until the next turn, then reads all that has come.
+    /// Sleeps until the next turn, then reads all that has arrived.
     pub fn turn(&mut self) -> Result<()> {
         std::thread::sleep(TURN.saturating_sub(self.slept_at.elapsed()));
         self.slept_at = Instant::now();
@@ -155,7 +155,7 @@ impl Load {
                 // A few bytes into an empty socket.
                 stream.write_all(&answer)?;
             }
-            // All that was there; what comes later is told anew.
+            // The socket is empty; later data are reported again.
             if length < buffer.len() && !closed {
                 return Ok(());
             }
@@ -183,7 +183,7 @@ impl Schedule {
         self.start + (self.period * f64::from(number)) as u64
     }
 
-    /// Publishes each message when it is due, or at once where that is past; none is left out.
+    /// Publishes each message when it is due, or at once if that is past; none is left out.
     pub fn publish(&self, dialect: Dialect, mut to: impl Write, stop: &AtomicBool) -> io::Result<()> {
         for number in 0..self.count {
             let due = self.due(number);

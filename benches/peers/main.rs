@@ -1,10 +1,13 @@
-//! The same one-topic workload against Tickcast, what users would pick instead, and the floor that none can go below.
+//! The same one-topic workload against Tickcast, what users would pick instead, and the floor that none can
+//! go below.
 //!
-//! `cargo bench --bench peers` runs all in turn on this machine, several rounds of them, and prints what a delivery costs each. It decides
-//! whether the server's own code is worth anyone's attention: what is above the floor is ours, the rest is the kernel's.
+//! `cargo bench --bench peers` runs all in turn on this machine, several rounds of them, and prints each
+//! one's cost of a delivery. It decides whether the server's own code is worth optimising: the cost above the
+//! floor is ours, the rest is the kernel's.
 //!
-//! Each server runs by itself on one core, with one thread to do the work; the load runs on another, with connections from one process. A
-//! publisher tells the server each message over one connection at its due time; N subscribers get it.
+//! Each server runs by itself on one core, with one thread to do the work; the load runs on another, with
+//! connections from one process. A publisher sends the server each message over one connection at its due
+//! time; N subscribers receive it.
 
 mod dialect;
 mod load;
@@ -23,7 +26,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
-/// Compares what a delivery costs several servers.
+/// Compares several servers' cost of a delivery.
 #[derive(Parser)]
 struct Args {
     /// Subscribers of the one topic
@@ -42,7 +45,7 @@ struct Args {
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
 
-    /// Rounds; in each every server runs once, and medians are told
+    /// Rounds; in each every server runs once, and medians are reported
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
 
@@ -78,7 +81,7 @@ fn main() -> Result<()> {
 
 fn compare(args: &Args) -> Result<()> {
     if !args.bench {
-        // `cargo test --all-targets` comes by as well.
+        // `cargo test --all-targets` runs this as well.
         println!("this takes minutes and a quiet machine: cargo bench --bench peers");
         return Ok(());
     }

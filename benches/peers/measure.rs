@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// Published, but not measured, so that caches are warm and just-in-time compilers done.
 const WARM_UP_SECONDS: u32 = 2;
-/// How long after the last message a server may take to deliver what it owes.
+/// How long after the last message a server may take to deliver what is pending.
 const DRAIN: Duration = Duration::from_secs(3);
 const CONNECTED_TOGETHER: usize = 100;
 
@@ -28,15 +28,15 @@ pub struct Workload {
     pub seconds: u32,
 }
 
-/// What one run has shown.
+/// The results of one run.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Run {
     /// The server's CPU time for each message delivered to one subscriber, in µs.
     pub cpu_micros: f64,
     /// The part of it spent in the server's own code; the rest is the kernel's, mostly for sending.
     pub user_part: f64,
-    /// From the moment at which a message was due until its subscriber read it, in µs, of all that were due; `None` where
-    /// it was not delivered at all within a few seconds after the last was due.
+    /// From the moment at which a message was due until its subscriber read it, in µs, of all that were due;
+    /// `None` where it was not delivered at all within a few seconds after the last was due.
     pub p50_micros: Option<u32>,
     pub p99_micros: Option<u32>,
     /// Memory for each connection before anything was published.
@@ -156,7 +156,7 @@ impl Delivered {
             stop.store(true, Ordering::Relaxed);
             publishing.join().expect("the publisher does not panic").context("publishing")?;
             counted.or_else(|error: anyhow::Error| {
-                // A server that has ended says more than the connection it broke.
+                // The output of an ended server says more than the error of its connection.
                 server.check()?;
                 Err(error)
             })

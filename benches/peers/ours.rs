@@ -1,4 +1,4 @@
-//! The two servers that are written here: the floor, and the one that most people write first.
+//! The two servers that are written here: the floor, and the usual first attempt.
 
 use axum::Router;
 use axum::extract::State;
@@ -14,10 +14,10 @@ use tokio::sync::broadcast;
 /// A frame without content: the connection was accepted.
 const GREETING: &[u8] = &[0x81, 0];
 
-/// What no server can go below: the same bytes in one `send` to each socket, and nothing else.
+/// The least cost of any server: the same bytes in one `send` to each socket, and nothing else.
 ///
-/// The first connections are the subscribers, one more is the publisher's; it sends frames of `frame` bytes, each of
-/// which goes to all others as it came.
+/// The first connections are the subscribers, one more is the publisher's. It sends frames of `frame` bytes;
+/// each is forwarded unchanged to all others.
 ///
 /// # Errors
 /// The operating system's.
@@ -26,7 +26,7 @@ pub fn floor(port: u16, subscribers: usize, frame: usize) -> io::Result<()> {
     let accept = || -> io::Result<TcpStream> {
         let (mut stream, _) = listener.accept()?;
         stream.set_nodelay(true)?;
-        // Who is told so can be sure to come before those that connect next.
+        // A client that gets this is subscribed before those that connect later.
         stream.write_all(GREETING)?;
         Ok(stream)
     };
@@ -36,7 +36,7 @@ pub fn floor(port: u16, subscribers: usize, frame: usize) -> io::Result<()> {
     loop {
         publisher.read_exact(&mut bytes)?;
         for subscriber in &subscribers {
-            // What a socket does not take is lost, and missing in what its subscriber counts.
+            // What a socket does not take is lost, and missing from its subscriber's count.
             let _ = send(subscriber, &bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
         }
     }
@@ -44,8 +44,8 @@ pub fn floor(port: u16, subscribers: usize, frame: usize) -> io::Result<()> {
 
 type Channel = broadcast::Sender<Message>;
 
-/// A task per client that waits for a `tokio::sync::broadcast` and for its socket; all settings at their defaults but for
-/// `TCP_NODELAY`, without which small frames wait for each other.
+/// A task per client that waits for a `tokio::sync::broadcast` and for its socket; all settings at their
+/// defaults but for `TCP_NODELAY`, without which small frames wait for each other.
 ///
 /// # Errors
 /// The operating system's.
@@ -84,7 +84,7 @@ async fn subscribe(upgrade: WebSocketUpgrade, State(channel): State<Channel>) ->
 async fn publish(upgrade: WebSocketUpgrade, State(channel): State<Channel>) -> Response {
     upgrade.on_upgrade(|mut socket: WebSocket| async move {
         while let Some(Ok(message)) = socket.recv().await {
-            // An error only says that nobody listens.
+            // An error only means that there is no receiver.
             let _ = channel.send(message);
         }
     })

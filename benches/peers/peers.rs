@@ -54,10 +54,10 @@ impl Peer {
         }
     }
 
-    /// What exactly is measured: which version of what.
+    /// The name and version of what is measured. Packages of npm are installed into `folder`.
     ///
     /// # Errors
-    /// Where it is not installed: what is missing, and how to get it. What comes from npm is installed into `folder`.
+    /// If it is not installed: what is missing, and how to get it.
     pub fn find(self, folder: &Path) -> Result<String> {
         Ok(match self {
             Self::Floor => "bare sends".to_owned(),
@@ -79,7 +79,7 @@ impl Peer {
         })
     }
 
-    /// How it is run so that it listens on `port`. Its files go into `folder`.
+    /// The command that makes it listen on `port`. Its files go into `folder`.
     pub fn program(self, port: u16, folder: &Path, work: &Workload) -> Result<Program> {
         let this = || std::env::current_exe().context("cannot tell where this program is");
         let port = port.to_string();
@@ -124,23 +124,24 @@ impl Peer {
     }
 }
 
-/// Adds to an error how what is missing is installed on Debian.
+/// Adds to an error how to install the missing package on Debian.
 fn debian<T>(packages: &str, found: Result<T>) -> Result<T> {
     found.map_err(|error| anyhow!("{error:#} (to install it: apt-get install {packages})"))
 }
 
-/// What a program says of its version, in one line.
+/// The version that a program prints, in one line.
 fn version(program: &str, argument: &str) -> Result<String> {
     let output = Command::new(sbin(program)).arg(argument).output();
     let output = output.with_context(|| format!("{program} cannot be run"))?;
     ensure!(output.status.success(), "`{program} {argument}` failed");
-    // nginx tells it as an error.
+    // nginx prints it to stderr.
     let said = [output.stdout, output.stderr].concat();
     let line = String::from_utf8_lossy(&said).lines().next().unwrap_or_default().to_owned();
     Ok(line.replace("nginx version: ", "").replace(": v", " "))
 }
 
-/// A program of which distributions think that only administrators run it, even where their folder is not in the PATH.
+/// A program that distributions install into a folder for administrators, found even if that is not in the
+/// PATH.
 fn sbin(program: &str) -> PathBuf {
     let path = Path::new("/usr/sbin").join(program);
     if path.exists() { path } else { program.into() }
@@ -151,7 +152,7 @@ fn nchan_module() -> Result<PathBuf> {
     modules.into_iter().find(|module| module.exists()).context("nginx has no module nchan")
 }
 
-/// One worker, and Nchan as it is by default; what is raised are only bounds that the workload would break.
+/// One worker, and Nchan with its defaults; only limits that the workload would exceed are raised.
 fn nginx_conf(port: &str, folder: &Path, module: &Path) -> String {
     let (folder, module) = (folder.display(), module.display());
     format!(
@@ -180,7 +181,7 @@ http {{
     )
 }
 
-/// Installs what comes from npm into `folder`, unless this very lock file is installed there already.
+/// Installs the packages of npm into `folder`, unless this very lock file is installed there already.
 fn install(folder: &Path) -> Result<()> {
     const LOCK: &str = include_str!("package-lock.json");
     let files = [

@@ -41,7 +41,8 @@ impl Report {
         json!({ "workload": self.work, "servers": servers, "missing": missing })
     }
 
-    /// Median of the ratios within each round, which a machine that is busier in one round than in another changes least.
+    /// Median of the ratios within each round, which a machine that is busier in one round than in another
+    /// changes least.
     fn times_floor(&self, measured: &Measured) -> Option<f64> {
         let floor = self.measured.iter().find(|measured| measured.peer == "floor")?;
         let runs = measured.runs.iter().zip(&floor.runs);

@@ -1,4 +1,4 @@
-//! A server under test: a child process on a core of its own, and what the kernel says that it costs.
+//! A server under test: a child process on a core of its own, and its costs as counted by the kernel.
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long a server may take to leave when it is asked to.
+/// How long a server may take to end after a request to.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// A program to run, with its arguments.
@@ -24,12 +24,12 @@ pub struct Server {
     log: PathBuf,
 }
 
-/// What a server and its workers have used since they exist.
+/// CPU time of a server and its workers since they started.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cpu {
     /// To the nanosecond.
     pub total: Duration,
-    /// In ticks of the kernel, usually of 10 ms: of a whole run the parts are right, of a moment they are not.
+    /// In ticks of the kernel, usually of 10 ms: accurate for a whole run, not for a moment.
     pub user_ticks: u64,
     pub system_ticks: u64,
 }
@@ -37,7 +37,7 @@ pub struct Cpu {
 /// The cores for the server and for the load.
 ///
 /// # Errors
-/// When this process may use only one.
+/// If this process may use only one.
 pub fn cores() -> Result<[usize; 2]> {
     let allowed = sched_getaffinity(None)?;
     let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
@@ -61,10 +61,10 @@ pub fn become_pinned(core: &str, program: &str, arguments: &[String]) -> Result<
     Err(Command::new(program).args(arguments).exec()).with_context(|| format!("cannot run {program}"))
 }
 
-/// What a core has done since the machine was started, in ticks of the kernel: with anything, and in all.
+/// A core's time since the machine was started, in ticks of the kernel: busy, and in all.
 ///
 /// # Errors
-/// When the kernel does not tell.
+/// If the kernel does not report it.
 pub fn core_ticks(core: usize) -> Result<(u64, u64)> {
     let stat = fs::read_to_string("/proc/stat")?;
     let name = format!("cpu{core} ");
@@ -78,10 +78,11 @@ pub fn core_ticks(core: usize) -> Result<(u64, u64)> {
 }
 
 impl Server {
-    /// Starts `program` on `core`; what it says goes into `log`.
+    /// Starts `program` on `core`; its output goes into `log`.
     pub fn start(program: &Program, core: usize, log: &Path) -> Result<Self> {
         let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
-        // This very program sets the core and the end of its child, then becomes the server: no moment is without.
+        // This program sets the child's core and its end with the parent, then becomes the server: both
+        // always hold.
         let child = Command::new(std::env::current_exe()?)
             .arg("run-pinned")
             .arg(core.to_string())
@@ -96,7 +97,7 @@ impl Server {
     }
 
     /// # Errors
-    /// When it has ended, with its last words.
+    /// If it has ended, with its last output.
     pub fn check(&mut self) -> Result<()> {
         let Some(status) = self.child.try_wait()? else { return Ok(()) };
         let log = fs::read_to_string(&self.log).unwrap_or_default();
@@ -166,7 +167,7 @@ impl Drop for Server {
     }
 }
 
-/// The part of `/proc/PID/stat` that is of use here.
+/// The part of `/proc/PID/stat` that is used here.
 struct Stat {
     parent: u32,
     user_ticks: u64,

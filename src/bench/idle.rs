@@ -8,7 +8,7 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What connections cost on which nothing happens: one round of connecting them all and letting them go.
+/// The cost of idle connections: one round of connecting and closing them all.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Idle {
     pub clients: f64,
@@ -18,19 +18,19 @@ pub struct Idle {
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[expect(clippy::struct_field_names, reason = "named as in the report of a run")]
 pub struct Memory {
-    /// After the first client has come and gone.
+    /// After the first client has connected and closed.
     pub rss_mib_before: f64,
     pub rss_mib_connected: f64,
     pub rss_mib_disconnected: f64,
-    /// From before to all connected in this round, per client.
+    /// Growth from before until all are connected in this round, per client.
     pub rss_bytes_per_connection: f64,
 }
 
-/// How long a server may take to see that everyone is gone.
+/// How long a server may take to notice that all clients are gone.
 const LEAVING: Duration = Duration::from_secs(30);
 const ASK_EVERY: Duration = Duration::from_millis(20);
 
-/// Connects all clients of a plan to a server of its own on which nothing moves, and lets them go, `rounds` times.
+/// Connects all clients of a plan to a server of its own without events, and closes them, `rounds` times.
 ///
 /// # Errors
 /// As [`super::measure`].
@@ -75,7 +75,7 @@ pub fn idle(plan: &Plan, rounds: usize, progress: Progress<'_>) -> Result<Vec<Id
         }
         Ok(connected)
     };
-    // The first client of all brings the program's own code into memory.
+    // The first client loads the program's own code into memory.
     round(1, &mut |_| ())?;
     let before = process.usage()?.resident_bytes;
     let mut all = Vec::new();

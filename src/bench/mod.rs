@@ -1,8 +1,9 @@
-//! Measures a server from outside: very many subscribers in one thread, how late each tick reaches them, and what that costs the server
-//! beside the least that it could cost.
+//! Measures a server from outside: very many subscribers in one thread, how late each tick reaches them, and
+//! what that costs the server compared to the least that it could cost.
 //!
-//! Timing is open-loop. A recording says when each tick is due; a tick counts as late from then on, whatever the server did
-//! meanwhile, and one that was merged into a later one counts until that came. So a server that stalls cannot hide it by sending less.
+//! Timing is open-loop. A recording states when each tick is due; its latency counts from then on, whatever
+//! the server did meanwhile, and for a tick that was merged into a later one until that arrived. So a server
+//! that stalls cannot hide it by sending less.
 
 mod floor;
 mod idle;

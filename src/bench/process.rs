@@ -13,7 +13,7 @@ pub struct Process {
     pub address: SocketAddr,
 }
 
-/// What a process has used since it began, and what it holds.
+/// CPU time of a process since it began, and its memory.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     /// In user mode and in the kernel.
@@ -34,12 +34,13 @@ impl Usage {
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Process {
-    /// Starts this program with these arguments on these cores (empty: all) and waits until it prints the address it listens on.
+    /// Starts this program with these arguments on these cores (empty: all) and waits until it prints the
+    /// address it listens on.
     ///
     /// # Errors
-    /// What it said instead.
+    /// What it printed instead.
     pub fn start(args: &[String], cores: &[usize], input: Option<&[u8]>) -> Result<Self, BenchError> {
-        // A child begins where its parent stands.
+        // A child begins on its parent's cores.
         let pinned = Pinned::to(cores)?;
         let child = std::env::current_exe().and_then(|program| {
             let mut command = Command::new(program);
@@ -77,7 +78,7 @@ impl Process {
         usage(self.child.id()).ok_or(BenchError::ServerEnded)
     }
 
-    /// The most bytes that wait in the kernel on its side of one connection.
+    /// The most bytes pending in the kernel on its side of one connection.
     #[must_use]
     pub fn most_unsent(&self) -> u64 {
         let port = format!(":{:04X}", self.address.port());
@@ -95,20 +96,21 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only where it has ended already.
+        // Both fail only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Holds this thread, and what it starts, to some cores until it is dropped; then it may use those it might before.
+/// Holds this thread, and its children, to some cores until it is dropped; then the earlier cores are allowed
+/// again.
 #[derive(Debug)]
 pub struct Pinned {
     before: CpuSet,
 }
 
 impl Pinned {
-    /// To no cores: lets the thread be.
+    /// With no cores: changes nothing.
     ///
     /// # Errors
     /// The operating system's: there is no such core.
@@ -128,7 +130,7 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // Refused only where none of those cores is left.
+        // Refused only if none of those cores is left.
         let _ = sched_setaffinity(None, &self.before);
     }
 }
@@ -149,7 +151,7 @@ pub fn own_cpu() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// `None` where there is no such process.
+/// `None` if there is no such process.
 fn usage(pid: u32) -> Option<Usage> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in brackets may hold blanks; utime and stime are fields 14 and 15 (proc_pid_stat).
@@ -182,7 +184,7 @@ fn on_cpu(pid: u32) -> Option<Duration> {
 /// `GET` of a small JSON document.
 ///
 /// # Errors
-/// That there was none, in words.
+/// Why there was none, in words.
 pub fn get_json(address: SocketAddr, path: &str) -> Result<serde_json::Value, BenchError> {
     let body = get(address, path).map_err(|error| BenchError::io(&format!("GET {path}"), error))?;
     serde_json::from_str(&body).map_err(|error| BenchError::Answer(format!("GET {path}: {error}")))

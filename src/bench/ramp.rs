@@ -7,7 +7,7 @@ use serde::Serialize;
 pub struct Step {
     /// Ticks a second of the feed.
     pub rate: u32,
-    /// What stood in the way; `None`: the server kept up.
+    /// The failure; `None`: the server kept up.
     pub limit: Option<String>,
     pub round: Round,
 }
@@ -15,8 +15,8 @@ pub struct Step {
 /// How often the distance between the last rate that was kept and the first that was not is halved.
 const HALVINGS: u32 = 3;
 
-/// Looks for the highest rate at which everything is delivered with a p99 of at most `max_p99_ms`: doubles from `first` up to `most`, then
-/// halves the distance a few times. Steps come in the order they were tried.
+/// Looks for the highest rate at which everything is delivered with a p99 of at most `max_p99_ms`: doubles
+/// from `first` up to `most`, then halves the distance a few times. Steps come in the order they were tried.
 ///
 /// # Errors
 /// Those of `run`.

@@ -2,12 +2,13 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use std::fmt::Write as _;
 
-/// What one run has shown. Rates are per second of the window; latencies in ms from when a tick was due; CPU in cores or µs.
+/// The results of one run. Rates are per second of the window; latencies in ms from when a tick was due; CPU
+/// in cores or µs.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Round {
     pub clients: f64,
     pub seconds: f64,
-    /// What the feed had to tell, whoever subscribed to it. `None`, here and below: the feed is not known.
+    /// The feed's ticks, with or without subscribers. `None`, here and below: the feed is not known.
     pub feed_ticks_per_s: Option<f64>,
     pub frames_per_s: f64,
     /// A change of a topic, for one subscriber of it, is one delivery.
@@ -22,19 +23,22 @@ pub struct Round {
     pub latency_p99_ms: Option<f64>,
     pub latency_p999_ms: Option<f64>,
     pub latency_max_ms: Option<f64>,
-    /// Changes that were due in the window and had not come, in a newer value or by themselves, some seconds after it.
+    /// Changes due in the window that were not received, by themselves or in a newer value, some seconds
+    /// after it.
     pub ticks_undelivered: Option<f64>,
-    /// Trades and closed bars that the fully decoded sessions were told they had missed.
+    /// Trades and closed bars that were reported as missed to the fully decoded sessions.
     pub entries_missed: f64,
-    /// Those that were due to the fully decoded sessions and of which they were told nothing at all, where they subscribe to nothing else.
+    /// Those due to the fully decoded sessions that were neither delivered nor reported as missed, if these
+    /// sessions subscribe to nothing else.
     pub entries_untold: f64,
-    /// Sessions that got less than half of the bytes of those that are fully decoded, where all have the same topics.
+    /// Sessions that received less than half of the bytes of the fully decoded ones, if all have the same
+    /// topics.
     pub sessions_short: f64,
     pub connections_lost: f64,
     /// Of a local server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerSide>,
-    /// Of this process: near 1 it was the limit itself.
+    /// Of this process: near 1 it was itself the limit.
     pub client_cpu_cores: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floor: Option<FloorSide>,
@@ -51,9 +55,10 @@ pub struct ServerSide {
     pub rss_mib_connected: f64,
     pub rss_mib_max: f64,
     pub rss_bytes_per_connection: f64,
-    /// Changes that were not told themselves.
+    /// Changes that were not delivered by themselves.
     pub ticks_merged_per_s: f64,
-    /// How often it told a session that it had missed trades or closed bars of a topic, by its own count over all of them.
+    /// How often it reported missed trades or closed bars of a topic to a session, by its own count over all
+    /// of them.
     pub gaps: f64,
     /// How often the feed gave up a schedule that the server could not keep.
     pub feed_gave_up: f64,
@@ -82,20 +87,20 @@ pub struct Slow {
     pub healthy_frames_ratio: f64,
     pub healthy_p99_before_ms: Option<f64>,
     pub healthy_p99_during_ms: Option<f64>,
-    /// What the others did not get meanwhile, as in a round.
+    /// What the others did not receive meanwhile, as in a round.
     pub healthy_ticks_undelivered: Option<f64>,
     pub healthy_entries_missed: f64,
     /// `None`: of a server elsewhere.
     pub rss_growth_mib: Option<f64>,
     pub most_unsent_kib: Option<f64>,
-    /// What a slow session read, once it read again, before the present.
+    /// Bytes that a slow session read, once it read again, before it was up to date.
     pub old_kib_before_present: f64,
     pub ms_until_present: f64,
-    /// Slow sessions that never got there.
+    /// Slow sessions that never became up to date.
     pub clients_left_behind: f64,
 }
 
-/// What must hold for a run to pass; `None`: anything does.
+/// The limits for a run to pass; `None`: no limit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
     pub max_p99_ms: Option<f64>,
@@ -107,7 +112,7 @@ pub struct Limits {
     pub lossless: bool,
 }
 
-/// What must be 0 in a round in which nothing was lost.
+/// The counts that are 0 in a round in which nothing was lost.
 const LOSSES: [&str; 9] = [
     "/ticks_undelivered",
     "/entries_missed",
@@ -120,7 +125,7 @@ const LOSSES: [&str; 9] = [
     "/slow/clients_left_behind",
 ];
 
-/// Rounds, their medians, and what became of the limits.
+/// Rounds, their medians, and the limits that were not held.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub about: Value,
@@ -133,10 +138,13 @@ pub struct Report {
 pub struct Verdict {
     pub passed: bool,
     pub failures: Vec<String>,
+    /// For the text form only: whether there were limits to hold.
+    #[serde(skip)]
+    pub is_limited: bool,
 }
 
 impl Round {
-    /// Sets the server beside the floor.
+    /// Compares the server to the floor.
     pub(super) fn compare(&mut self) {
         if let (Some(server), Some(floor)) = (&self.server, &mut self.floor) {
             floor.cpu_ratio = server.cpu_us_per_frame / floor.cpu_us_per_send;
@@ -152,40 +160,207 @@ impl Report {
             rounds.iter().map(|round| serde_json::to_value(round).expect("numbers")).collect();
         let median = median(&rounds);
         let failures = limits.failures(&median, &rounds);
-        Self { about, median, rounds, verdict: Verdict { passed: failures.is_empty(), failures } }
+        let verdict = Verdict { passed: failures.is_empty(), failures, is_limited: limits.are_given() };
+        Self { about, median, rounds, verdict }
     }
 
-    /// For people: each figure's median, and the least and the most of it where there were several rounds.
+    /// For people: each figure's median, its least and most if there were several rounds, and the
+    /// conclusions.
     #[must_use]
     pub fn table(&self) -> String {
         let mut out = String::new();
-        table("", &self.median, &self.rounds.iter().collect::<Vec<_>>(), &mut out);
+        if self.rounds.len() > 1 {
+            let heading = format!("median of {} rounds", self.rounds.len());
+            let _ = writeln!(out, "{:<NAME$}{heading:>VALUE$}   least to most", "");
+        }
+        let mut rest = self.median.clone();
+        for (section, rows) in SECTIONS {
+            let mut lines = String::new();
+            for &(path, label, unit) in *rows {
+                if let Some(number) = take(&mut rest, path) {
+                    self.row(&mut lines, path, label, unit, number);
+                }
+            }
+            if !lines.is_empty() {
+                let _ = writeln!(out, "{section}\n{lines}");
+            }
+        }
+        // Figures without a label of their own are printed, too.
+        let mut others = Vec::new();
+        numbers(String::new(), &rest, &mut others);
+        for (path, number) in &others {
+            self.row(&mut out, path, &words(path), "", *number);
+        }
+        if !others.is_empty() {
+            out.push('\n');
+        }
         for failure in &self.verdict.failures {
             let _ = writeln!(out, "FAILED  {failure}");
         }
+        let _ = writeln!(out, "VERDICT {}", self.verdict());
         out
     }
-}
 
-fn table(group: &str, median: &Value, rounds: &[&Value], out: &mut String) {
-    for (name, value) in median.as_object().into_iter().flatten() {
-        let of_rounds: Vec<&Value> = rounds.iter().filter_map(|round| round.get(name)).collect();
-        let Some(number) = value.as_f64() else {
-            table(&format!("{group}{name} "), value, &of_rounds, out);
-            continue;
-        };
-        let numbers = || of_rounds.iter().filter_map(|value| value.as_f64());
-        let name = format!("{group}{}", name.replace('_', " "));
-        let _ = write!(out, "{name:<34} {:>14}", show(number));
-        if of_rounds.len() > 1 {
-            let (least, most) = (numbers().fold(f64::MAX, f64::min), numbers().fold(f64::MIN, f64::max));
+    fn row(&self, out: &mut String, path: &str, label: &str, unit: &str, median: f64) {
+        let value = format!("{} {unit}", show(median));
+        let _ = write!(out, "{:<NAME$}{:>VALUE$}", format!("  {label}"), value.trim_end());
+        let of_rounds = || self.rounds.iter().filter_map(|round| round.pointer(path)?.as_f64());
+        if self.rounds.len() > 1 && of_rounds().count() > 0 {
+            let (least, most) = (of_rounds().fold(f64::MAX, f64::min), of_rounds().fold(f64::MIN, f64::max));
             let _ = write!(out, "   {} to {}", show(least), show(most));
         }
         out.push('\n');
     }
+
+    /// In one line: whether the pace was kept, the cost compared to the floor, the losses, and the limits not
+    /// held.
+    #[must_use]
+    pub fn verdict(&self) -> String {
+        let number = |path: &str| self.median.pointer(path).and_then(Value::as_f64);
+        let mut parts = Vec::new();
+        if number("/frames_per_s").is_some() {
+            let mut lost: Vec<String> = self.rounds.iter().flat_map(losses).collect();
+            lost.sort_unstable();
+            lost.dedup();
+            let gave_up = |round: &Value| {
+                round.pointer("/server/feed_gave_up").and_then(Value::as_f64).is_some_and(|count| count > 0.0)
+            };
+            if self.rounds.iter().any(gave_up) {
+                lost.push("the feed could not be paced".to_owned());
+            }
+            let p99 =
+                number("/latency_p99_ms").map(|p99| format!(" (p99 {} ms)", show(p99))).unwrap_or_default();
+            parts.push(if number("/frames_per_s") == Some(0.0) {
+                "nothing was delivered".to_owned()
+            } else if lost.is_empty() {
+                format!("kept pace{p99}, no gaps")
+            } else {
+                format!("did not keep pace{p99}: {}", lost.join(", "))
+            });
+            parts.extend(
+                number("/floor/cpu_ratio").map(|ratio| format!("{} × the floor's CPU a frame", show(ratio))),
+            );
+        }
+        parts.extend(match &*self.verdict.failures {
+            [] if self.verdict.is_limited => Some("all limits were held".to_owned()),
+            [] => None,
+            failures => Some(format!("FAILED by {}", failures.join("; "))),
+        });
+        if parts.is_empty() { "measured".to_owned() } else { parts.join("; ") }
+    }
 }
 
-/// With three or four digits that count, and blanks between thousands.
+const NAME: usize = 34;
+const VALUE: usize = 22;
+
+/// Figures as people read them: the path of each in a report, its label, its unit.
+type Rows = &'static [(&'static str, &'static str, &'static str)];
+
+const SECTIONS: &[(&str, Rows)] = &[
+    (
+        "load",
+        &[
+            ("/clients", "subscribers", ""),
+            ("/seconds", "measured for", "s"),
+            ("/feed_ticks_per_s", "the feed told", "ticks/s"),
+        ],
+    ),
+    (
+        "delivered",
+        &[
+            ("/ticks_per_s", "ticks", "/s"),
+            ("/frames_per_s", "frames", "/s"),
+            ("/ticks_per_frame", "ticks a frame", ""),
+            ("/bytes_per_s", "bytes", "/s"),
+            ("/bytes_per_frame", "bytes a frame", ""),
+            ("/bytes_per_tick", "bytes a tick", ""),
+        ],
+    ),
+    (
+        "latency, from when a tick was due",
+        &[
+            ("/latency_p50_ms", "p50", "ms"),
+            ("/latency_p90_ms", "p90", "ms"),
+            ("/latency_p99_ms", "p99", "ms"),
+            ("/latency_p999_ms", "p99.9", "ms"),
+            ("/latency_max_ms", "longest", "ms"),
+        ],
+    ),
+    (
+        "lost",
+        &[
+            ("/ticks_undelivered", "ticks that never came", ""),
+            ("/entries_missed", "entries told as missed", ""),
+            ("/entries_untold", "entries not told of at all", ""),
+            ("/sessions_short", "sessions that got too little", ""),
+            ("/connections_lost", "connections lost", ""),
+            ("/server/gaps", "gaps, as the server counts", ""),
+            ("/server/feed_gave_up", "times the feed gave up its pace", ""),
+        ],
+    ),
+    (
+        "server",
+        &[
+            ("/server/cpu_cores", "CPU", "cores"),
+            ("/server/cpu_us_per_frame", "CPU a frame", "µs"),
+            ("/server/user_us_per_frame", "… in user space", "µs"),
+            ("/server/ticks_merged_per_s", "ticks merged", "/s"),
+            ("/server/rss_mib_before", "memory before", "MiB"),
+            ("/server/rss_mib_connected", "memory with all connected", "MiB"),
+            ("/server/rss_mib_max", "memory at most", "MiB"),
+            ("/server/rss_mib_disconnected", "memory when all had left", "MiB"),
+            ("/server/rss_bytes_per_connection", "memory a connection", "bytes"),
+        ],
+    ),
+    ("client", &[("/client_cpu_cores", "CPU (near 1: it was the limit)", "cores")]),
+    (
+        "floor: a bare loop of send",
+        &[
+            ("/floor/cpu_us_per_send", "CPU a send", "µs"),
+            ("/floor/user_us_per_send", "… in user space", "µs"),
+            ("/floor/latency_p50_ms", "latency p50", "ms"),
+            ("/floor/latency_p99_ms", "latency p99", "ms"),
+            ("/floor/latency_p999_ms", "latency p99.9", "ms"),
+            ("/floor/client_cpu_cores", "CPU of its client", "cores"),
+            ("/floor/cpu_ratio", "server's CPU a frame ÷ floor's", ""),
+            ("/floor/p99_ratio", "server's p99 ÷ floor's", ""),
+        ],
+    ),
+    (
+        "while some read nothing",
+        &[
+            ("/slow/clients", "slow subscribers", ""),
+            ("/slow/seconds", "slow for", "s"),
+            ("/slow/healthy_frames_ratio", "the others' frames ÷ before", ""),
+            ("/slow/healthy_p99_before_ms", "the others' p99 before", "ms"),
+            ("/slow/healthy_p99_during_ms", "the others' p99 meanwhile", "ms"),
+            ("/slow/healthy_ticks_undelivered", "the others' ticks lost", ""),
+            ("/slow/healthy_entries_missed", "the others' entries missed", ""),
+            ("/slow/rss_growth_mib", "growth of the server", "MiB"),
+            ("/slow/most_unsent_kib", "unsent at most", "KiB"),
+            ("/slow/old_kib_before_present", "read before the present", "KiB"),
+            ("/slow/ms_until_present", "until the present", "ms"),
+            ("/slow/clients_left_behind", "never got there", ""),
+        ],
+    ),
+];
+
+/// Takes a number out of a document.
+fn take(document: &mut Value, path: &str) -> Option<f64> {
+    document.pointer_mut(path).filter(|value| value.is_number()).map(Value::take)?.as_f64()
+}
+
+/// All numbers of a document with their paths.
+fn numbers(path: String, value: &Value, found: &mut Vec<(String, f64)>) {
+    match value {
+        Value::Object(fields) => {
+            fields.iter().for_each(|(name, value)| numbers(format!("{path}/{name}"), value, found));
+        }
+        value => found.extend(value.as_f64().map(|number| (path, number))),
+    }
+}
+
+/// With three or four significant digits, and blanks between thousands.
 #[must_use]
 pub fn show(number: f64) -> String {
     let decimals = match number.abs() {
@@ -226,6 +401,17 @@ fn median(values: &[Value]) -> Value {
 }
 
 impl Limits {
+    fn are_given(&self) -> bool {
+        let limits = [
+            self.max_p99_ms,
+            self.min_ticks_per_s,
+            self.max_bytes_per_tick,
+            self.max_cpu_ratio,
+            self.max_bytes_per_connection,
+        ];
+        self.lossless || limits.iter().any(Option::is_some)
+    }
+
     fn failures(&self, median: &Value, rounds: &[Value]) -> Vec<String> {
         let mut failures = Vec::new();
         if median.get("frames_per_s").is_some_and(|frames| frames == 0.0) {
@@ -294,6 +480,35 @@ mod tests {
         assert_eq!(report(&[5.0, 1.0, 2.0], Limits::default()).median["latency_p99_ms"], 2.0);
         assert_eq!(report(&[4.0, 2.0], Limits::default()).median["latency_p99_ms"], 3.0);
         assert!(report(&[5.0, 1.0, 2.0], Limits::default()).table().contains("1.000 to 5.000"));
+    }
+
+    #[test]
+    fn every_figure_is_shown_with_its_words_and_the_verdict_is_one_line() {
+        let round = Round {
+            frames_per_s: 1.0,
+            latency_p99_ms: Some(1.25),
+            server: Some(ServerSide::default()),
+            floor: Some(FloorSide { cpu_ratio: 1.02, ..FloorSide::default() }),
+            slow: Some(Slow::default()),
+            ticks_undelivered: Some(0.0),
+            ..Round::default()
+        };
+        let limits = Limits { max_p99_ms: Some(2.0), ..Limits::default() };
+        let table = Report::new(Value::Null, std::slice::from_ref(&round), &limits).table();
+        // Each has a label: none is shown by its name in the document.
+        assert!(!table.contains("per s") && table.lines().all(|line| line.len() <= 100), "{table}");
+        let verdict = |table: &str| table.lines().last().unwrap_or_default().to_owned();
+        assert_eq!(
+            verdict(&table),
+            "VERDICT kept pace (p99 1.250 ms), no gaps; 1.020 × the floor's CPU a frame; all limits were held"
+        );
+        let lossy = Round { ticks_undelivered: Some(3.0), ..round };
+        let limits = Limits { max_p99_ms: Some(1.0), ..Limits::default() };
+        assert_eq!(
+            verdict(&Report::new(Value::Null, &[lossy], &limits).table()),
+            "VERDICT did not keep pace (p99 1.250 ms): ticks undelivered: 3; 1.020 × the floor's CPU a frame; \
+             FAILED by latency p99 ms: 1.250 instead of at most 1.000"
+        );
     }
 
     #[test]

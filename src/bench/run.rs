@@ -6,7 +6,7 @@ use super::session::{CatchUp, Clock, Notes, Session, upgrade_request};
 use super::swarm::{Swarm, Wake};
 use super::workload::{Timeline, Timelines};
 use crate::hub::{Kind, Topic};
-use crate::market::{Speed, Timestamp};
+use crate::market::{FeedKind, Speed, Timestamp};
 use hdrhistogram::Histogram;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ pub struct Plan {
     pub feed: Option<Feed>,
     pub clients: usize,
     pub topics: Topics,
-    /// Picks the watchlists.
+    /// The seed of the watchlists.
     pub seed: u64,
     pub max_hz: Option<f64>,
     pub warm_up: Duration,
@@ -32,7 +32,8 @@ pub struct Plan {
     pub stall: Option<Stall>,
     /// Whether to measure a bare loop of `send` as well.
     pub floor: bool,
-    /// How long server and floor run in turns, the market being one that pauses for as long; `None`: one after the other.
+    /// How long server and floor run in turns, with a market that pauses for as long; `None`: one after the
+    /// other.
     pub turns: Option<Duration>,
     /// Addresses to connect from; empty: those of loopback.
     pub sources: Vec<IpAddr>,
@@ -42,11 +43,12 @@ pub struct Plan {
 pub enum Server {
     /// One that runs already.
     At(SocketAddr),
-    /// A child process with so many shards, each on a core of its own, where `pinned`; the client has the last core.
+    /// A child process with so many shards, each on a core of its own, where `pinned`; the client has the
+    /// last core.
     Own { shards: usize, pinned: bool },
 }
 
-/// A recording, played again and again, and how fast.
+/// A recording, played in a loop, and its speed.
 #[derive(Clone, Debug)]
 pub struct Feed {
     pub recording: PathBuf,
@@ -71,7 +73,7 @@ impl Topics {
         }
     }
 
-    /// Whether they have nothing that is ever merged, only entries of rings.
+    /// Whether they have only entries of rings, which are never merged.
     fn are_rings(&self) -> bool {
         self.kinds().iter().all(|kind| *kind == Kind::Trades)
     }
@@ -84,23 +86,23 @@ pub struct Stall {
     pub duration: Duration,
 }
 
-/// Told how a run goes on: what is done now, and how much of it.
+/// Receives the progress of a run: the present step, and how much of it is done.
 pub type Progress<'a> = &'a mut dyn FnMut(&str, f64);
 
-/// How long all clients together may take to be let in.
+/// How long all clients together may take to be accepted.
 pub(super) const CONNECTING: Duration = Duration::from_mins(2);
-/// How long after a window what was due in it is waited for.
+/// How long after a window to wait for changes that were due in it.
 pub(super) const AFTERWARDS: Duration = Duration::from_secs(3);
-/// How long slow clients may take to the present, once they read again.
+/// How long slow clients may take to be up to date, once they read again.
 const CATCHING_UP: Duration = Duration::from_secs(20);
-/// Sessions of which each tick is timed, where their topics differ: each needs a timeline of its own.
+/// Sessions whose every tick is timed, if their topics differ: each needs a timeline of its own.
 const TIMED: usize = 100;
 /// Sessions whose frames a floor repeats.
 const LOGGED: usize = 32;
-/// How often the server's memory is looked at.
+/// How often the server's memory is read.
 pub(super) const LOOK_AT_MEMORY: Duration = Duration::from_millis(200);
 
-/// A server, what is measured of it, and how to ask it.
+/// A server, what is measured of it, and how to query it.
 struct Target<'a> {
     plan: &'a Plan,
     process: Option<Process>,
@@ -108,7 +110,7 @@ struct Target<'a> {
     before: Usage,
 }
 
-/// What stands at one moment.
+/// The counts at one moment.
 #[derive(Clone, Copy, Default)]
 struct Snapshot {
     at: Option<Instant>,
@@ -128,7 +130,7 @@ struct Metrics {
 /// Runs a plan once.
 ///
 /// # Errors
-/// [`BenchError`] where there is nothing to measure: no server, no feed, refused topics.
+/// [`BenchError`] if there is nothing to measure: no server, no feed, refused topics.
 pub fn measure(
     plan: &Plan,
     timelines: Option<&Timelines>,
@@ -153,7 +155,7 @@ pub fn measure(
         .map_err(|error| BenchError::io(&format!("connecting to {}", target.address), error))?;
     let connected = target.usage()?;
     run(&mut swarm, None, "warming up", plan.warm_up, progress, || Ok(()))?;
-    // Only now: a feed that was behind meanwhile may have given its schedule up.
+    // Only now: a feed that was late meanwhile may have given its schedule up.
     let clock = clock(target.address)?;
 
     let mut round = window(&mut swarm, &target, None, clock, "measuring", plan.duration, progress)?;
@@ -240,17 +242,20 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Which moment of the tape is which of ours; `None` where the server's feed has no pace.
+/// Maps the tape's clock to ours; `None` if the server's feed has no pace, or no due times.
 fn clock(address: SocketAddr) -> Result<Option<Clock>, BenchError> {
     let feed = get_json(address, "/v1/feed")?;
     let number = |name: &str| feed.pointer(name).and_then(serde_json::Value::as_i64);
+    if feed["kind"] == FeedKind::Publisher.name() {
+        return Ok(None);
+    }
     let Some(speed) = feed["speed"].as_f64() else { return Ok(None) };
     let (Some(feed_micros), Some(wall)) = (number("/clock/feed_us"), number("/clock/wall_us")) else {
         return Err(BenchError::Answer("GET /v1/feed: no clock".to_owned()));
     };
     let ago = Timestamp::now().micros() - wall;
     let (now, span) = (Instant::now(), Duration::from_micros(ago.unsigned_abs()));
-    // A moment before this machine was started cannot be told; the tape's clock is moved on instead.
+    // A moment before this machine's start cannot be represented; the tape's clock is shifted instead.
     let (here, moved) = match (ago >= 0).then(|| now.checked_sub(span)) {
         Some(Some(here)) => (here, 0.0),
         #[expect(clippy::cast_precision_loss, reason = "2^53 µs are 285 years")]
@@ -264,17 +269,17 @@ fn clock(address: SocketAddr) -> Result<Option<Clock>, BenchError> {
 /// What a server plays.
 #[derive(Clone, Debug)]
 pub struct Playing {
-    /// Where its feed is at this moment, on its own clock.
+    /// The present moment of its feed, on the feed's clock.
     pub now: Timestamp,
     pub speed: f64,
     /// The first moment of the recording, in RFC 3339; `None` while the server is still looking for it.
     pub start: Option<String>,
 }
 
-/// The recording that a server plays, again and again.
+/// The recording that a server plays in a loop.
 ///
 /// # Errors
-/// That the server does not answer, or that it plays something of which nobody else knows what is due.
+/// The server does not answer, or plays something whose due times only it knows.
 pub fn playing(address: SocketAddr) -> Result<Playing, BenchError> {
     let replay = get_json(address, "/v1/replay")?;
     let not = |what: &str| BenchError::Plan(format!("{what}: leave --feed out, and updates are timed"));
@@ -294,7 +299,7 @@ pub fn playing(address: SocketAddr) -> Result<Playing, BenchError> {
     })
 }
 
-/// The cores of the server and of the client; both empty where they are left to the kernel.
+/// The cores of the server and of the client; both empty if they are left to the kernel.
 pub(super) fn cores(server: &Server) -> Result<(Vec<usize>, Vec<usize>), BenchError> {
     let Server::Own { shards, pinned: true } = *server else { return Ok((Vec::new(), Vec::new())) };
     Ok(match &*process::cores()? {
@@ -305,7 +310,7 @@ pub(super) fn cores(server: &Server) -> Result<(Vec<usize>, Vec<usize>), BenchEr
     })
 }
 
-/// What clients subscribe to and when that changes, for those that are timed. Clients take them in turn.
+/// The topics of clients, with the timelines of those that are timed. Clients take them in turn.
 pub(super) type Audience = Vec<(Vec<String>, Option<Arc<Timeline>>)>;
 
 fn audience(plan: &Plan, timelines: Option<&Timelines>) -> Result<Audience, BenchError> {
@@ -324,7 +329,7 @@ fn audience(plan: &Plan, timelines: Option<&Timelines>) -> Result<Audience, Benc
             lists.iter().map(topics).collect()
         }
     };
-    // Where all have the same topics they share one timeline; else every so many-th has its own.
+    // If all have the same topics, they share one timeline; else every n-th session has its own.
     let every = sets.len().div_ceil(TIMED);
     let with_timeline = |(number, topics): (usize, &Vec<Topic>)| {
         let timelines = timelines.filter(|_| number.is_multiple_of(every));
@@ -353,7 +358,7 @@ fn sessions<'a>(
     })
 }
 
-/// Runs a swarm for a while, that of a floor beside it, and tells how far it is.
+/// Runs a swarm for a while, and that of a floor alongside, and reports progress.
 fn run(
     swarm: &mut Swarm<Session>,
     mut floor: Option<&mut Floor>,
@@ -380,7 +385,7 @@ fn run(
     outcome
 }
 
-/// Measures for a while: what is due in the window, how late it comes, and what it costs.
+/// Measures for a while: the changes due in the window, their latency, and their cost.
 fn window(
     swarm: &mut Swarm<Session>,
     target: &Target<'_>,
@@ -409,7 +414,7 @@ fn window(
         most_resident = most_resident.max(target.usage()?.resident_bytes);
         Ok(())
     })?;
-    // The counts of the window; what was due in it and is still to come is only timed.
+    // The counts of the window; changes due in it that arrive later are only timed.
     let (frames, bytes) = (swarm.notes.frames, swarm.notes.bytes);
     let (ticks, timed_frames, timed_bytes) =
         (swarm.notes.ticks, swarm.notes.timed_frames, swarm.notes.timed_bytes);
@@ -438,7 +443,7 @@ fn window(
     let mut round = Round {
         seconds,
         frames_per_s: of(frames) / seconds,
-        // Where only some sessions are timed the others get as many ticks in a frame as they.
+        // If only some sessions are timed, the others are taken to get as many ticks per frame.
         ticks_per_s: per_frame.map(|ticks| of(frames) * ticks / seconds),
         bytes_per_s: of(bytes) / seconds,
         bytes_per_frame: of(bytes) / of(frames.max(1)),
@@ -476,7 +481,8 @@ fn window(
     Ok(round)
 }
 
-/// How many sessions got less than half of the bytes of those that are decoded in full: all have the same topics, or none is short.
+/// How many sessions received less than half of the bytes of those decoded in full; 0 unless all have the
+/// same topics.
 fn short(swarm: &mut Swarm<Session>, plan: &Plan) -> u64 {
     if !matches!(plan.topics, Topics::Same(_)) {
         return 0;
@@ -487,7 +493,7 @@ fn short(swarm: &mut Swarm<Session>, plan: &Plan) -> u64 {
     swarm.peers().skip(slow).filter(|peer| peer.bytes() < least).count() as u64
 }
 
-/// Measures a server and a floor of which each runs in the pauses of the other.
+/// Measures a server and a floor, each in the pauses of the other.
 fn in_turns(
     swarm: &mut Swarm<Session>,
     target: &Target<'_>,
@@ -499,13 +505,13 @@ fn in_turns(
     let start = floor.begin_between(&clock, turn)?;
     let until_then = start.saturating_duration_since(Instant::now());
     run(swarm, None, "warming up", until_then, progress, || Ok(()))?;
-    // Whole pairs of turns.
+    // Complete pairs of turns.
     let pairs = floor.length().as_nanos() / (2 * turn).as_nanos();
     let duration = 2 * turn * u32::try_from(pairs.max(1)).unwrap_or(u32::MAX);
     window(swarm, target, Some(floor), Some(clock), "in turns", duration, progress)
 }
 
-/// Lets some sessions read nothing for a while, then read again.
+/// Makes some sessions stop reading for a while, then read again.
 fn slow(
     swarm: &mut Swarm<Session>,
     target: &Target<'_>,
@@ -537,7 +543,7 @@ fn slow(
     Ok(Slow {
         clients: stall.clients as f64,
         seconds: during.seconds,
-        // The slow ones had their frames before.
+        // The slow ones received their frames earlier.
         healthy_frames_ratio: during.frames_per_s
             / (before.frames_per_s * (before.clients - stall.clients as f64) / before.clients),
         healthy_p99_before_ms: before.latency_p99_ms,

@@ -8,19 +8,19 @@ use hdrhistogram::Histogram;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Ticks of one update of which each is timed; of more, so many at equal distances stand for all.
+/// Up to so many ticks of an update are each timed; of more, a sample of this size at equal distances.
 const TIMED: usize = 8;
-/// The longest latency told apart, in µs.
+/// The longest latency that is distinguished, in µs.
 const MAX_LATENCY: u64 = 120_000_000;
 /// The longest frame a server may send; its updates are at most 64 KiB.
 const MAX_FRAME: usize = 1 << 20;
 
-/// One subscriber: reads just enough of each frame to know what it brings, or all of it.
+/// One subscriber: reads just enough of each frame to know what it delivers, or all of it.
 #[derive(Debug)]
 pub struct Session {
     greeting: Arc<[u8]>,
     stage: Stage,
-    /// The beginning of a frame whose rest has not come yet.
+    /// The beginning of an incomplete frame.
     partial: Vec<u8>,
     /// As of the last update: µs on the tape's clock, and the position.
     micros: i64,
@@ -29,15 +29,15 @@ pub struct Session {
     bytes: u64,
     due: Option<Due>,
     full: Option<Box<Full>>,
-    /// What it was sent, for a floor of the same bytes at the same cadence.
+    /// The frames it received, for a floor of the same bytes at the same cadence.
     log: Option<Log>,
     pub watch: Option<CatchUp>,
 }
 
-/// The updates that a session was sent.
+/// The updates sent to a session.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
-    /// Where the session stood before the first: position, and µs on the tape's clock.
+    /// The session's state before the first: position, and µs on the tape's clock.
     pub from: (u64, i64),
     /// When each was due on the tape's clock, µs, and the length of its frame.
     pub frames: Vec<(i64, u32)>,
@@ -48,16 +48,16 @@ pub struct Log {
 #[derive(Debug)]
 enum Stage {
     Handshake,
-    /// The handshake is done, and nothing was heard of the topics yet.
+    /// The handshake is done, and nothing of the topics was received yet.
     Subscribing,
     Open,
 }
 
-/// What changes for it, and how far it has heard of that.
+/// Its timeline, and how much of it was delivered.
 #[derive(Debug)]
 struct Due {
     timeline: Arc<Timeline>,
-    /// Where counting began.
+    /// The state when counting began.
     from: usize,
     next: usize,
 }
@@ -67,28 +67,28 @@ struct Due {
 struct Full {
     decoder: UpdateDecoder,
     image: Image,
-    /// Trades and closed bars that it was told, or told that it missed, since counting began.
+    /// Trades and closed bars that were delivered, or reported as missed, since counting began.
     accounted: u64,
 }
 
-/// How a session that has not read for a while gets to the present.
+/// How a session that has not read for a while becomes up to date.
 #[derive(Clone, Copy, Debug)]
 pub struct CatchUp {
-    /// On the tape's clock, µs: what the server said later than this is the present.
+    /// On the tape's clock, µs: data later than this are up to date.
     pub now: i64,
     /// Bytes read before that.
     pub old_bytes: u64,
     pub is_there: bool,
 }
 
-/// What all sessions count.
+/// Counts over all sessions.
 #[derive(Debug)]
 pub struct Notes {
     /// Pairs the tape's clock with this machine's.
     pub clock: Option<Clock>,
     /// Only what is due in here is timed, in µs on the tape's clock.
     pub window: std::ops::Range<i64>,
-    /// What is due is not known: each update is timed from the moment on the tape's clock that it tells.
+    /// The due times are unknown: each update is timed from its own moment on the tape's clock.
     pub times_updates: bool,
     pub latency: Histogram<u64>,
     pub frames: u64,
@@ -98,11 +98,11 @@ pub struct Notes {
     /// Frames and bytes of those.
     pub timed_frames: u64,
     pub timed_bytes: u64,
-    /// Ring entries that the fully decoded sessions were told they missed.
+    /// Ring entries that were reported as missed to the fully decoded sessions.
     pub missed: u64,
 }
 
-/// A moment on the tape's clock and the one on ours at which it is due.
+/// A moment on the tape's clock, and the moment on ours at which it is due.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     pub feed_micros: i64,
@@ -111,7 +111,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// µs from when a moment of the tape was due to `at`; 0 where that is before.
+    /// µs from when a moment of the tape was due to `at`; 0 if `at` is earlier.
     pub fn late(&self, due: i64, at: Instant) -> u64 {
         let since_anchor = at.saturating_duration_since(self.here);
         let due = self.micros_until(due);
@@ -182,13 +182,14 @@ impl Session {
         }
     }
 
-    /// One that is sent again what another was sent, by a floor to which it says the number of that log.
+    /// A session that receives another one's frames again, from a floor to which it sends the number of that
+    /// log.
     pub fn again(log: &Log, number: u32, timeline: Option<Arc<Timeline>>) -> Self {
         let mut session = Self::new([].into(), timeline, false, false);
         session.greeting = number.to_be_bytes().into();
         session.stage = Stage::Open;
         (session.position, session.micros) = log.from;
-        // What was due at that moment it was told.
+        // What was due at that moment was delivered.
         session.begin(log.from.1 + 1);
         session
     }
@@ -206,7 +207,7 @@ impl Session {
         self.log.take()
     }
 
-    /// Counts from here on: what is due before `from`, on the tape's clock, is not waited for any more.
+    /// Counts from here on: changes due before `from`, on the tape's clock, no longer matter.
     pub fn begin(&mut self, from: i64) {
         self.bytes = 0;
         if let Some(due) = &mut self.due {
@@ -237,14 +238,15 @@ impl Session {
         self.due.as_ref().is_some_and(|due| until(due, window.start) < until(due, window.end))
     }
 
-    /// Trades and closed bars that were due to a session which has nothing else, and of which its frames told nothing, not even that they
-    /// were missed; 0 where the frames are not read in full. What was due before counting began may be told after it, so a few may hide.
+    /// Trades and closed bars due to a session without other topics that its frames neither delivered nor
+    /// reported as missed; 0 if the frames are not read in full. Entries due before counting began may be
+    /// delivered after it, and so hide a few.
     pub fn untold(&self) -> u64 {
         let (Some(due), Some(full)) = (&self.due, &self.full) else { return 0 };
         ((due.next - due.from) as u64).saturating_sub(full.accounted)
     }
 
-    /// How many changes that were due before `end` it has not heard of, timed as if they came now.
+    /// How many changes due before `end` it has not received; they are timed as if they came now.
     pub fn give_up(&mut self, end: i64, notes: &mut Notes) -> u64 {
         let Some(due) = &mut self.due else { return 0 };
         let left = due.timeline[due.next..].partition_point(|&moment| moment < end);
@@ -417,7 +419,7 @@ impl Peer for Session {
     }
 }
 
-/// Of µs, to three digits.
+/// A histogram of µs, to three digits.
 fn latencies() -> Histogram<u64> {
     Histogram::new_with_bounds(1, MAX_LATENCY, 3).expect("bounds in order")
 }
@@ -438,7 +440,7 @@ pub fn upgrade_request(authority: &str, topics: &[String], max_hz: Option<f64>) 
     )
 }
 
-/// Takes down how late these came: all of a few, and of many a few that stand for the rest.
+/// Records the latencies of these: all if they are few, else of a sample.
 fn time(due: &[i64], at: Instant, notes: &mut Notes) {
     let Some(clock) = notes.clock else { return };
     let step = due.len().div_ceil(TIMED).max(1);
@@ -450,7 +452,7 @@ fn time(due: &[i64], at: Instant, notes: &mut Notes) {
     }
 }
 
-/// Lengths of the header and the payload of the frame that `bytes` begin with; `None` while it is not whole.
+/// Lengths of the header and the payload of the frame that `bytes` begin with; `None` while it is incomplete.
 fn extent(bytes: &[u8]) -> Result<Option<(usize, usize)>, String> {
     let (header, len) = match bytes {
         [_, len @ 0..=125, ..] => (2, usize::from(*len)),
@@ -473,7 +475,7 @@ fn is_update(payload: &[u8]) -> bool {
     matches!(payload.first(), Some(0x90..=0x9f | 0xdc | 0xdd))
 }
 
-/// By how many positions and µs an update goes on.
+/// By how many positions and µs an update advances.
 fn head(mut payload: &[u8]) -> Option<(u64, i64)> {
     rmp::decode::read_array_len(&mut payload).ok()?;
     let positions = match payload.first()? {

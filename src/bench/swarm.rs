@@ -7,24 +7,25 @@ use std::time::{Duration, Instant};
 
 /// One read buffer serves all connections.
 const READ_BYTES: usize = 256 * 1024;
-/// Sockets told of by one poll.
+/// Most sockets reported by one poll.
 const EVENTS: usize = 4096;
 /// Handshakes under way at once: as many as a listener's backlog surely holds.
 const HANDSHAKES: usize = 128;
-/// Connections from one source address. The kernel has some 28,000 ports for each, and finding a free one among many taken takes long.
+/// Connections from one source address. The kernel has some 28,000 ports for each, and finding a free one
+/// among many taken takes long.
 const PER_SOURCE: usize = 1_000;
 /// How long a client that is not woken sleeps between two looks at its sockets.
 pub const LOOK_EVERY: Duration = Duration::from_micros(500);
 
-/// What is on the client's side of one connection.
+/// The client's side of one connection.
 pub trait Peer {
-    /// What all peers of a swarm write down.
+    /// The results of all peers of a swarm.
     type Notes;
 
-    /// Bytes from the server, which came at `at`; what is to be answered goes into `answer`.
+    /// Takes bytes from the server, which arrived at `at`; appends the reply to `answer`.
     ///
     /// # Errors
-    /// What the server did wrong, or said in parting. The connection ends with it.
+    /// The server's error, or its reason for closing. The connection ends with it.
     fn received(
         &mut self,
         bytes: &[u8],
@@ -33,10 +34,10 @@ pub trait Peer {
         answer: &mut Vec<u8>,
     ) -> Result<(), String>;
 
-    /// What it says first.
+    /// Its first message.
     fn greeting(&self) -> Vec<u8>;
 
-    /// The server has let it in.
+    /// The server has accepted it.
     fn is_open(&self) -> bool;
 }
 
@@ -49,7 +50,7 @@ pub enum Wake {
     Eager,
 }
 
-/// Very many clients in one thread, which takes little of a core for each.
+/// Very many clients in one thread, at little CPU for each.
 pub struct Swarm<P: Peer> {
     poll: Poll,
     connections: Vec<Connection<P>>,
@@ -57,7 +58,7 @@ pub struct Swarm<P: Peer> {
     wake: Wake,
     buffer: Vec<u8>,
     answer: Vec<u8>,
-    /// Connections of which the socket may have more.
+    /// Connections whose sockets may have more data.
     unread: Vec<usize>,
     open: usize,
     broken: Vec<String>,
@@ -96,11 +97,12 @@ impl<P: Peer> Swarm<P> {
         })
     }
 
-    /// Connects them all, and waits until each is open. `sources`: the addresses to connect from, in turn; empty: loopback's own
-    /// for a server on loopback, else the kernel's choice.
+    /// Connects them all, and waits until each is open. `sources`: the addresses to connect from, in turn;
+    /// empty: loopback's own for a server on loopback, else the kernel's choice.
     ///
     /// # Errors
-    /// The operating system's; that of the first connection which failed; that they were not all open by `deadline`.
+    /// The operating system's; that of the first connection which failed; that they were not all open by
+    /// `deadline`.
     pub fn connect(
         &mut self,
         address: SocketAddr,
@@ -134,7 +136,7 @@ impl<P: Peer> Swarm<P> {
         }
     }
 
-    /// Reads what comes until `end`, or until `done` says so.
+    /// Reads what arrives until `end`, or until `done` returns true.
     ///
     /// # Errors
     /// The operating system's.
@@ -154,7 +156,7 @@ impl<P: Peer> Swarm<P> {
         }
     }
 
-    /// Reads what has come, and waits for nothing.
+    /// Reads what has arrived, without waiting.
     ///
     /// # Errors
     /// The operating system's.
@@ -162,7 +164,7 @@ impl<P: Peer> Swarm<P> {
         self.turn(Some(Duration::ZERO))
     }
 
-    /// Lets the first `count` connections read nothing, or read again.
+    /// Makes the first `count` connections stop reading, or read again.
     pub fn stall(&mut self, count: usize, stalled: bool) {
         for (key, connection) in self.connections.iter_mut().enumerate().take(count) {
             connection.stalled = stalled;
@@ -227,7 +229,7 @@ impl<P: Peer> Swarm<P> {
     fn greet(&mut self, key: usize) {
         let connection = &mut self.connections[key];
         let greeting = connection.peer.greeting();
-        // A fresh socket takes a request whole.
+        // A fresh socket takes a complete request.
         match connection.stream.write(&greeting) {
             Ok(len) if len == greeting.len() => {
                 connection.state = State::Greeting;
@@ -254,7 +256,7 @@ impl<P: Peer> Swarm<P> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return self.unread.push(key),
             Err(error) => return self.end(key, error.to_string()),
         };
-        // A read that leaves room has emptied the socket; the poll tells of what comes after it.
+        // A read that leaves room has emptied the socket; the poll reports later data.
         if len == self.buffer.len() {
             self.unread.push(key);
         }
@@ -282,7 +284,7 @@ impl<P: Peer> Swarm<P> {
         let connection = &mut self.connections[key];
         self.open -= usize::from(connection.state == State::Open);
         connection.state = State::Broken;
-        // Fails only where it was never registered.
+        // Fails only if it was never registered.
         let _ = self.poll.registry().deregister(&mut connection.stream);
         self.broken.push(reason);
     }

@@ -1,10 +1,10 @@
 use super::BenchError;
-use crate::feed::formats::recording::{RecordingHeader, RecordingWriter};
 use crate::feed::formats::{OpenError, OpenOptions, open};
 use crate::feed::sim::{SimConfig, Simulator, default_universe};
 use crate::feed::{Feed, Looped};
 use crate::hub::{Kind, Replica, Topic, TopicKey};
 use crate::market::{Event, InstrumentId, Instruments, Symbol, Timestamp};
+use crate::recording::{RecordingHeader, RecordingWriter};
 use crate::tape::{Batch, Epoch};
 use rand::{RngExt, SeedableRng};
 use rustc_hash::FxHashMap;
@@ -23,7 +23,7 @@ const MAX_CHANGES: usize = 1 << 28;
 /// Events of a feed that are looked through for them at most.
 const MAX_EVENTS: u64 = 1 << 32;
 
-/// The market that a benchmark lets the server play, before it is one.
+/// The parameters of the market that a benchmark lets the server play.
 #[derive(Clone, Copy, Debug)]
 pub struct Market {
     pub symbols: u32,
@@ -32,11 +32,12 @@ pub struct Market {
     pub seed: u64,
     /// Trades and no quotes.
     pub only_trades: bool,
-    /// It runs for so long and pauses for so long, in turns.
+    /// It alternates between running and pausing for so long.
     pub turns: Option<Duration>,
 }
 
-/// When each topic changes: what is due to whom is known before anything is sent, so a server that is late cannot hide it.
+/// When each topic changes: all deliveries are known before anything is sent, so a server that is late cannot
+/// hide it.
 #[derive(Debug)]
 pub struct Timelines {
     /// Moments on the feed's clock, µs, in order.
@@ -46,7 +47,7 @@ pub struct Timelines {
     replica: Replica,
     /// The recording's first moment.
     start: Timestamp,
-    /// Events that the feed has in a second, in the mean.
+    /// Mean number of the feed's events in a second.
     rate: f64,
 }
 
@@ -74,16 +75,19 @@ pub fn record(market: Market, events: u64, path: &Path) -> std::io::Result<()> {
         if pulled.is_none() {
             break;
         }
-        if only_trades {
-            batch.retain(|event| !matches!(event, Event::Quote(..)));
-        }
+        // The history before its opening is not to be played again with each round.
+        batch.retain(|event| match event {
+            Event::Snapshot(..) => false,
+            Event::Quote(..) => !only_trades,
+            _ => true,
+        });
         if batch.is_empty() {
             continue;
         }
-        // The opening stands at the start; from then on each tick has a moment of its own.
+        // The opening is at the start; from then on each tick has a moment of its own.
         let at = MARKET_OPEN.plus_nanos(offset_nanos(written, rate, turns));
         for event in &mut batch {
-            set_time(event, at);
+            event.each_time(|time| *time = at);
         }
         position += 1;
         recording.append(position, at, &batch)?;
@@ -99,17 +103,9 @@ fn offset_nanos(events: u64, rate: NonZeroU32, turns: Option<Duration>) -> i64 {
     i64::try_from(running + pauses).unwrap_or(i64::MAX)
 }
 
-fn set_time(event: &mut Event, at: Timestamp) {
-    match event {
-        Event::Quote(_, quote) => (quote.ts_event, quote.ts_recv) = (at, at),
-        Event::Trade(_, trade) => (trade.ts_event, trade.ts_recv) = (at, at),
-        Event::Status(_, status) => status.ts_event = at,
-        Event::Instrument(_) | Event::Feed(_) | Event::Snapshot(..) | Event::Stats(_) | Event::Reset => {}
-    }
-}
-
 impl Timelines {
-    /// Plays a recording, again and again, for so many seconds of its own time, and takes down when topics of these kinds change.
+    /// Plays a recording in a loop for so many seconds of its own time, and notes when topics of these kinds
+    /// change.
     ///
     /// # Arguments
     /// - `from`: the moment at which a server that plays it already is; `None`: its start
@@ -169,7 +165,7 @@ impl Timelines {
         self.start
     }
 
-    /// Events a second of the feed's clock, in the mean.
+    /// Mean number of events in a second of the feed's clock.
     #[must_use]
     pub fn rate(&self) -> f64 {
         self.rate
@@ -189,7 +185,8 @@ impl Timelines {
         moments.into()
     }
 
-    /// A watchlist for each client: so many symbols, drawn by how often they change, each once, busiest first.
+    /// A watchlist for each client: so many symbols, drawn by how often they change, each once, busiest
+    /// first.
     #[must_use]
     pub fn watchlists(&self, clients: usize, symbols: usize, seed: u64) -> Vec<Vec<Symbol>> {
         let weight = |id| self.busy.get(&id).map_or(0, |&changes| changes) + 1;
@@ -207,7 +204,8 @@ impl Timelines {
         (0..clients)
             .map(|_| {
                 let mut drawn = BTreeSet::new();
-                // The rarest may hardly ever be drawn: whoever wants nearly all of them gets the busiest for the rest.
+                // The rarest may hardly ever be drawn: a client that wants nearly all symbols gets the
+                // busiest for the rest.
                 for _ in 0..wanted * 50 {
                     if drawn.len() == wanted {
                         break;

@@ -6,6 +6,7 @@ use crate::bench::{
 };
 use crate::client::Endpoint;
 use crate::hub::{Kind, Topic};
+use crate::market::Speed;
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
@@ -24,30 +25,32 @@ const INTERRUPTED: u8 = 130;
 const MAX_EVENTS: u64 = 2_000_000;
 /// The highest rate of `--ramp`.
 const MAX_RATE: u32 = 16_000_000;
-/// Beyond a run, so that the feed does not end within it.
+/// Seconds of feed in addition to a run's, so that the feed does not end within it.
 const SPARE: f64 = 20.0;
 
 /// Measure a server: very many subscribers, how late each tick reaches them, and what that costs.
 ///
-/// Starts a server of its own (or measures the one at --url) that plays a recording held in memory, subscribes --clients clients, and times every
-/// tick from the moment it was due, also those that the server merged into later ones. Beside it runs the floor: a bare loop of `send` with
-/// the same bytes at the same moments, which is the least that a server with one send per delivery can cost.
-/// Exit codes: 0 done, 1 failure, 2 usage, 6 a limit was not held, 130 interrupted.
+/// Starts a server of its own (or measures the one at --url) that plays a recording held in memory,
+/// subscribes --clients clients, and times every tick from the moment it was due, also those that the server
+/// merged into later ones. Alongside runs the floor: a bare loop of `send` with the same bytes at the same
+/// moments, which is the least that a server with one send per delivery can cost. Exit codes: 0 done, 1
+/// failure, 2 usage, 6 a limit was not held, 130 interrupted.
 #[derive(clap::Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(after_help = "Examples:
-  tickcast bench                                                    1,000 clients, 100 updates/s each
+  tickcast bench                        1,000 clients, 100 updates/s each
   tickcast bench --clients 5000 --symbols 500 --rate 20000 --watchlist 20
   tickcast bench --feed day.tape --speed 10 --topics 'trades:*' --json
-  tickcast bench --ramp --only-trades --symbols 200 --topics 'trades:*'   where it saturates
-  tickcast bench --idle --clients 10000                             memory per connection
-  tickcast bench --duration 5s --max-p99 10 --lossless              a gate for CI")]
+  tickcast bench --idle --clients 10000                memory per connection
+  tickcast bench --ramp --only-trades --symbols 200 --topics 'trades:*'
+  tickcast bench --duration 5s --max-p99 10 --lossless        a gate for CI")]
 pub struct Args {
     /// A server that runs already; its feed is given with --feed, else updates are timed instead of ticks
     #[arg(long, value_name = "URL", conflicts_with_all = ["speed", "symbols", "rate", "only_trades"])]
     pub url: Option<String>,
 
-    /// What the server plays: a simulated market, or a recording; with --url: the recording that it plays, again and again
+    /// What the server plays: a simulated market, or a recording; with --url: the recording that it plays,
+    /// again and again
     #[arg(long, value_name = "sim|PATH")]
     pub feed: Option<PathBuf>,
 
@@ -99,7 +102,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
     pub warm_up: Duration,
 
-    /// Measure so many times, each with a fresh server, and tell the medians
+    /// Measure so many times, each with a fresh server, and report the medians
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
 
@@ -119,7 +122,8 @@ pub struct Args {
     #[arg(long)]
     pub no_floor: bool,
 
-    /// Let server and floor take turns of this length, in a market that pauses in between: what the machine gives is then the same for both
+    /// Let server and floor take turns of this length, in a market that pauses in between: what the machine
+    /// gives is then the same for both
     #[arg(long, value_name = "TIME", value_parser = turn, conflicts_with_all = ["url", "eager", "stall", "no_floor", "ramp", "idle"])]
     pub turns: Option<Duration>,
 
@@ -131,7 +135,8 @@ pub struct Args {
     #[arg(long)]
     pub no_pin: bool,
 
-    /// Addresses of this machine to connect from (default: those of loopback), as one has ports for some 28,000 connections
+    /// Addresses of this machine to connect from (default: those of loopback), as one has ports for some
+    /// 28,000 connections
     #[arg(long, value_delimiter = ',')]
     pub source: Vec<IpAddr>,
 
@@ -181,12 +186,12 @@ struct Played {
     timelines: Timelines,
 }
 
-/// Runs the benchmark and prints what it has shown.
+/// Runs the benchmark and prints its results.
 ///
 /// # Errors
-/// What stands in the way of measuring.
+/// What prevents measuring.
 pub async fn run(args: Args) -> Result<ExitCode> {
-    // The market made for a run is deleted on every way out, Ctrl-C included.
+    // The market made for a run is deleted on every exit, Ctrl-C included.
     let made = tempfile::Builder::new().prefix("tickcast-bench-").tempdir()?;
     let market = made.path().join("market.tape");
     tokio::select! {
@@ -212,6 +217,7 @@ fn measure_all(args: &Args, market: &Path) -> Result<ExitCode> {
     });
     if args.ramp {
         let max_p99 = args.max_p99.unwrap_or(20.0);
+        bar.suspend(|| say!("{HEADING}"));
         let steps = ramp(args.rate().get(), MAX_RATE, max_p99, |rate| {
             let rate = NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN);
             tell(&format!("making a market of {rate} ticks/s"), 0.0);
@@ -232,7 +238,7 @@ fn measure_all(args: &Args, market: &Path) -> Result<ExitCode> {
         let mut rounds = Vec::new();
         let mut played = None;
         for round in 1..=args.rounds {
-            // What a server plays that runs already is another part of its feed each time.
+            // A server that runs already plays another part of its feed each time.
             if (args.url.is_none() && played.is_none()) || (args.url.is_some() && args.feed.is_some()) {
                 played = Some(args.play(&plan, None, market)?);
             }
@@ -288,7 +294,7 @@ impl Args {
                 ("--only-trades", self.only_trades),
             ];
             if let Some((flag, _)) = simulated.iter().find(|(_, given)| *given) {
-                bail!("{flag} is of a simulated market, and {} is a recording", recording.display());
+                bail!("{flag} is of a simulated market, and {} is a recording", super::shown(recording));
             }
         } else if self.speed.is_some() {
             bail!("--speed is of a recording: give one with --feed, or another --rate");
@@ -327,7 +333,7 @@ impl Args {
         })
     }
 
-    /// The recording to play, made in `made` where none is given; at another rate than `--rate` where one is given.
+    /// The recording to play, made in `made` if none is given; at another rate than `--rate` if one is given.
     fn play(&self, plan: &Plan, rate: Option<NonZeroU32>, made: &Path) -> Result<Played> {
         let after = self.stall.map(|stall| stall.duration).or(self.turns.map(|_| self.duration));
         let seconds = (self.warm_up + self.duration + after.unwrap_or_default()).as_secs_f64() + SPARE;
@@ -344,7 +350,7 @@ impl Args {
             if let Some(start) = playing.and_then(|playing| playing.start).filter(|start| *start != its) {
                 bail!(
                     "the server plays another recording: that begins at {start}, {} at {its}",
-                    recording.display()
+                    super::shown(recording)
                 );
             }
             if let Some(rate) = rate {
@@ -363,7 +369,7 @@ impl Args {
         };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of events")]
         let events = ((f64::from(rate.get()) * seconds) as u64).min(MAX_EVENTS);
-        record(market, events, made).with_context(|| format!("cannot write {}", made.display()))?;
+        record(market, events, made).with_context(|| format!("cannot write {}", super::shown(made)))?;
         let timelines = Timelines::of(made, &kinds, None, seconds)?;
         let feed = Feed { recording: made.to_owned(), speed: 1.0 };
         Ok(Played { feed, timelines })
@@ -388,7 +394,7 @@ impl Args {
         }
     }
 
-    /// The report of the last rate that was kept is the one that counts.
+    /// The report of the last rate that was kept is the result.
     fn conclude_ramp(&self, about: &serde_json::Value, steps: &[Step]) -> Result<ExitCode> {
         let kept = steps.iter().filter(|step| step.limit.is_none()).max_by_key(|step| step.rate);
         let rounds: Vec<&Round> = kept.iter().map(|step| &step.round).collect();
@@ -397,17 +403,23 @@ impl Args {
             let document = json!({ "saturation_ticks_per_s": kept.map(|step| step.rate), "steps": steps, "report": report });
             print(&(serde_json::to_string_pretty(&document)? + "\n"))?;
         } else {
-            let mut text = String::new();
+            let mut text = HEADING.to_owned() + "\n";
             for step in steps {
                 let verdict = step.limit.as_deref().unwrap_or("kept up");
-                writeln!(text, "{}   {verdict}", line(step.rate, &step.round))?;
+                writeln!(text, "{}  {verdict}", line(step.rate, &step.round))?;
             }
+            let broken = steps.iter().filter(|step| step.limit.is_some()).min_by_key(|step| step.rate);
+            let broken = broken.map_or_else(String::new, |step| {
+                let limit = step.limit.as_deref().unwrap_or_default();
+                format!("; {} ticks/s are too many: {limit}", show(f64::from(step.rate)))
+            });
             match kept {
                 Some(step) => {
                     let rate = show(f64::from(step.rate));
                     writeln!(text, "\nthe last rate it kept up with, {rate} ticks/s:\n\n{}", report.table())?;
+                    writeln!(text, "SATURATION it keeps up with {rate} ticks/s{broken}")?;
                 }
-                None => writeln!(text, "\nit kept up with no rate")?,
+                None => writeln!(text, "\nSATURATION it kept up with no rate{broken}")?,
             }
             print(&text)?;
         }
@@ -415,10 +427,13 @@ impl Args {
     }
 }
 
+const HEADING: &str = "     TICKS/S   DELIVERIES/S    P50 MS    P99 MS  SERVER  CLIENT";
+
+/// Below [`HEADING`]; CPU in cores.
 fn line(rate: u32, round: &Round) -> String {
     let unknown = || "-".to_owned();
     format!(
-        "{:>12} ticks/s   {:>13} deliveries/s   p50 {:>8} ms   p99 {:>8} ms   server {:.2} cores   client {:.2}",
+        "{:>12}  {:>13}  {:>8}  {:>8}  {:>6.2}  {:>6.2}",
         show(f64::from(rate)),
         round.ticks_per_s.map_or_else(unknown, show),
         round.latency_p50_ms.map_or_else(unknown, show),
@@ -428,7 +443,7 @@ fn line(rate: u32, round: &Round) -> String {
     )
 }
 
-/// Whoever reads may have heard enough.
+/// A closed pipe is no error: its reader has seen enough.
 fn print(text: &str) -> Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -455,11 +470,13 @@ fn kind(text: &str) -> Result<Kind, String> {
 }
 
 fn factor(text: &str) -> Result<f64, String> {
-    let factor = text.parse().ok().filter(|factor: &f64| factor.is_finite() && *factor > 0.0);
-    factor.ok_or_else(|| format!("{text:?} is no number above 0"))
+    let factor = text.parse().ok().filter(|factor| Speed::RANGE.contains(factor));
+    factor.ok_or_else(|| {
+        format!("{text:?} is no number from {} to {}", Speed::RANGE.start(), Speed::RANGE.end())
+    })
 }
 
-/// Long enough for a few updates, short enough for the machine to be the same in the next.
+/// Long enough for a few updates, short enough for the machine's state to be the same in the next.
 fn turn(text: &str) -> Result<Duration, String> {
     let turn = duration(text)?;
     let range = Duration::from_millis(20)..=Duration::from_secs(10);

@@ -1,12 +1,14 @@
 use super::reading::Reading;
-use super::{bytes, grouped};
+use super::{bytes, grouped, shown};
 use crate::feed::Strict;
-use crate::feed::formats::recording::{RecordingHeader, RecordingIndex, RecordingReader, Totals};
-use crate::feed::formats::{OpenOptions, form_name, open};
-use crate::market::Timestamp;
+use crate::feed::formats::{OpenOptions, check_options, form_name, open};
+use crate::feed::{Mended, Mends};
+use crate::market::{Printable, Timestamp};
 use crate::record::{Summary, SymbolSummary};
+use crate::recording::{RecordingHeader, RecordingIndex, RecordingReader, Totals};
 use anyhow::Result;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -14,8 +16,8 @@ use std::process::ExitCode;
 
 /// Say what recordings hold: symbols, kinds, times, rates, silences, faults.
 ///
-/// Reads every form that `serve --feed` takes, each file once from beginning to end. Exit codes: 0 all could be opened, 1 some could not,
-/// 2 usage.
+/// Reads every form that `serve --feed` takes, each file once from beginning to end. Exit codes: 0 all could
+/// be read, 1 some could not be opened or hold nothing that is read, 2 usage.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   tickcast inspect day.tape
@@ -29,7 +31,7 @@ pub struct Args {
     #[arg(long)]
     pub json: bool,
 
-    /// Tell of so many symbols, the busiest first, and of so many silences
+    /// List so many symbols, the busiest first, and so many silences
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub top: usize,
 
@@ -37,16 +39,17 @@ pub struct Args {
     pub reading: Reading,
 }
 
-/// One file, looked into.
+/// The contents of one file.
 struct Inspection<'a> {
     path: &'a Path,
     form: &'static str,
     bytes: u64,
     summary: Summary,
     tape: Option<Tape>,
+    mends: Mends,
 }
 
-/// What only our own form has.
+/// Only for our own form.
 struct Tape {
     header: RecordingHeader,
     checkpoints: usize,
@@ -59,10 +62,14 @@ const PROFILE: usize = 60;
 const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// # Errors
-/// Where the output cannot be written.
+/// If the output cannot be written.
 #[expect(clippy::unused_async, reason = "as all subcommands")]
 pub async fn run(args: Args) -> Result<ExitCode> {
     let options = args.reading.options();
+    if let Err(error) = check_options(&args.files, &options) {
+        say!("tickcast: {error}");
+        return Ok(ExitCode::from(2));
+    }
     let (mut out, mut code) = (io::stdout().lock(), ExitCode::SUCCESS);
     for (index, path) in args.files.iter().enumerate() {
         let inspection = match Inspection::of(path, &options, args.reading.strict) {
@@ -73,6 +80,18 @@ pub async fn run(args: Args) -> Result<ExitCode> {
                 continue;
             }
         };
+        if inspection.summary.is_nothing() {
+            let Inspection { form, summary, .. } = &inspection;
+            if summary.left_out.total() > 0 {
+                let left_out = summary.left_out.to_string();
+                say!(
+                    "tickcast: {}: nothing was read of this {form}: it holds {}",
+                    shown(path),
+                    Printable(&left_out)
+                );
+            }
+            code = ExitCode::FAILURE;
+        }
         let text = if args.json {
             format!("{}\n", inspection.json(args.top))
         } else {
@@ -90,24 +109,25 @@ pub async fn run(args: Args) -> Result<ExitCode> {
 
 impl<'a> Inspection<'a> {
     fn of(path: &'a Path, options: &OpenOptions, strict: bool) -> Result<Self> {
-        let mut feed = open(path, options)?;
+        let mends = Mends::default();
+        let mut feed = open(path, &OpenOptions { mends: mends.clone(), ..options.clone() })?;
         if strict {
             feed = Box::new(Strict::new(feed));
         }
         let form = form_name(path);
         let summary = Summary::of(&mut *feed);
         let bytes = std::fs::metadata(path)?.len();
-        Ok(Self { path, form, bytes, summary, tape: Tape::of(path) })
+        Ok(Self { path, form, bytes, summary, tape: Tape::of(path), mends })
     }
 
     fn text(&self, top: usize) -> String {
-        let Self { path, form, bytes: size, summary, tape } = self;
-        let mut lines = vec![path.display().to_string()];
+        let Self { path, form, bytes: size, summary, tape, mends } = self;
+        let mut lines = vec![shown(path)];
         let mut line = |name: &str, text: String| lines.push(format!("  {name:<10}{text}"));
         line("form", form.to_string());
         if let Some(Tape { header, checkpoints, totals }) = tape {
             let source = if header.source.is_empty() { "" } else { ", of " };
-            line("recorded", format!("{}{source}{}", header.created, header.source));
+            line("recorded", format!("{}{source}{}", header.created, Printable(&header.source)));
             let index = if totals.is_some() { "an index" } else { "no index" };
             let checkpoints = counted(*checkpoints as u64, "checkpoint");
             line("seeking", format!("{checkpoints}, {index}; epoch {}", header.epoch));
@@ -168,11 +188,18 @@ impl<'a> Inspection<'a> {
             .filter(|(count, _)| *count > 0)
             .map(|(count, name)| counted(count, name))
             .collect();
-        if summary.left_out > 0 {
-            line("left out", counted(summary.left_out, "record that holds no quote or trade"));
+        if summary.left_out.total() > 0 {
+            line("left out", counted(summary.left_out.total(), "record that holds no quote or trade"));
+        }
+        for (name, count) in summary.left_out.by_name() {
+            line("", format!("{:>13} {}", grouped(count), Printable(&name)));
         }
         if !oddities.is_empty() {
             line("oddities", oddities.join(", "));
+        }
+        for (at, (_, mend, Mended { count, first })) in mends.all().into_iter().enumerate() {
+            let told = format!("{} {}; first in {first}", counted(count, "cell"), mend.name());
+            line(if at == 0 { "mended" } else { "" }, told);
         }
         line(
             "faults",
@@ -191,7 +218,7 @@ impl<'a> Inspection<'a> {
     }
 
     fn json(&self, top: usize) -> Value {
-        let Self { path, form, bytes, summary, tape } = self;
+        let Self { path, form, bytes, summary, tape, mends } = self;
         let symbols: Vec<Value> = summary
             .symbols
             .iter()
@@ -232,7 +259,11 @@ impl<'a> Inspection<'a> {
             "crossed_quotes": summary.crossed,
             "one_sided_quotes": summary.one_sided,
             "out_of_order": summary.backwards,
-            "left_out": summary.left_out,
+            "left_out": summary.left_out.total(),
+            "left_out_by_kind": summary.left_out.by_name().into_iter().collect::<BTreeMap<_, _>>(),
+            "mended": mends.all().into_iter().map(|(_, mend, Mended { count, first })| json!({
+                "cells": mend.name(), "count": count, "first": first,
+            })).collect::<Vec<_>>(),
             "faults": summary.faults,
             "first_faults": summary.first_faults,
             "tape": tape.as_ref().map(|Tape { header, checkpoints, totals }| json!({
@@ -260,7 +291,7 @@ impl<'a> Inspection<'a> {
 }
 
 impl Tape {
-    /// `None` where the file is no recording of our form, or an unpacked one.
+    /// `None` if the file is no recording of our form, or an unpacked one.
     fn of(path: &Path) -> Option<Self> {
         let file = File::open(path).ok()?;
         let index = RecordingIndex::read(&file).ok()?;

@@ -1,7 +1,9 @@
-//! One file a subcommand. Data goes to stdout, talk to stderr.
+//! One file per subcommand. Data go to stdout, messages to stderr.
 
+use crate::market::Printable;
 use std::fmt;
 use std::io::Write;
+use std::path::Path;
 
 /// [`say`], with a format.
 macro_rules! say {
@@ -17,18 +19,26 @@ pub mod reading;
 pub mod record;
 pub mod scenario;
 pub mod serve;
+pub mod shell;
+mod stdout;
+mod table;
 pub mod watch;
 
-/// A line of talk. Where it cannot be written, as to a log on a full disk, nobody reads it, and the market goes on.
+/// A message line. A failure to write it, as to a log on a full disk, is ignored: the market goes on.
 pub fn say(line: fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// A path as it is shown to people.
+fn shown(path: &Path) -> String {
+    Printable(&path.display().to_string()).to_string()
 }
 
 /// Each connection takes a descriptor; the default of many systems is 1,024.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // Refused only where it would not help either.
+    // Refused only if it would not help either.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 

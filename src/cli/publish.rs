@@ -1,19 +1,23 @@
 use super::following::NOT_CONNECTED;
-use crate::client::Endpoint;
+use super::serve::stopped;
+use crate::client::{Backoff, Endpoint};
 use anyhow::Result;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::{Request, StatusCode, header};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::TokioExecutor;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::http::uri::Authority;
+use hyper::{Request, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use std::io::BufRead;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
-/// A request carries at most so many lines and bytes, and waits so long for more.
+/// A request has at most so many lines and bytes, and waits so long for more.
 const BATCH_LINES: usize = 1000;
 const BATCH_BYTES: usize = 1024 * 1024;
 const BATCH_IDLE: Duration = Duration::from_millis(20);
@@ -22,23 +26,39 @@ const LINE_BYTES: usize = 64 * 1024;
 /// Lines read ahead while a request is under way.
 const LINES_WAITING: usize = 64;
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
-/// How often a server that is busy is asked again.
-const ATTEMPTS: u32 = 10;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A server that does not answer a publication for so long has frozen.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// After a stop, pending lines are published for this long at most.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Publish events from standard input: one JSON object per line.
 ///
-/// Lines are sent in order, in batches. Every line that the server refuses is told with its number and the reason. Exit codes: 0 all
-/// accepted, 1 some refused or the server failed, 2 usage, 3 cannot connect.
+/// Lines are sent in order, in batches. Every line that the server refuses is reported with its number and
+/// the reason.
+///
+/// A lost connection is made again, with the waits of `watch`, and what was not acknowledged is sent again
+/// where that is safe: where the server did not get it, or was restarted since, so that its market is a new
+/// one. So no line is published twice, and none is lost silently: where the same server may or may not have
+/// published some, they are reported, and not sent again.
+///
+/// Exit codes: 0 all accepted; 1 some were refused, may not be published, or the server failed; 2 usage; 3
+/// cannot connect.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
-  echo '{\"type\":\"trade\",\"symbol\":\"MINE\",\"price\":\"1.25\",\"size\":10}' | tickcast publish
+  echo '{\"type\":\"trade\",\"symbol\":\"MINE\",\"price\":\"1.25\",\"size\":10}' |
+    tickcast publish
   tickcast publish ws://desk:8080 < events.ndjson")]
 pub struct Args {
     /// The server: ws://HOST:PORT or http://HOST:PORT
     #[arg(env = "TICKCAST_URL", default_value = "ws://127.0.0.1:8080")]
     pub url: String,
 
-    /// Do not sum up at the end
+    /// Keep trying where the first connection fails
+    #[arg(long)]
+    pub retry: bool,
+
+    /// Say only which lines were refused or lost
     #[arg(short, long)]
     pub quiet: bool,
 }
@@ -50,7 +70,7 @@ struct Batch {
     first: u64,
     lines: usize,
     body: Vec<u8>,
-    /// Numbers of those too long to send; blank in the body, so that the others keep their places.
+    /// Numbers of those too long to send; blank in the body, so that the others keep their numbers.
     too_long: Vec<u64>,
 }
 
@@ -62,7 +82,7 @@ struct Answer {
     accepted: u64,
     #[serde(default)]
     rejected: Vec<Rejected>,
-    /// Where more were rejected than are told.
+    /// If more were rejected than are listed.
     #[serde(default)]
     rejected_total: Option<u64>,
 }
@@ -75,6 +95,7 @@ struct Rejected {
 }
 
 /// Why no more is sent.
+#[derive(Debug)]
 enum Failure {
     NotConnected(String),
     Other(String),
@@ -84,12 +105,14 @@ enum Failure {
 struct Totals {
     accepted: u64,
     refused: u64,
+    /// Whether they are published is unknown.
+    in_doubt: u64,
 }
 
-/// Publishes until the input ends or Ctrl-C is pressed; what was read by then is still sent.
+/// Publishes until the input ends or it is stopped; lines read by then are still sent, if that takes no time.
 ///
 /// # Errors
-/// None: whatever goes wrong is told and has its exit code.
+/// None: failures are reported and have their exit codes.
 pub async fn run(args: Args) -> Result<ExitCode> {
     let endpoint = match Endpoint::parse(&args.url) {
         Ok(endpoint) => endpoint,
@@ -98,44 +121,81 @@ pub async fn run(args: Args) -> Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
-    let url = endpoint.http("/v1/publish");
-    let client: Http = Client::builder(TokioExecutor::new()).build_http();
-    let mut input = Input { lines: read_lines(), interrupted: Some(Box::pin(interrupted())) };
-    let mut totals = Totals::default();
+    let (stop, interrupted) = watch::channel(false);
+    tokio::spawn(async move {
+        // If signals cannot be waited for, they end the process by themselves.
+        if stopped().await.is_ok() {
+            stop.send_replace(true);
+        }
+        // Its absence is not taken for a signal.
+        std::future::pending::<()>().await;
+    });
+    let mut input =
+        Input { lines: read_lines(), interrupted: Some(Box::pin(until_interrupted(interrupted.clone()))) };
+    let mut publisher = Publisher {
+        endpoint,
+        retry: args.retry,
+        quiet: args.quiet,
+        link: None,
+        was_connected: false,
+        backoff: Backoff::new(rand::random()),
+        totals: Totals::default(),
+    };
     let mut next = 1;
     let failure = loop {
         let Some(batch) = Batch::read(next, &mut input).await else { break None };
         next += batch.lines as u64;
-        if let Err(failure) = send(&client, &url, batch, &mut totals).await {
+        let range = batch.range();
+        let sent = tokio::select! {
+            sent = publisher.send(batch) => sent,
+            () = async {
+                until_interrupted(interrupted.clone()).await;
+                tokio::time::sleep(GRACE).await;
+            } => Err(Failure::Other(format!("stopped: {range} and what follows may not be published"))),
+        };
+        if let Err(failure) = sent {
             break Some(failure);
         }
     };
+    let Publisher { endpoint, totals, .. } = publisher;
     if !args.quiet {
-        say!("tickcast: {} accepted, {} refused", totals.accepted, totals.refused);
+        let in_doubt = match totals.in_doubt {
+            0 => String::new(),
+            count => format!(", {count} perhaps published"),
+        };
+        say!("tickcast: {} accepted, {} refused{in_doubt}", totals.accepted, totals.refused);
     }
     Ok(match failure {
         Some(Failure::NotConnected(reason)) => {
-            say!("tickcast: cannot connect to {endpoint}: {reason} (is the server running?)");
+            say!(
+                "tickcast: cannot connect to {endpoint}: {reason} (is the server running? --retry keeps trying)"
+            );
             ExitCode::from(NOT_CONNECTED)
         }
         Some(Failure::Other(reason)) => {
             say!("tickcast: {reason}");
             ExitCode::FAILURE
         }
-        None if totals.refused > 0 => ExitCode::FAILURE,
+        None if totals.refused + totals.in_doubt > 0 => ExitCode::FAILURE,
         None => ExitCode::SUCCESS,
     })
 }
 
-/// Lines, until they end or somebody presses Ctrl-C; what was read ahead by then still comes.
+async fn until_interrupted(mut interrupted: watch::Receiver<bool>) {
+    if interrupted.wait_for(|&is_interrupted| is_interrupted).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Lines, until they end or Ctrl-C; those read ahead by then are still returned.
 struct Input {
     lines: mpsc::Receiver<Line>,
-    /// Pending until Ctrl-C; `None` behind it.
+    /// Pending until Ctrl-C; `None` after it.
     interrupted: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Input {
-    /// Loses no line where it is given up.
+    /// Cancel-safe: loses no line.
     async fn next(&mut self) -> Option<Line> {
         if let Some(interrupted) = &mut self.interrupted {
             tokio::select! {
@@ -152,16 +212,8 @@ impl Input {
     }
 }
 
-async fn interrupted() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        // Without a handler the signal ends the process by itself.
-        std::future::pending::<()>().await;
-    }
-}
-
-type Http = Client<HttpConnector, Full<Bytes>>;
-
-/// Reads standard input on a thread of its own, because a read that blocks cannot be given up, and must not hold up the exit.
+/// Reads standard input on a thread of its own: a blocking read cannot be cancelled, and must not delay the
+/// exit.
 fn read_lines() -> mpsc::Receiver<Line> {
     let (sender, lines) = mpsc::channel(LINES_WAITING);
     std::thread::spawn(move || {
@@ -184,7 +236,7 @@ fn read_lines() -> mpsc::Receiver<Line> {
     lines
 }
 
-/// The next line; passes over the rest of one that is too long. `None` at the end.
+/// The next line; skips the rest of one that is too long. `None` at the end.
 fn read_line(input: &mut impl BufRead) -> std::io::Result<Option<Line>> {
     let mut line = Vec::new();
     let mut too_long = false;
@@ -211,7 +263,14 @@ fn read_line(input: &mut impl BufRead) -> std::io::Result<Option<Line>> {
 }
 
 impl Batch {
-    /// Lines that come close after one another; `None` at the end of the input.
+    fn range(&self) -> String {
+        match self.lines {
+            1 => format!("line {}", self.first),
+            lines => format!("lines {} to {}", self.first, self.first + lines as u64 - 1),
+        }
+    }
+
+    /// Lines that come in quick succession; `None` at the end of the input.
     async fn read(first: u64, input: &mut Input) -> Option<Self> {
         let mut batch = Self { first, ..Self::default() };
         batch.push(input.next().await?);
@@ -239,57 +298,203 @@ impl Batch {
     }
 }
 
-async fn send(client: &Http, url: &str, batch: Batch, totals: &mut Totals) -> Result<(), Failure> {
-    for number in &batch.too_long {
-        say!("line {number}: longer than {} KiB", LINE_BYTES / 1024);
-        totals.refused += 1;
-    }
-    let range = format!("lines {} to {}", batch.first, batch.first + batch.lines as u64 - 1);
-    let body = Bytes::from(batch.body);
-    for attempt in 1.. {
-        let request = Request::post(url)
-            .header(header::CONTENT_TYPE, "application/x-ndjson")
-            .body(Full::new(body.clone()))
-            .map_err(|error| Failure::Other(error.to_string()))?;
-        let answer = client.request(request).await.map_err(|error| {
-            let reason =
-                std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-            if error.is_connect() {
-                Failure::NotConnected(reason)
-            } else {
-                Failure::Other(format!(
-                    "{range} may or may not be published: the connection was lost: {reason}"
-                ))
-            }
-        })?;
-        let (head, body) = answer.into_parts();
-        let body = Limited::new(body, ANSWER_BYTES).collect().await.map(http_body_util::Collected::to_bytes);
-        let body = body.map_err(|error| Failure::Other(format!("{range}: the answer was lost: {error}")))?;
-        match head.status {
-            StatusCode::OK => {
-                let answer = serde_json::from_slice(&body).map_err(|error| {
-                    Failure::Other(format!("{range}: this is no answer of a Tickcast server: {error}"))
-                })?;
-                told(batch.first, &answer, totals);
+/// One connection to the server, not a pool: it must be known which server may have received a request.
+struct Link {
+    requests: SendRequest<Full<Bytes>>,
+    host: String,
+    /// Of the server's tape, if it states one; a restarted server has another.
+    epoch: Option<u64>,
+}
+
+struct Publisher {
+    endpoint: Endpoint,
+    /// Whether to keep trying where the first connection fails.
+    retry: bool,
+    quiet: bool,
+    link: Option<Link>,
+    was_connected: bool,
+    backoff: Backoff,
+    totals: Totals,
+}
+
+/// The outcome of a request.
+enum Sent {
+    Answered(StatusCode, Option<Duration>, Bytes),
+    /// The server received nothing of it.
+    Unsent(String),
+    /// Whether the server received it is unknown.
+    Lost(String),
+}
+
+impl Publisher {
+    /// Sends a batch until the server has answered, or until it is unknown whether the server received it.
+    async fn send(&mut self, batch: Batch) -> Result<(), Failure> {
+        for number in &batch.too_long {
+            say!("line {number}: longer than {} KiB", LINE_BYTES / 1024);
+            self.totals.refused += 1;
+        }
+        let (range, first, lines) = (batch.range(), batch.first, batch.lines as u64);
+        let body = Bytes::from(batch.body);
+        // Sent without an answer to the server of this epoch.
+        let mut in_doubt: Option<(Option<u64>, String)> = None;
+        loop {
+            let link = match &mut self.link {
+                Some(link) if !link.requests.is_closed() => link,
+                _ => self.connect().await?,
+            };
+            if let Some((epoch, reason)) = in_doubt.take()
+                && (epoch.is_none() || epoch == link.epoch)
+            {
+                say!("{range}: perhaps published, perhaps not, and not sent again: {reason}");
+                self.totals.in_doubt += lines;
                 return Ok(());
             }
-            // Nothing of it was taken: asking again repeats nothing, and keeps the order.
-            StatusCode::SERVICE_UNAVAILABLE if attempt < ATTEMPTS => {
-                let after =
-                    head.headers.get(header::RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
-                tokio::time::sleep(Duration::from_secs(after.unwrap_or(1).clamp(1, 30))).await;
-            }
-            status => {
-                let problem: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
-                let detail = problem
-                    .as_ref()
-                    .and_then(|problem| problem["detail"].as_str())
-                    .unwrap_or("no reason given");
-                return Err(Failure::Other(format!("{range}: the server answered {status}: {detail}")));
+            let epoch = link.epoch;
+            let (reason, after) = match post(link, &body).await {
+                Sent::Answered(StatusCode::OK, _, body) => {
+                    let answer = serde_json::from_slice(&body).map_err(|error| {
+                        Failure::Other(format!("{range}: this is no answer of a Tickcast server: {error}"))
+                    })?;
+                    self.backoff.succeeded();
+                    told(first, &answer, &mut self.totals);
+                    return Ok(());
+                }
+                // Nothing of it was accepted: sending it again repeats nothing, and keeps the order.
+                Sent::Answered(
+                    status @ (StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::TOO_MANY_REQUESTS
+                    | StatusCode::REQUEST_TIMEOUT),
+                    after,
+                    body,
+                ) => (answered(status, &body), after),
+                // A proxy does not know what the server did.
+                Sent::Answered(
+                    status @ (StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT),
+                    after,
+                    body,
+                ) => {
+                    let reason = answered(status, &body);
+                    in_doubt = Some((epoch, reason.clone()));
+                    (reason, after)
+                }
+                Sent::Answered(status, _, body) => {
+                    return Err(Failure::Other(format!("{range}: {}", answered(status, &body))));
+                }
+                Sent::Unsent(reason) => (reason, None),
+                Sent::Lost(reason) => {
+                    in_doubt = Some((epoch, reason.clone()));
+                    (reason, None)
+                }
+            };
+            self.link = None;
+            self.wait(&reason, after).await;
+        }
+    }
+
+    /// Connects, and retries if it was connected before.
+    async fn connect(&mut self) -> Result<&mut Link, Failure> {
+        loop {
+            match timeout(CONNECT_TIMEOUT, open(&self.endpoint)).await {
+                Ok(Ok(link)) => {
+                    if std::mem::replace(&mut self.was_connected, true) && !self.quiet {
+                        say!("tickcast: connected again");
+                    }
+                    return Ok(self.link.insert(link));
+                }
+                failed => {
+                    let reason = match failed {
+                        Ok(Err(reason)) => reason,
+                        _ => format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
+                    };
+                    if !self.was_connected && !self.retry {
+                        return Err(Failure::NotConnected(reason));
+                    }
+                    self.wait(&reason, None).await;
+                }
             }
         }
     }
-    Ok(())
+
+    async fn wait(&mut self, reason: &str, after: Option<Duration>) {
+        if let Some(after) = after {
+            self.backoff.ask(after, after / 2);
+        }
+        let wait = self.backoff.failed(None);
+        if !self.quiet {
+            say!("tickcast: {reason}; trying again in {wait:.1?}");
+        }
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Connects, and requests the epoch of the server's tape.
+async fn open(endpoint: &Endpoint) -> Result<Link, String> {
+    let authority: Authority = endpoint.authority().parse().map_err(|_| "no address".to_owned())?;
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let address = (host, authority.port_u16().unwrap_or(80));
+    let socket = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+    let _ = socket.set_nodelay(true);
+    let (requests, connection) = handshake(TokioIo::new(socket)).await.map_err(|error| error.to_string())?;
+    tokio::spawn(connection);
+    let mut link = Link { requests, host: endpoint.authority().to_owned(), epoch: None };
+    // Of no symbols: the answer has the moment on the tape and nothing else.
+    let asked = Request::get("/v1/quotes?symbols=,").header(header::HOST, endpoint.authority());
+    let asked = asked.body(Full::default()).map_err(|error| error.to_string())?;
+    let answer = link.requests.send_request(asked).await.map_err(|error| because(&error))?;
+    let body = whole(answer).await?;
+    let told: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
+    link.epoch = told.and_then(|told| told["epoch"].as_u64());
+    Ok(link)
+}
+
+async fn post(link: &mut Link, body: &Bytes) -> Sent {
+    let request = Request::post("/v1/publish")
+        .header(header::HOST, &link.host)
+        .header(header::CONTENT_TYPE, "application/x-ndjson")
+        .body(Full::new(body.clone()));
+    let request = match request {
+        Ok(request) => request,
+        Err(error) => return Sent::Unsent(error.to_string()),
+    };
+    let answered = async {
+        // It takes a moment after the last answer. A connection that does not become ready was closed, as an
+        // idle one may be.
+        if let Err(error) = link.requests.ready().await {
+            return Sent::Unsent(format!("the connection was lost: {}", because(&error)));
+        }
+        let answer = match link.requests.try_send_request(request).await {
+            Ok(answer) => answer,
+            Err(mut error) => {
+                let is_unsent = error.take_message().is_some();
+                let reason = format!("the connection was lost: {}", because(error.error()));
+                return if is_unsent { Sent::Unsent(reason) } else { Sent::Lost(reason) };
+            }
+        };
+        let status = answer.status();
+        let after = answer.headers().get(header::RETRY_AFTER);
+        let after = after.and_then(|after| after.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+        match whole(answer).await {
+            Ok(body) => Sent::Answered(status, after.filter(|after| !after.is_zero()), body),
+            Err(reason) => Sent::Lost(format!("the answer was lost: {reason}")),
+        }
+    };
+    let silent = || Sent::Lost(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()));
+    timeout(ANSWER_TIMEOUT, answered).await.unwrap_or_else(|_| silent())
+}
+
+async fn whole(answer: Response<hyper::body::Incoming>) -> Result<Bytes, String> {
+    let body = Limited::new(answer.into_body(), ANSWER_BYTES).collect().await;
+    body.map(http_body_util::Collected::to_bytes).map_err(|error| error.to_string())
+}
+
+fn because(error: &hyper::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+fn answered(status: StatusCode, body: &[u8]) -> String {
+    let problem: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    let detail = problem.as_ref().and_then(|problem| problem["detail"].as_str()).unwrap_or("no reason given");
+    format!("the server answered {status}: {detail}")
 }
 
 fn told(first: u64, answer: &Answer, totals: &mut Totals) {
@@ -314,7 +519,7 @@ mod tests {
         std::iter::from_fn(|| read_line(&mut input).unwrap()).collect()
     }
 
-    /// What is sent for an input, and the numbers of the lines left out.
+    /// The requests for an input, and the numbers of the lines left out.
     #[track_caller]
     fn check(input: &[u8], body: &str, too_long: &[u64]) {
         let mut batch = Batch { first: 11, ..Batch::default() };

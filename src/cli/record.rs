@@ -20,24 +20,27 @@ use tokio_stream::StreamExt;
 
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
-/// Record a market as it moves: a .tape file, to be replayed, looked into and converted.
+/// Record a market as it moves: a .tape file, to be replayed, inspected and converted.
 ///
-/// What is recorded are quotes, trades and states from now on; bars follow from trades. Quotes that come faster than the connection takes
-/// them are merged, as for any client. A lost connection is resumed: nothing is lost that the server still holds, and what it does not is
-/// told. After a crash all but the last second can be read. Exit codes: 0 done, 1 failure, 2 usage, 3 cannot connect, 4 every topic refused,
-/// 130 interrupted before any data.
+/// What is recorded are quotes, trades and states from now on; bars follow from trades. Quotes that come
+/// faster than the connection takes them are merged, as for any client. A lost connection is resumed: nothing
+/// is lost that the server still holds, and what it does not is reported. After a crash all but the last
+/// second can be read. Exit codes: 0 done, 1 failure, 2 usage, 3 cannot connect, 4 every topic refused, 130
+/// interrupted before any data.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
-  tickcast record -o day.tape                                      everything, until Ctrl-C
-  tickcast record ws://desk:8080 --topics 'quote:AAPL,trades:AAPL' -o aapl.tape --duration 10m
-  tickcast record -o 'day-{date}.tape'                             a file for each UTC day
+  tickcast record -o day.tape                   everything, until Ctrl-C
+  tickcast record -o 'day-{date}.tape'          a file for each UTC day
+  tickcast record ws://desk:8080 --topics 'quote:AAPL,trades:AAPL' \\
+    -o aapl.tape --duration 10m
   tickcast inspect day.tape; tickcast serve --feed day.tape")]
 pub struct Args {
     /// The server: ws://HOST:PORT
     #[arg(env = "TICKCAST_URL", default_value = "ws://127.0.0.1:8080")]
     pub url: String,
 
-    /// What to record: KIND:SYMBOL, KIND:*, KIND:@SECTOR with KIND one of quote, trades, status; or status alone
+    /// What to record: KIND:SYMBOL, KIND:*, KIND:@SECTOR with KIND one of quote, trades, status; or status
+    /// alone
     #[arg(
         long,
         value_name = "TOPIC,...",
@@ -46,8 +49,8 @@ pub struct Args {
     )]
     pub topics: Vec<String>,
 
-    /// The file. `{date}` in it gives each UTC day a file of its own, `{time}` is when it begins. Where the server's replay is wound to
-    /// another time, it goes on in another file: day.tape, day.2.tape
+    /// The file. `{date}` in it gives each UTC day a file of its own, `{time}` is when it begins. If the
+    /// server's replay seeks to another time, it goes on in another file: day.tape, day.2.tape
     #[arg(short, long, value_name = "PATH")]
     pub output: PathBuf,
 
@@ -72,7 +75,7 @@ pub struct Args {
     pub quiet: bool,
 }
 
-/// What follows from an event of the client.
+/// The next step after an event of the client.
 #[derive(Debug, PartialEq)]
 enum Step {
     GoOn,
@@ -82,18 +85,19 @@ enum Step {
     Stop(u8),
 }
 
-/// Turns what a client hears into a tape of its own: instruments are numbered anew and batches counted from 1, whatever the server does.
+/// Turns a client's events into a tape of its own: instruments get new numbers, and batches are counted from
+/// 1.
 struct Taker {
     following: Following,
     /// Events still to be taken.
     left: u64,
-    /// The server began a new tape, of which nothing was heard yet.
+    /// The server began a new tape, and nothing of it was received yet.
     is_replaced: bool,
     instruments: Instruments,
     translator: Translator,
-    /// Topics whose past has come. What a ring held before is not what happens while we record.
+    /// Topics whose snapshot is complete. Earlier ring entries did not happen during the recording.
     settled: Vec<Topic>,
-    /// By the server's number: whether an instrument's trades are those from now on.
+    /// Indexed by the server's number: whether an instrument's trades are new ones.
     is_settled: FxHashMap<market::InstrumentId, bool>,
     position: Position,
     time: Timestamp,
@@ -102,10 +106,10 @@ struct Taker {
     missed: u64,
 }
 
-/// Records until told to stop.
+/// Records until it is stopped.
 ///
 /// # Errors
-/// Where signals cannot be waited for.
+/// If signals cannot be waited for.
 pub async fn run(args: Args) -> Result<ExitCode> {
     if let Some(reason) = args.topics.iter().find_map(|topic| why_not_recorded(topic)) {
         say!("tickcast: {reason}");
@@ -114,7 +118,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let output = Output::new(args.output.clone(), args.force);
     let path = output.path_at(Timestamp::now());
     if !args.force && path.exists() {
-        say!("tickcast: {} exists (--force overwrites it)", path.display());
+        say!("tickcast: {} exists (--force overwrites it)", super::shown(&path));
         return Ok(ExitCode::from(2));
     }
     let endpoint = match Endpoint::parse(&args.url) {
@@ -207,7 +211,7 @@ impl Session {
         Ok(self.finish(code))
     }
 
-    /// Once a second: is it still written, and how does it do.
+    /// Once a second: checks the writer, and shows the progress.
     fn look(&mut self) -> Step {
         let Some((recording, _)) = &self.recording else { return Step::GoOn };
         if recording.status().failure().is_some() {
@@ -233,7 +237,7 @@ impl Session {
         match recording.finish() {
             Ok(written) => {
                 let Taker { events, gaps, missed, .. } = self.taker;
-                let path = self.output.path().display().to_string();
+                let path = super::shown(self.output.path());
                 let lost = match gaps {
                     0 => String::new(),
                     _ => format!(
@@ -265,7 +269,7 @@ fn ratio(bytes: u64, events: u64) -> f64 {
     bytes as f64 / events.max(1) as f64
 }
 
-/// One line that is overwritten each second, where a person looks.
+/// One line that is overwritten each second, on a terminal.
 struct Progress {
     is_shown: bool,
     begun: Instant,
@@ -289,7 +293,7 @@ impl Progress {
         let clock = format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
         let [events, rate, gaps] = [taker.events, rate, taker.gaps].map(super::grouped);
         let bytes = super::bytes(status.written().bytes);
-        // A line that is not seen does no harm.
+        // A failure to show it does no harm.
         let _ = write!(std::io::stderr(), "\r\x1b[K{clock}  {events} events, {rate}/s, {bytes}, {gaps} gaps");
     }
 
@@ -347,11 +351,12 @@ impl Taker {
     fn update(&mut self, time: Timestamp, changes: Vec<Change>) -> Step {
         let mut events = Vec::new();
         if std::mem::take(&mut self.is_replaced) && time < self.time {
-            // A tape of another time: it is told as a reset, which gives it a file of its own.
+            // A tape of another time: it is recorded as a reset, which gives it a file of its own.
             self.reset(time, &mut events);
         }
         // A server's shards may be a moment apart.
         self.time = self.time.max(time);
+        let mut joined = Vec::new();
         for change in changes {
             if self.left == 0 {
                 break;
@@ -366,10 +371,28 @@ impl Taker {
                     continue;
                 }
                 Change::Definition(instrument) => market::Event::Instrument(instrument),
+                Change::Joined { instrument, kind: Kind::Trades } => {
+                    // It was in the sector before and had left unnoticed: its trades continue where they
+                    // stopped.
+                    if self.is_settled.insert(instrument.id, true) != Some(true) {
+                        joined.push(instrument.id);
+                    }
+                    continue;
+                }
+                Change::Left { instrument, kind: Kind::Trades } => {
+                    self.is_settled.insert(instrument.id, false);
+                    continue;
+                }
                 Change::Quote { instrument, quote, .. } => {
                     market::Event::Quote(instrument.id, whole(&quote, time))
                 }
-                Change::Trade { instrument, .. } if self.is_past(&instrument) => continue,
+                // The ring entries of an instrument that joins a recorded sector happened before, as those of
+                // a first snapshot.
+                Change::Trade { instrument, .. }
+                    if joined.contains(&instrument.id) || self.is_past(&instrument) =>
+                {
+                    continue;
+                }
                 Change::Trade { instrument, trade, .. } => {
                     market::Event::Trade(instrument.id, market::Trade { ts_recv: time, ..trade })
                 }
@@ -383,7 +406,11 @@ impl Taker {
                     self.following.say(format!("gap: {missed} trades of {} are lost", instrument.symbol));
                     continue;
                 }
-                Change::Bar { .. } | Change::ClosedBar { .. } | Change::Stats(_) => continue,
+                Change::Bar { .. }
+                | Change::ClosedBar { .. }
+                | Change::Stats(_)
+                | Change::Joined { .. }
+                | Change::Left { .. } => continue,
             };
             let counts = !matches!(event, market::Event::Instrument(_));
             match self.translator.translate(event, &mut self.instruments, &mut events) {
@@ -402,21 +429,21 @@ impl Taker {
         Step::Append(Batch { position: self.position, time: self.time, events })
     }
 
-    /// The server's numbers of instruments mean others from now on, and what it tells at first is its past.
+    /// The server's numbers of instruments mean others from now on, and it sends snapshots first.
     fn begin_anew(&mut self) {
         self.translator = Translator::default();
         self.settled.clear();
         self.is_settled.clear();
     }
 
-    /// Begins the recording anew at `time`, with instruments of its own.
+    /// Restarts the recording at `time`, with instruments of its own.
     fn reset(&mut self, time: Timestamp, events: &mut Vec<market::Event>) {
         *events = vec![market::Event::Reset];
         self.instruments = Instruments::default();
         self.time = time;
     }
 
-    /// Whether trades of this instrument are still those that its ring held when we came.
+    /// Whether trades of this instrument are still those of its first snapshot.
     fn is_past(&mut self, instrument: &Instrument) -> bool {
         let covers = |topic: &Topic| {
             topic.kind == Kind::Trades && topic.scope != Scope::Market && topic.covers(instrument)
@@ -425,7 +452,7 @@ impl Taker {
     }
 }
 
-/// A quote as the client knows it; what was never told is empty.
+/// A quote as the client knows it; fields that were never received are empty.
 fn whole(quote: &QuoteFields, time: Timestamp) -> Quote {
     Quote {
         bid: quote.bid.unwrap_or(Price::NONE),

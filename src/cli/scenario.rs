@@ -1,7 +1,7 @@
-use crate::feed::formats::recording::RecordingHeader;
 use crate::feed::sim::scenario::{READY, Scenario, ScenarioError};
 use crate::market::{Instruments, Timestamp};
 use crate::record::Recorder;
+use crate::recording::RecordingHeader;
 use crate::tape::{Batch, Position};
 use anyhow::{Context, Result, anyhow, bail};
 use std::fmt::Write as _;
@@ -15,9 +15,9 @@ use std::process::ExitCode;
 #[command(after_help = "Examples:
   tickcast scenario                             the ready ones
   tickcast scenario flash-crash                 what happens when
-  tickcast scenario flash-crash --toml          its file, to make one of your own from
-  tickcast scenario mine.toml                   is it right? Exit code 1 where not
-  tickcast scenario mine.toml -o mine.tape      all of it as a recording, without a server")]
+  tickcast scenario flash-crash --toml          its file, for one of your own
+  tickcast scenario mine.toml                   is it right? (exit code 1: no)
+  tickcast scenario mine.toml -o mine.tape      all of it as a recording")]
 pub struct Args {
     /// A ready scenario, or a file of your own
     #[arg(value_name = "NAME|FILE")]
@@ -33,7 +33,7 @@ pub struct Args {
 }
 
 /// # Errors
-/// A scenario that cannot be read or is wrong, and what stands in the way of writing its recording.
+/// A scenario that cannot be read or is wrong, or a recording that cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let Some(name) = &args.scenario else {
         let mut list = String::new();
@@ -50,19 +50,19 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     scenario.check().map_err(|problem| error(name, &problem))?;
     if let Some(path) = &args.output {
         let (batches, events) = record(name, scenario, path)?;
-        say!("{}: {events} events in {batches} batches", path.display());
+        say!("{}: {events} events in {batches} batches", super::shown(path));
         return Ok(ExitCode::SUCCESS);
     }
     let about = if scenario.about.is_empty() { String::new() } else { indented(&scenario.about) + "\n\n" };
     print(&format!("{name}\n{about}{scenario}"))
 }
 
-/// The scenario of that name or file, checked but for its market.
+/// The scenario of that name or file, checked except against its market.
 pub(super) fn read(name: &str) -> Result<Scenario> {
     Scenario::parse(&text(name)?).map_err(|problem| error(name, &problem))
 }
 
-/// Where and what, as a compiler says it.
+/// Position and error, as a compiler reports them.
 pub(super) fn error(name: &str, problem: &ScenarioError) -> anyhow::Error {
     anyhow!("{name}:{}: {}", problem.line, problem.message)
 }
@@ -75,7 +75,7 @@ fn text(name: &str) -> Result<String> {
         Ok(text) => Ok(text),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let names = READY.iter().map(|ready| ready.0);
-            match crate::hub::nearest(name, names.clone()) {
+            match crate::hint::nearest(name, names.clone()) {
                 Some(near) => bail!("no ready scenario and no file is called {name}: did you mean {near}?"),
                 None => bail!(
                     "no ready scenario and no file is called {name}: there are {}",
@@ -87,7 +87,8 @@ fn text(name: &str) -> Result<String> {
     }
 }
 
-/// Writes all that a scenario plays: how many batches, and how many events. The same scenario gives the same file where it has a start.
+/// Writes all that a scenario plays; returns the numbers of batches and events. A scenario with a start
+/// always gives the same file.
 fn record(name: &str, scenario: Scenario, path: &Path) -> Result<(u64, usize)> {
     if scenario.end.is_none() {
         bail!("{name} never ends: give it an end to record it");
@@ -97,10 +98,10 @@ fn record(name: &str, scenario: Scenario, path: &Path) -> Result<(u64, usize)> {
         Path::new(name).file_stem().map_or_else(|| name.to_owned(), |stem| stem.to_string_lossy().into());
     let source = format!("the scenario {title}, seed {seed}");
     let mut feed = scenario.play(start).map_err(|problem| error(name, &problem))?;
-    let cannot = || format!("cannot write {}", path.display());
+    let cannot = || format!("cannot write {}", super::shown(path));
     let file = File::create(path).with_context(cannot)?;
     let header = RecordingHeader { epoch: 1, created: start, source };
-    // With checkpoints, so that it can be sought in.
+    // With checkpoints, for seeks.
     let mut recorder = Recorder::new(BufWriter::new(file), &header).with_context(cannot)?;
     let mut instruments = Instruments::default();
     let mut batch = Batch { position: Position::START, time: start, events: Vec::new() };
@@ -120,7 +121,7 @@ fn indented(text: &str) -> String {
     lines.join("\n")
 }
 
-/// Whoever reads may have heard enough.
+/// A closed pipe is no error: its reader has seen enough.
 fn print(text: &str) -> Result<ExitCode> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot print"),

@@ -1,34 +1,42 @@
 use super::following::{Following, INTERRUPTED};
+use super::serve::stopped;
+use super::stdout::Stdout;
+use super::table::Table;
 use crate::client::{Change, Client, Endpoint, Event, Options};
-use anyhow::{Context, Result};
-use std::io::{ErrorKind, IsTerminal};
+use anyhow::Result;
+use console::Term;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
 
 const GAP: u8 = 5;
 
-/// Lines wait at most this long for company, where no person is looking.
+/// Output is batched for at most this long, unless a person reads the lines.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
-/// And no more bytes than this.
-const FLUSH_BYTES: usize = 64 * 1024;
+/// After a stop it waits no longer than this for a reader that takes nothing.
+const GRACE: Duration = Duration::from_millis(500);
 
-/// Print a market as it moves: one JSON object per line.
+/// Print a market as it moves: a table on a terminal, else one JSON object per line.
 ///
-/// Every line stands alone: quotes, bars, days and states are whole images as they stand now, trades and closed bars come once each.
-/// Trades that the server no longer had are told as {"topic":…,"gap":n}. Exit codes: 0 done, 1 failure, 2 usage, 3 cannot connect,
-/// 4 every topic refused, 5 a gap with --fail-on-gap, 130 interrupted before any data.
+/// Every line is self-contained: quotes, bars, days and states are complete, current images, trades and
+/// closed bars come once each. A reader that is slower than the market gets fewer lines, of the newest
+/// values, never old ones. Trades that could not wait for it, or that the server no longer had, are reported
+/// as {"topic":…,"gap":n}.
+///
+/// Exit codes: 0 done, 1 failure, 2 usage, 3 cannot connect, 4 every topic refused, 5 a gap with
+/// --fail-on-gap, 130 interrupted before any data.
 #[derive(clap::Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(after_help = "Examples:
   tickcast watch quote:AAPL trades:AAPL
-  tickcast watch ws://desk:8080 'quote:@technology' --max-hz 2 | jq -r '[.topic, .bid, .ask] | @tsv'
+  tickcast watch ws://desk:8080 'quote:@technology' --max-hz 2 |
+    jq -r '[.topic, .bid, .ask] | @tsv'
   tickcast watch 'trades:*' --duration 10s | wc -l")]
 pub struct Args {
-    /// A server (ws://HOST:PORT; default: --url), then topics: KIND:SYMBOL, KIND:*, KIND:@SECTOR with KIND one of quote, trades,
-    /// bars.1s, bars.1m, day, status; or status alone
+    /// A server (ws://HOST:PORT; default: --url), then topics: KIND:SYMBOL, KIND:*, KIND:@SECTOR with KIND
+    /// one of quote, trades, bars.1s, bars.1m, day, status; or status alone
     #[arg(value_name = "[URL] TOPIC", required = true)]
     pub words: Vec<String>,
 
@@ -60,33 +68,45 @@ pub struct Args {
     #[arg(long)]
     pub fail_on_gap: bool,
 
+    /// Print JSON lines, also on a terminal
+    #[arg(long, conflicts_with = "table")]
+    pub json: bool,
+
+    /// Print a table that is drawn again in place, also where standard output is no terminal
+    #[arg(long)]
+    pub table: bool,
+
     /// Say nothing but data
     #[arg(short, long)]
     pub quiet: bool,
 }
 
-/// What follows from an event.
+/// The next step after an event.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     GoOn,
     Stop(u8),
 }
 
-/// Turns events into lines and talk.
-#[derive(Debug)]
+/// Turns events into lines, or a table, and messages.
 struct Watch {
     count: Option<u64>,
     fail_on_gap: bool,
     following: Following,
     lines: u64,
-    /// Lines not written yet.
-    out: Vec<u8>,
+    view: View,
 }
 
-/// Watches until told to stop.
+/// Output that is not written yet.
+enum View {
+    Lines(Vec<u8>),
+    Table(Box<Table>),
+}
+
+/// Watches until it is stopped.
 ///
 /// # Errors
-/// Where the output cannot be written.
+/// If the output cannot be written.
 pub async fn run(args: Args) -> Result<ExitCode> {
     let (url, topics) = match args.words.split_first() {
         Some((url, topics)) if Endpoint::is_url(url) => (url.clone(), topics.to_vec()),
@@ -103,59 +123,55 @@ pub async fn run(args: Args) -> Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
-    let mut watch = Watch::new(&args, url, topics.len());
+    let mut watch = Watch::new(&args, url, &topics);
     client.subscribe(topics, Options { max_hz: args.max_hz, times: args.times });
     let code = pump(&args, &mut client, &mut watch).await?;
     Ok(ExitCode::from(code))
 }
 
 async fn pump(args: &Args, client: &mut Client, watch: &mut Watch) -> Result<u8> {
-    let mut stdout = tokio::io::stdout();
-    let at_once = std::io::stdout().is_terminal();
+    let mut stdout = Stdout::open();
+    let most = stdout.most();
     let end = args.duration.map(|duration| Instant::now() + duration);
     let mut flush_at = None;
-    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut stop = std::pin::pin!(stopped());
+    let mut unread = std::pin::pin!(Stdout::unread());
     loop {
+        let mut is_hurried = false;
         let step = tokio::select! {
             event = client.next() => match event {
                 Some(event) => watch.take(event),
                 None => Step::Stop(1),
             },
             () = until(flush_at) => Step::GoOn,
-            () = until(end) => Step::Stop(0),
-            result = &mut interrupted => {
-                result.context("cannot wait for Ctrl-C")?;
-                Step::Stop(if watch.lines > 0 { 0 } else { INTERRUPTED })
+            () = &mut unread => return Ok(0),
+            code = watch.ended(&mut stop, end) => {
+                is_hurried = true;
+                Step::Stop(code?)
             }
         };
-        for talk in watch.following.take_talk().iter().filter(|_| !args.quiet) {
-            say!("tickcast: {talk}");
-        }
+        watch.talk(args.quiet);
         let now = Instant::now();
-        if flush_at.is_none() && !watch.out.is_empty() {
-            flush_at = Some(now + FLUSH_AFTER);
+        if flush_at.is_none() && watch.view.is_pending() {
+            flush_at = Some(if watch.view.is_read_at_once() { now } else { now + FLUSH_AFTER });
         }
-        let stops = step != Step::GoOn;
-        if stops || at_once || watch.out.len() >= FLUSH_BYTES || flush_at.is_some_and(|at| at <= now) {
+        let code = if let Step::Stop(code) = step { Some(code) } else { None };
+        if code.is_some() || watch.view.is_full(most) || flush_at.is_some_and(|at| at <= now) {
             flush_at = None;
-            let write = async {
-                stdout.write_all(&watch.out).await?;
-                stdout.flush().await
+            let bytes = watch.view.take();
+            let mut write = std::pin::pin!(stdout.write(&bytes));
+            let code = tokio::select! {
+                // Output that the reader does not take in time is dropped.
+                () = tokio::time::sleep(GRACE), if is_hurried => code,
+                ended = watch.ended(&mut stop, end), if !is_hurried => {
+                    let _ = tokio::time::timeout(GRACE, &mut write).await;
+                    Some(ended?)
+                }
+                is_read = &mut write => if is_read? { code } else { Some(0) },
             };
-            let written = tokio::select! {
-                written = write => written,
-                // Nobody reads: the blocked write would hold up an orderly exit for ever.
-                _ = &mut interrupted, if !stops => std::process::exit(0),
-            };
-            watch.out.clear();
-            match written {
-                // `| head` has seen enough.
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(0),
-                written => written.context("cannot write to standard output")?,
+            if let Some(code) = code {
+                return Ok(code);
             }
-        }
-        if let Step::Stop(code) = step {
-            return Ok(code);
         }
     }
 }
@@ -167,27 +183,103 @@ pub(super) async fn until(moment: Option<Instant>) {
     }
 }
 
+impl View {
+    fn is_pending(&self) -> bool {
+        match self {
+            Self::Lines(lines) => !lines.is_empty(),
+            Self::Table(table) => table.is_changed(),
+        }
+    }
+
+    /// Whether a person reads each line.
+    fn is_read_at_once(&self) -> bool {
+        matches!(self, Self::Lines(_)) && Stdout::is_terminal()
+    }
+
+    fn is_full(&self, most: usize) -> bool {
+        match self {
+            Self::Lines(lines) => lines.len() >= most,
+            Self::Table(table) => table.is_full(),
+        }
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        match self {
+            Self::Lines(lines) => std::mem::take(lines),
+            Self::Table(table) => {
+                let (height, width) = Term::stdout().size();
+                table.draw(width.into(), height.into())
+            }
+        }
+    }
+}
+
 impl Watch {
-    fn new(args: &Args, url: String, topics: usize) -> Self {
+    fn new(args: &Args, url: String, topics: &[String]) -> Self {
+        let is_table = args.table || (Stdout::is_terminal() && !args.json);
         Self {
             count: args.count,
             fail_on_gap: args.fail_on_gap,
-            following: Following::new(url, args.retry, topics),
+            following: Following::new(url, args.retry, topics.len()),
             lines: 0,
-            out: Vec::new(),
+            view: if is_table { View::Table(Box::new(Table::new(topics))) } else { View::Lines(Vec::new()) },
+        }
+    }
+
+    /// Waits for an end from outside; returns the exit code.
+    async fn ended(
+        &self,
+        stop: &mut (impl Future<Output = Result<()>> + Unpin),
+        end: Option<Instant>,
+    ) -> Result<u8> {
+        tokio::select! {
+            stopped = stop => stopped.map(|()| if self.lines > 0 { 0 } else { INTERRUPTED }),
+            () = until(end) => Ok(0),
+        }
+    }
+
+    /// Above the table, if that is on the same terminal.
+    fn talk(&mut self, is_quiet: bool) {
+        for talk in self.following.take_talk().into_iter().filter(|_| !is_quiet) {
+            match &mut self.view {
+                View::Table(table) if std::io::stderr().is_terminal() => {
+                    table.say(format!("tickcast: {talk}"));
+                }
+                _ => say!("tickcast: {talk}"),
+            }
         }
     }
 
     fn take(&mut self, event: Event) -> Step {
+        if let View::Table(table) = &mut self.view {
+            match &event {
+                Event::Connected { .. } | Event::Live => table.state("live"),
+                Event::Stale => table.state("stale"),
+                Event::Lagging { by } => table.state(&format!("lagging by {by:.1?}")),
+                Event::Disconnected { .. } | Event::Closed { .. } => table.state("disconnected"),
+                Event::Replaced => table.clear(),
+                _ => {}
+            }
+        }
         match event {
             Event::Replaced => {
                 self.following.say("the server began a new tape: everything comes anew".to_owned());
             }
             Event::Update { position, time, changes } => {
                 for change in changes {
-                    let Some(line) = change.to_json(time, position) else { continue };
-                    serde_json::to_writer(&mut self.out, &line).expect("a Vec takes every byte");
-                    self.out.push(b'\n');
+                    match &mut self.view {
+                        View::Lines(out) => {
+                            let Some(line) = change.to_json(time, position) else { continue };
+                            serde_json::to_writer(&mut *out, &line).expect("a Vec takes every byte");
+                            out.push(b'\n');
+                        }
+                        View::Table(table) => {
+                            table.take(&change, time, position);
+                            if matches!(change, Change::Definition(_)) {
+                                continue;
+                            }
+                        }
+                    }
                     self.lines += 1;
                     if self.fail_on_gap && matches!(change, Change::Gap { .. }) {
                         return Step::Stop(GAP);
@@ -241,7 +333,7 @@ mod tests {
     }
 
     fn lost() -> Event {
-        Event::Disconnected { reason: "refused".to_owned(), retry_in: Duration::from_secs(1) }
+        Event::Disconnected { code: None, reason: "refused".to_owned(), retry_in: Duration::from_secs(1) }
     }
 
     fn update(changes: &[&str]) -> Event {
@@ -268,11 +360,12 @@ mod tests {
         Event::Subscribed { topics: vec![TopicAnswer::refused(topic.to_owned(), error)] }
     }
 
-    /// Takes the events; gives the exit code, if one follows, and the lines.
+    /// Takes the events; returns the exit code, if one follows, and the lines.
     #[track_caller]
     fn check(flags: &str, events: Vec<Event>, code: Option<u8>, lines: &str) -> Vec<String> {
-        let args = Cli::parse_from(std::iter::once("watch").chain(flags.split_whitespace())).args;
-        let mut watch = Watch::new(&args, "ws://x".to_owned(), args.words.len());
+        let flags = ["watch", "--json"].into_iter().chain(flags.split_whitespace());
+        let args = Cli::parse_from(flags).args;
+        let mut watch = Watch::new(&args, "ws://x".to_owned(), &args.words);
         let mut stop = None;
         for event in events {
             assert_eq!(stop, None, "stopped before the last event");
@@ -281,7 +374,7 @@ mod tests {
             }
         }
         assert_eq!(stop, code);
-        assert_eq!(String::from_utf8(watch.out).unwrap(), lines);
+        assert_eq!(String::from_utf8(watch.view.take()).unwrap(), lines);
         watch.following.take_talk()
     }
 
@@ -293,6 +386,16 @@ mod tests {
     fn every_line_stands_alone() {
         check("quote:X", vec![connected(), update(&["definition", "quote"])], None, QUOTE);
         check("quote:X", vec![update(&["gap"])], None, LOST);
+    }
+
+    #[test]
+    fn how_old_it_is_is_told_once_until_it_is_much_worse_or_new_again() {
+        let lagging = |seconds| Event::Lagging { by: Duration::from_secs(seconds) };
+        let events = vec![connected(), lagging(2), lagging(3), lagging(5), Event::Live, lagging(2)];
+        let talk = check("quote:X", events, None, "");
+        let expected = ["connected", "lagging by 2.0s", "lagging by 5.0s", "live again", "lagging by 2.0s"];
+        assert_eq!(talk.len(), expected.len());
+        assert!(talk.iter().zip(expected).all(|(talk, expected)| talk.starts_with(expected)), "{talk:?}");
     }
 
     #[test]

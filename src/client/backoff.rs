@@ -1,41 +1,41 @@
+use crate::wire::schema::BACKOFF;
+use crate::wire::{CloseCode, Return};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::time::Duration;
 
-const FIRST: Duration = Duration::from_millis(250);
-const LONGEST: Duration = Duration::from_secs(30);
-
-/// How long to wait before the next attempt: a random part of a span that doubles with each failure, so that the clients of
-/// a server that went away do not come back all at once.
+/// How long to wait before the next attempt: a random part of a span that doubles with each failure, so that
+/// the clients of a lost server do not all reconnect at once. Both clients follow the rule in
+/// `docs/protocol.md`.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
-    /// What the server asked for instead: at least this long, and a random part of that on top.
+    /// What the server asked for instead: the least wait, and the span of a random part added to it.
     asked: Option<(Duration, Duration)>,
     random: StdRng,
 }
 
 impl Backoff {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self { failures: 0, asked: None, random: StdRng::seed_from_u64(seed) }
     }
 
-    /// The server says when to come back; holds for the next attempt.
-    pub(super) fn ask(&mut self, after: Duration, jitter: Duration) {
-        self.asked = Some((after, jitter));
+    /// The server said when to reconnect; holds for the next attempt only.
+    pub(crate) fn ask(&mut self, after: Duration, jitter: Duration) {
+        self.asked = Some((after.min(BACKOFF.longest_asked), jitter.min(BACKOFF.longest_asked)));
     }
 
-    /// The server has more than it can do, or more than it likes of us.
-    pub(super) fn slow_down(&mut self) {
-        self.failures += 3;
-    }
-
-    pub(super) fn succeeded(&mut self) {
+    pub(crate) fn succeeded(&mut self) {
         self.failures = 0;
     }
 
-    pub(super) fn failed(&mut self) -> Duration {
-        let span = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
+    /// `code`: of the Close frame, if there was one.
+    pub(crate) fn failed(&mut self, code: Option<CloseCode>) -> Duration {
+        let first = match code.map(CloseCode::then) {
+            Some(Return::Slower) => BACKOFF.first_when_busy,
+            _ => BACKOFF.first,
+        };
+        let span = first.saturating_mul(1 << self.failures.min(16)).min(BACKOFF.longest);
         self.failures = self.failures.saturating_add(1);
         let (least, span) = self.asked.take().unwrap_or((Duration::ZERO, span));
         least + span.mul_f64(self.random.random_range(0.0..=1.0))
@@ -45,42 +45,58 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde::Deserialize;
 
-    /// The longest of many draws after so many failures, in tenths of a second, rounded up.
-    #[track_caller]
-    fn check(failures: u32, asked: Option<(u64, u64)>, shortest: u64, longest: u64) {
-        let draws: Vec<Duration> = (0..500)
-            .map(|seed| {
-                let mut backoff = Backoff::new(seed);
-                for _ in 0..failures {
-                    backoff.failed();
-                }
-                if let Some((after, jitter)) = asked {
-                    backoff.ask(Duration::from_millis(after), Duration::from_millis(jitter));
-                }
-                backoff.failed()
-            })
-            .collect();
-        let [shortest, longest] = [shortest, longest].map(Duration::from_millis);
-        let (min, max) = (draws.iter().min().unwrap(), draws.iter().max().unwrap());
-        assert!(*min >= shortest && *max <= longest, "{min:?} to {max:?}");
-        assert!(
-            max.abs_diff(*min) > longest.abs_diff(shortest).mul_f64(0.9),
-            "draws fill the span: {min:?} to {max:?}"
-        );
+    /// A row of the table that the TypeScript client is tested with, too.
+    #[derive(Deserialize)]
+    struct Row {
+        name: String,
+        code: Option<u16>,
+        /// From 1; the earlier ones failed with the same code.
+        attempt: u32,
+        goodbye: Option<Asked>,
+        /// `None`: the client does not reconnect.
+        least_ms: Option<u64>,
+        most_ms: Option<u64>,
+    }
+
+    #[derive(Clone, Copy, Deserialize)]
+    struct Asked {
+        retry_after_ms: u64,
+        jitter_ms: u64,
     }
 
     #[test]
-    fn waits_are_drawn_from_a_span_that_doubles_to_half_a_minute() {
-        check(0, None, 0, 250);
-        check(1, None, 0, 500);
-        check(5, None, 0, 8_000);
-        check(7, None, 0, 30_000);
-        check(5000, None, 0, 30_000);
-    }
-
-    #[test]
-    fn what_the_server_asks_for_is_waited_for() {
-        check(4, Some((2_000, 3_000)), 2_000, 5_000);
+    fn waits_are_those_of_the_table() {
+        let rows: Vec<Row> = serde_json::from_str(include_str!("../../tests/backoff.json")).unwrap();
+        for Row { name, code, attempt, goodbye, least_ms, most_ms } in rows {
+            let code = code.map(CloseCode);
+            let (Some(least), Some(most)) = (least_ms, most_ms) else {
+                assert_eq!(code.map(CloseCode::then), Some(Return::No), "{name}");
+                continue;
+            };
+            assert_ne!(code.map(CloseCode::then), Some(Return::No), "{name}");
+            let draws: Vec<Duration> = (0..500)
+                .map(|seed| {
+                    let mut backoff = Backoff::new(seed);
+                    if let Some(Asked { retry_after_ms, jitter_ms }) = goodbye {
+                        let [after, jitter] = [retry_after_ms, jitter_ms].map(Duration::from_millis);
+                        backoff.ask(after, jitter);
+                    }
+                    for _ in 1..attempt {
+                        backoff.failed(code);
+                    }
+                    backoff.failed(code)
+                })
+                .collect();
+            let [least, most] = [least, most].map(Duration::from_millis);
+            let (min, max) = (draws.iter().min().unwrap(), draws.iter().max().unwrap());
+            assert!(*min >= least && *max <= most, "{name}: {min:?} to {max:?}");
+            let drawn = max.abs_diff(*min);
+            assert!(
+                drawn > most.abs_diff(least).mul_f64(0.9),
+                "{name}: draws fill the span: {min:?} to {max:?}"
+            );
+        }
     }
 }

@@ -1,20 +1,22 @@
-use hyper::Uri;
 use std::fmt;
+use tokio_tungstenite::tungstenite::http::Uri;
 
-/// Where a server is, as people write it: `ws://host:port`, `http://host:port` or `host:port`, perhaps with a path.
+/// The address of a server: `ws://host:port`, `http://host:port` or `host:port`, perhaps with a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     authority: String,
-    /// With its query; empty where none was given.
+    /// With its query; empty if none was given.
     path: String,
 }
 
-/// Why a text names no server.
+/// Why a text is no address of a server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndpointError {
+    /// Not of the form `ws://HOST:PORT`; holds the first 200 characters of the text.
     #[error("{0:?} is no address of a server: write ws://HOST:PORT, such as ws://127.0.0.1:8080")]
     Malformed(String),
+    /// A `wss://` or `https://` address; holds the first 200 characters of the text.
     #[error(
         "{0:?} asks for TLS, which this client does not speak: use ws://, through a tunnel where the network is not yours"
     )]
@@ -22,6 +24,8 @@ pub enum EndpointError {
 }
 
 impl Endpoint {
+    /// Reads an address; a text without a scheme is taken as `ws://`.
+    ///
     /// # Errors
     /// [`EndpointError`] says what to write instead.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
@@ -41,20 +45,26 @@ impl Endpoint {
         })
     }
 
-    /// Whether a word of a command line is meant as an address, not as a topic.
+    /// Whether a word of a command line is an address, not a topic.
     #[must_use]
     pub fn is_url(word: &str) -> bool {
         ["ws://", "wss://", "http://", "https://"].iter().any(|scheme| word.starts_with(scheme))
     }
 
-    /// For the WebSocket; `/v1/ws` where no path was given.
+    /// `HOST`, or `HOST:PORT`.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The URL of the WebSocket; its path is `/v1/ws` if none was given.
     #[must_use]
     pub fn websocket(&self) -> String {
         let path = if self.path.is_empty() { "/v1/ws" } else { &self.path };
         format!("ws://{}{path}", self.authority)
     }
 
-    /// For HTTP requests to `path`, whatever path was given.
+    /// The URL for HTTP requests to `path`; ignores the path that was given.
     #[must_use]
     pub fn http(&self, path: &str) -> String {
         format!("http://{}{path}", self.authority)

@@ -1,11 +1,13 @@
 use super::backoff::Backoff;
 use super::image::{Change, Image};
-use super::subscriptions::{Subscriptions, in_requests};
+use super::requests::{Requests, Waiting};
+use super::subscriptions::{Subscriptions, Taken};
 use crate::hub::Topic;
 use crate::market::Timestamp;
 use crate::tape::{Epoch, Position};
+use crate::wire::schema::ANSWERS;
 use crate::wire::{
-    Answer, CloseCode, Entry, ErrorCode, Fault, Id, Refusal, ReplayAction, ReplayState, TopicAnswer,
+    Answer, CloseCode, Entry, ErrorCode, Fault, Id, Refusal, ReplayAction, ReplayState, Return, TopicAnswer,
     TopicChecksum, UpdateDecoder, check_hz,
 };
 use serde::Deserialize;
@@ -13,10 +15,21 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// A server that was connected to must have said welcome within this.
+/// The server must send its welcome within this time of the connection.
 const GREETING: Duration = Duration::from_secs(10);
+/// Data that are read later than this after they were sent are reported as lagging.
+const LAGGING: Duration = Duration::from_secs(1);
 
-/// The client's side of a subscription, without its socket: what happened goes in with the time, what to do comes out.
+/// The client's side of a subscription, without its socket: inputs go in with the time, outputs come out. The
+/// link:
+///
+/// ```text
+///             tick               opened             welcome
+///   Waiting ───────> Connecting ────────> Greeting ─────────> Live (stale after 2 heartbeats of silence,
+///      ^                 │                    │                │    lost after 3)
+///      └─────────────────┴── failed or lost ──┴────────────────┘
+///   any ── closed for good, or a refusal that a retry would meet again ──> Ended
+/// ```
 #[derive(Debug)]
 pub struct Session {
     link: Link,
@@ -24,14 +37,16 @@ pub struct Session {
     epoch: Option<Epoch>,
     decoder: UpdateDecoder,
     image: Image,
-    /// Something of the image is from an earlier connection, and goes on only if the server resumes it.
+    /// Part of the image is from an earlier connection, and is valid only if the server resumes it.
     is_carried: bool,
     subscriptions: Subscriptions,
     options: Options,
+    /// Not sent yet.
+    requests: Requests,
     /// The requests that are not answered yet, by number.
     asked: BTreeMap<u64, Asked>,
-    /// What the server sends, or sent until the connection was lost, as of its last answer: also what was given up, as long as it has not said
-    /// so, and not yet what was asked for since.
+    /// The topics that the server delivers, or did until the connection was lost, as of its last answer.
+    /// Requests that it has not answered yet do not count.
     delivered: BTreeSet<String>,
     next_id: u64,
 }
@@ -50,123 +65,209 @@ enum Link {
         until: Instant,
     },
     Connecting,
-    /// Connected, and not welcomed yet.
+    /// Connected; the welcome is outstanding.
     Greeting {
         since: Instant,
     },
     Live {
+        since: Instant,
         heard: Instant,
         heartbeat: Duration,
         stale: bool,
+        /// The server's last `lag` was over a second.
+        lagging: bool,
     },
     Ended,
 }
 
-/// What a session asks for besides topics. Holds until it is given anew.
+/// Options of a session, sent with a subscribe request. They hold until the next one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options {
-    /// Updates a second at most, 0.1 to 1,000; `None` for as many as there are. Another is refused with its topics.
+    /// Updates a second at most, 0.1 to 1,000; `None`: no cap. Other values are refused with their topics.
     pub max_hz: Option<f64>,
-    /// Let quotes carry the venue's time.
+    /// Whether quotes carry the venue's time.
     pub times: bool,
 }
 
-/// What the caller asks.
+/// A request of the caller.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
+    /// Subscribes topics, in this connection and later ones.
     Subscribe {
+        /// Such as `quote:AAPL`; those subscribed already are sent again only if the options change.
         topics: Vec<String>,
+        /// Hold for all topics of the session.
         options: Options,
     },
+    /// Ends subscriptions.
     Unsubscribe {
+        /// Topics as they were subscribed.
         topics: Vec<String>,
     },
-    /// Compares images with the server's.
+    /// Compares images with the server's. Dropped without a connection.
     Verify {
+        /// Image topics of single symbols, at most 64.
         topics: Vec<String>,
     },
-    /// Controls what is played, or asks how it does.
+    /// Controls the replay, or asks for its state. Dropped without a connection.
     Replay(ReplayAction),
-    /// Asks the server to break this connection, where it lets its clients do that.
+    /// Asks the server to inject a fault into this connection, if it allows that. Dropped without a
+    /// connection.
     Fault {
+        /// What is to go wrong.
         fault: Fault,
-        /// `None`: until the next one.
+        /// `None`: until the next fault.
         lasts: Option<Duration>,
     },
 }
 
+/// What happened, for [`Session::handle`].
 #[derive(Debug)]
 pub enum Input<'a> {
     /// The socket is open.
     Connected,
+    /// A text frame: an answer in JSON.
     Text(&'a str),
+    /// A binary frame: an update or an answer in `MessagePack`.
     Binary(&'a [u8]),
-    /// A connection could not be made. `retry`: whether another attempt may do better, and when the server said to make it.
+    /// A connection could not be made.
     Failed {
+        /// A text for people.
         reason: String,
+        /// Whether another attempt may succeed.
         retry: bool,
+        /// The server's `Retry-After`, if it sent one.
         after: Option<Duration>,
     },
-    /// The connection is gone, with the code and reason of its Close frame where there was one.
+    /// The connection is gone.
     Closed {
+        /// The Close frame's code, if there was one.
         code: Option<CloseCode>,
+        /// A text for people.
         reason: String,
     },
+    /// The caller's request.
     Command(Command),
-    /// [`Session::deadline`] has come.
+    /// [`Session::deadline`] has passed.
     Tick,
 }
 
+/// What the owner of the socket is to do, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
+    /// Open a socket; [`Input::Connected`] or [`Input::Failed`] follows.
     Connect,
-    /// A text frame.
+    /// Send a text frame.
     Send(String),
-    /// The socket is to be dropped; nothing is heard of it any more.
+    /// Drop the socket; pass in nothing more of it.
     Disconnect,
+    /// Deliver an event to the caller.
     Event(Event),
 }
 
-/// What a caller hears.
+/// What the caller receives.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// The server said welcome.
-    Connected { server: String, epoch: Epoch, position: Position },
-    /// What became of each topic that was asked for.
-    Subscribed { topics: Vec<TopicAnswer> },
-    /// Nothing more comes of these: the server said so, or there is no connection in which it could.
-    Unsubscribed { topics: Vec<TopicAnswer> },
-    /// After a reconnect: everything goes on where it stopped.
-    Resumed { position: Position },
-    /// The server's tape is another one: all that was known is dropped, and comes anew.
+    /// The server sent its welcome.
+    Connected {
+        /// Name and version, as `tickcast/0.1.0`.
+        server: String,
+        /// The epoch of the server's tape.
+        epoch: Epoch,
+        /// The tape's position at that moment.
+        position: Position,
+    },
+    /// The answer to a subscribe request.
+    Subscribed {
+        /// Each topic, granted or refused.
+        topics: Vec<TopicAnswer>,
+    },
+    /// Subscriptions ended: by the server's answer, or because the connection is lost.
+    Unsubscribed {
+        /// The ended ones, and those that were refused as unknown.
+        topics: Vec<TopicAnswer>,
+    },
+    /// After a reconnect: delivery continues where it stopped.
+    Resumed {
+        /// The tape's position at the server's answer.
+        position: Position,
+    },
+    /// The server has another tape: all state is dropped, and snapshots follow.
     Replaced,
-    /// The first image of each of these topics, or the first one after a reset, is in whole: what comes of them from now on has happened since.
-    Settled { topics: Vec<Topic> },
-    /// What one update changed; gaps are told among the changes. Updates that change nothing are not told.
-    Update { position: Position, time: Timestamp, changes: Vec<Change> },
-    /// Per topic whether the image here is the server's; no where there is none.
-    Verified { position: Position, topics: Vec<(String, bool)> },
-    /// How what is played stands, after what was asked of it.
+    /// Snapshots are complete, after a subscribe or a reset: later changes of these topics have happened
+    /// since.
+    Settled {
+        /// In the order subscribed.
+        topics: Vec<Topic>,
+    },
+    /// The changes of one update, gaps among them; not sent if nothing changed.
+    Update {
+        /// The session's position after it.
+        position: Position,
+        /// The update's time, on the tape's clock.
+        time: Timestamp,
+        /// Its changes, in order.
+        changes: Vec<Change>,
+    },
+    /// The result of [`Command::Verify`].
+    Verified {
+        /// The position of the server's checksums.
+        position: Position,
+        /// Each topic, and whether both images are equal; `false` if there is none here.
+        topics: Vec<(String, bool)>,
+    },
+    /// The state of the replay after a [`Command::Replay`].
     Replay(ReplayState),
-    /// The server has taken a [`Command::Fault`], which holds for what comes from here.
-    Fault { fault: String },
-    /// Nothing was heard for twice the server's heartbeat.
+    /// The server injects a [`Command::Fault`] from here on.
+    Fault {
+        /// The fault's name.
+        fault: String,
+    },
+    /// Nothing was received for twice the server's heartbeat.
     Stale,
-    /// Something was heard again.
+    /// The data delivered are over a second old: the connection or the caller is slower than the market.
+    /// Repeated at most once a second, until [`Event::Live`].
+    Lagging {
+        /// The age of the data.
+        by: Duration,
+    },
+    /// Something was received again, or the data delivered are new again.
     Live,
     /// The server refused a request.
-    Error { code: ErrorCode, message: String },
+    Error {
+        /// A code for programs.
+        code: ErrorCode,
+        /// A text for people.
+        message: String,
+    },
     /// The server is about to close.
-    Goodbye { code: CloseCode, reason: String },
+    Goodbye {
+        /// The Close frame's code to come.
+        code: CloseCode,
+        /// A text for people.
+        reason: String,
+    },
     /// The connection is gone, or could not be made; another attempt follows.
-    Disconnected { reason: String, retry_in: Duration },
-    /// It is over: another attempt would fare no better. The last event.
-    Closed { code: Option<CloseCode>, reason: String },
+    Disconnected {
+        /// The Close frame's code, if there was one.
+        code: Option<CloseCode>,
+        /// A text for people.
+        reason: String,
+        /// The wait until the next attempt.
+        retry_in: Duration,
+    },
+    /// The last event: another attempt would fail as well.
+    Closed {
+        /// The Close frame's code, if there was one.
+        code: Option<CloseCode>,
+        /// A text for people.
+        reason: String,
+    },
 }
 
 impl Session {
-    /// Connects at the first tick. `seed` is for the waits between attempts.
+    /// A session that connects at the first tick. `seed` draws the waits between attempts.
     #[must_use]
     pub fn new(seed: u64, now: Instant) -> Self {
         Self {
@@ -178,35 +279,42 @@ impl Session {
             is_carried: false,
             subscriptions: Subscriptions::default(),
             options: Options::default(),
+            requests: Requests::new(now),
             asked: BTreeMap::new(),
             delivered: BTreeSet::new(),
             next_id: 1,
         }
     }
 
+    /// The state of the subscribed topics.
     #[must_use]
     pub fn image(&self) -> &Image {
         &self.image
     }
 
-    /// When to hand in the next [`Input::Tick`].
+    /// When to pass in the next [`Input::Tick`]; `None`: not before another input.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
+        self.link_deadline().into_iter().chain(self.requests.due()).min()
+    }
+
+    fn link_deadline(&self) -> Option<Instant> {
         match self.link {
             Link::Waiting { until } => Some(until),
             Link::Greeting { since } => Some(since + GREETING),
-            Link::Live { heard, heartbeat, stale: false } => Some(heard + heartbeat * 2),
-            Link::Live { heard, heartbeat, stale: true } => Some(heard + heartbeat * 3),
+            Link::Live { heard, heartbeat, stale: false, .. } => Some(heard + heartbeat * 2),
+            Link::Live { heard, heartbeat, stale: true, .. } => Some(heard + heartbeat * 3),
             Link::Connecting | Link::Ended => None,
         }
     }
 
+    /// Whether [`Event::Closed`] was sent.
     #[must_use]
     pub fn is_over(&self) -> bool {
         matches!(self.link, Link::Ended)
     }
 
-    /// Takes an input and appends what follows from it.
+    /// Takes an input and appends its outputs to `out`.
     pub fn handle(&mut self, now: Instant, input: Input<'_>, out: &mut Vec<Output>) {
         match input {
             Input::Connected => self.link = Link::Greeting { since: now },
@@ -232,25 +340,21 @@ impl Session {
                 if let Some(after) = after {
                     self.backoff.ask(after, after / 2);
                 }
-                self.lost(now, reason, out);
+                self.lost(now, None, reason, out);
             }
             Input::Failed { reason, retry: false, .. } => self.end(None, reason, out),
             Input::Closed { code, reason } => match code {
-                Some(code) if !code.may_return() => self.end(Some(code), reason, out),
-                code => {
-                    if matches!(code, Some(CloseCode::OVERLOADED | CloseCode::RATE_LIMITED)) {
-                        self.backoff.slow_down();
-                    }
-                    self.lost(now, reason, out);
-                }
+                Some(code) if code.then() == Return::No => self.end(Some(code), reason, out),
+                code => self.lost(now, code, reason, out),
             },
             Input::Command(command) => self.command(command, out),
             Input::Tick => self.tick(now, out),
         }
+        self.send_due(now, out);
     }
 
     fn tick(&mut self, now: Instant, out: &mut Vec<Output>) {
-        if self.deadline().is_none_or(|deadline| now < deadline) {
+        if self.link_deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
         match &mut self.link {
@@ -258,8 +362,8 @@ impl Session {
                 self.link = Link::Connecting;
                 out.push(Output::Connect);
             }
-            Link::Live { stale: stale @ false, .. } => {
-                *stale = true;
+            Link::Live { stale: stale @ false, lagging, .. } => {
+                (*stale, *lagging) = (true, false);
                 out.push(Output::Event(Event::Stale));
             }
             Link::Live { .. } => self.abandon(now, "the server fell silent".to_owned(), out),
@@ -276,66 +380,83 @@ impl Session {
         match command {
             Command::Subscribe { topics, options } => {
                 if let Err(wrong) = check_hz(options.max_hz) {
-                    // Kept, it would be refused with all topics at each connection to come.
+                    // If kept, it would be refused with all topics in each later connection.
                     return refuse(topics, ErrorCode::BadRequest, wrong, out);
                 }
                 let changed = std::mem::replace(&mut self.options, options) != options;
                 let new = self.subscriptions.add(topics.clone());
-                // Topics subscribed already are asked again where options change: they travel with a request.
+                // Options travel with a request, so topics subscribed already are requested again when they
+                // change.
                 let topics = if changed && new.is_empty() { topics } else { new };
                 if live {
-                    self.subscribe(None, topics, out);
+                    self.requests.subscribe(None, topics);
                 }
             }
-            Command::Unsubscribe { topics } => {
-                for topic in &topics {
-                    self.subscriptions.remove(topic);
-                }
-                if live {
-                    for topics in in_requests(topics) {
-                        let request = json!({ "op": "unsubscribe", "topics": topics });
-                        self.request(request, Asked::Unsubscribe(topics), out);
-                    }
-                } else {
-                    self.given_up(topics, out);
-                }
-            }
+            Command::Unsubscribe { topics } => self.unsubscribe(live, topics, out),
             Command::Replay(action) => {
-                if live {
-                    let mut request = json!({ "op": "replay" });
-                    if let Value::Object(fields) = &mut request {
-                        fields.extend(action.fields());
+                let mut request = json!({ "op": "replay" });
+                if let Value::Object(fields) = &mut request {
+                    fields.extend(action.fields());
+                }
+                self.ask(live, request);
+            }
+            Command::Verify { topics } => self.ask(live, json!({ "op": "checksum", "topics": topics })),
+            Command::Fault { fault, lasts } => self.ask(live, fault.request(lasts)),
+        }
+    }
+
+    fn ask(&mut self, live: bool, request: Value) {
+        if live {
+            self.requests.ask(request);
+        }
+    }
+
+    fn unsubscribe(&mut self, live: bool, topics: Vec<String>, out: &mut Vec<Output>) {
+        if !live {
+            for topic in &topics {
+                self.subscriptions.remove(topic);
+            }
+            return self.given_up(topics, out);
+        }
+        let (mut unsent, mut sent) = (Vec::new(), Vec::new());
+        for topic in topics {
+            self.requests.withdraw(&topic);
+            match self.subscriptions.remove(&topic) {
+                Some(Taken::Unsent) => unsent.push(TopicAnswer::granted(topic)),
+                // The server refuses a topic that it does not deliver.
+                Some(Taken::Sent) | None => sent.push(topic),
+            }
+        }
+        self.requests.unsubscribe(sent);
+        if !unsent.is_empty() {
+            out.push(Output::Event(Event::Unsubscribed { topics: unsent }));
+        }
+    }
+
+    /// Sends the waiting requests that are due.
+    fn send_due(&mut self, now: Instant, out: &mut Vec<Output>) {
+        while let Some(waiting) = self.requests.next(now) {
+            match waiting {
+                Waiting::Subscribe { since, topics } => {
+                    let Options { max_hz, times } = self.options;
+                    let mut request =
+                        json!({ "op": "subscribe", "topics": topics, "max_hz": max_hz, "times": times });
+                    if let (Some(since), Some(epoch)) = (since, self.epoch) {
+                        request["since"] = json!({ "epoch": epoch.get(), "position": since.get() });
                     }
-                    self.request(request, Asked::Other, out);
+                    self.subscriptions.asked(&topics, self.next_id);
+                    self.send(request, Asked::Subscribe(topics), out);
                 }
-            }
-            Command::Verify { topics } => {
-                if live {
-                    self.request(json!({ "op": "checksum", "topics": topics }), Asked::Other, out);
+                Waiting::Unsubscribe(topics) => {
+                    let request = json!({ "op": "unsubscribe", "topics": topics });
+                    self.send(request, Asked::Unsubscribe(topics), out);
                 }
-            }
-            Command::Fault { fault, lasts } => {
-                if live {
-                    self.request(fault.request(lasts), Asked::Other, out);
-                }
+                Waiting::Other(request) => self.send(request, Asked::Other, out),
             }
         }
     }
 
-    fn subscribe(&mut self, since: Option<Position>, topics: Vec<String>, out: &mut Vec<Output>) {
-        for topics in in_requests(topics) {
-            let Options { max_hz, times } = self.options;
-            let mut request =
-                json!({ "op": "subscribe", "topics": topics, "max_hz": max_hz, "times": times });
-            if let (Some(since), Some(epoch)) = (since, self.epoch) {
-                request["since"] = json!({ "epoch": epoch.get(), "position": since.get() });
-            }
-            self.subscriptions.asked(&topics, self.next_id);
-            self.request(request, Asked::Subscribe(topics), out);
-        }
-    }
-
-    fn request(&mut self, mut request: Value, asked: Asked, out: &mut Vec<Output>) {
+    fn send(&mut self, mut request: Value, asked: Asked, out: &mut Vec<Output>) {
         request["id"] = self.next_id.into();
         self.asked.insert(self.next_id, asked);
         self.next_id += 1;
@@ -357,9 +478,8 @@ impl Session {
             Ok(_) => return self.broken(now, "an update came before the welcome", out),
             Err(error) => return self.broken(now, &error.to_string(), out),
         };
-        self.backoff.succeeded();
         if update.entries.iter().any(|entry| matches!(entry, Entry::Reset)) {
-            // All that is held comes anew, and with the end of this flush it is in again.
+            // Snapshots of everything follow, and are complete at the end of this flush.
             self.subscriptions.begin_anew();
             self.is_carried = false;
         }
@@ -377,9 +497,10 @@ impl Session {
 
     fn answer(&mut self, now: Instant, answer: Answer, out: &mut Vec<Output>) {
         let event = match answer {
-            Answer::Welcome { server, epoch, begins, position, time, heartbeat_ms, .. } => {
+            Answer::Welcome { server, epoch, begins, position, time, heartbeat_ms, limits, .. } => {
                 let heartbeat = Duration::from_millis(heartbeat_ms.clamp(100, 3_600_000));
-                self.link = Link::Live { heard: now, heartbeat, stale: false };
+                self.link = Link::Live { since: now, heard: now, heartbeat, stale: false, lagging: false };
+                self.requests = Requests::paced(now, limits.requests_per_second);
                 let (epoch, position) = (Epoch::new(epoch), Position::new(position));
                 out.push(Output::Event(Event::Connected { server, epoch, position }));
                 self.welcomed(epoch, Position::new(begins), (position, Timestamp::from_micros(time)), out);
@@ -400,7 +521,7 @@ impl Session {
                     Some(true) => {
                         out.push(Output::Event(Event::Resumed { position: Position::new(position) }));
                     }
-                    // Another request may have said so before, and what is held now is of this connection.
+                    // Only the first such answer: after it the image is of this connection.
                     Some(false) if self.is_carried => {
                         self.replace(self.decoder.position(), self.decoder.time(), out);
                     }
@@ -413,7 +534,7 @@ impl Session {
                 for answer in &topics {
                     self.delivered.remove(&answer.topic);
                 }
-                // What was subscribed anew meanwhile begins anew.
+                // A topic that was subscribed again meanwhile begins with a snapshot.
                 self.image.keep(&parsed(self.delivered.iter().map(String::as_str)));
                 Event::Unsubscribed { topics }
             }
@@ -443,10 +564,19 @@ impl Session {
                 self.answered(state.id.as_ref());
                 Event::Replay(state)
             }
+            Answer::Lag { lag_ms } => {
+                let by = Duration::from_millis(lag_ms);
+                let Link::Live { lagging, .. } = &mut self.link else { return };
+                let was = std::mem::replace(lagging, by >= LAGGING);
+                match (was, *lagging) {
+                    (_, true) => Event::Lagging { by },
+                    (true, false) => Event::Live,
+                    (false, false) => return,
+                }
+            }
             Answer::Goodbye { code, reason, retry_after_ms, jitter_ms } => {
-                // No server has a reason to keep its clients away for days.
-                let wait = |ms: u64| Duration::from_millis(ms.min(86_400_000));
-                self.backoff.ask(wait(retry_after_ms), wait(jitter_ms));
+                let [after, jitter] = [retry_after_ms, jitter_ms].map(Duration::from_millis);
+                self.backoff.ask(after, jitter);
                 Event::Goodbye { code: CloseCode(code), reason }
             }
             _ => return,
@@ -461,12 +591,12 @@ impl Session {
         }
     }
 
-    /// These are unsubscribed without an answer, also where they have been subscribed anew since.
+    /// Ends these subscriptions without an answer, even if the topics were subscribed again since.
     fn given_up(&mut self, topics: Vec<String>, out: &mut Vec<Output>) {
         for topic in &topics {
             self.delivered.remove(topic);
         }
-        // What is wanted and was never had comes whole: what other topics had of it is no part of that.
+        // A topic that was never settled gets a snapshot: what other topics delivered of it does not count.
         let delivered = self.delivered.iter().map(String::as_str);
         self.image.keep(&parsed(self.subscriptions.resumable().chain(delivered)));
         let topics = topics.into_iter().map(TopicAnswer::granted).collect();
@@ -484,6 +614,13 @@ impl Session {
         let known = self.epoch.replace(epoch);
         self.is_carried = known == Some(epoch) && self.decoder.position() >= begins;
         if self.is_carried {
+            // An instrument may have left a sector whose topic never settled, and the server would not report
+            // it.
+            let changes = self.image.drop_images(&parsed(self.subscriptions.resumable()));
+            if !changes.is_empty() {
+                let (position, time) = (self.decoder.position(), self.decoder.time());
+                out.push(Output::Event(Event::Update { position, time, changes }));
+            }
             self.decoder.reconnect(position, time);
         } else if known.is_some() {
             self.replace(position, time, out);
@@ -491,11 +628,11 @@ impl Session {
             self.decoder = UpdateDecoder::new(position, time);
         }
         for (since, topics) in self.subscriptions.requests() {
-            self.subscribe(since, topics, out);
+            self.requests.subscribe(since, topics);
         }
     }
 
-    /// Drops all that was known.
+    /// Drops all state.
     fn replace(&mut self, position: Position, time: Timestamp, out: &mut Vec<Output>) {
         self.decoder = UpdateDecoder::new(position, time);
         self.image = Image::default();
@@ -504,7 +641,7 @@ impl Session {
         out.push(Output::Event(Event::Replaced));
     }
 
-    /// An answer that cannot be read: of a kind that a later server has, or broken.
+    /// An answer that cannot be read: of a type of a later server (ignored), or broken.
     fn unreadable(
         &mut self,
         now: Instant,
@@ -512,24 +649,12 @@ impl Session {
         error: &dyn std::fmt::Display,
         out: &mut Vec<Output>,
     ) {
-        const KNOWN: [&str; 10] = [
-            "welcome",
-            "subscribed",
-            "unsubscribed",
-            "pong",
-            "stats",
-            "checksum",
-            "replay",
-            "fault",
-            "error",
-            "goodbye",
-        ];
-        if kind.is_none_or(|KindOnly { kind }| KNOWN.contains(&&*kind)) {
+        if kind.is_none_or(|KindOnly { kind }| ANSWERS.contains(&&*kind)) {
             self.broken(now, &error.to_string(), out);
         }
     }
 
-    /// What the server says makes no sense, so nothing that we know is sure: begin anew.
+    /// The server broke the protocol, so no state can be trusted: reconnect without it.
     fn broken(&mut self, now: Instant, error: &str, out: &mut Vec<Output>) {
         self.abandon(now, format!("the server sent what cannot be read: {error}"), out);
         self.subscriptions.restart();
@@ -540,10 +665,10 @@ impl Session {
 
     fn abandon(&mut self, now: Instant, reason: String, out: &mut Vec<Output>) {
         out.push(Output::Disconnect);
-        self.lost(now, reason, out);
+        self.lost(now, None, reason, out);
     }
 
-    fn lost(&mut self, now: Instant, reason: String, out: &mut Vec<Output>) {
+    fn lost(&mut self, now: Instant, code: Option<CloseCode>, reason: String, out: &mut Vec<Output>) {
         if self.is_over() {
             return;
         }
@@ -553,18 +678,27 @@ impl Session {
                 self.given_up(topics, out);
             }
         }
-        let retry_in = self.backoff.failed();
+        for topics in self.requests.give_up() {
+            self.given_up(topics, out);
+        }
+        if let Link::Live { since, heartbeat, .. } = self.link
+            && now.saturating_duration_since(since) >= heartbeat
+        {
+            self.backoff.succeeded();
+        }
+        let retry_in = self.backoff.failed(code);
         self.link = Link::Waiting { until: now + retry_in };
-        out.push(Output::Event(Event::Disconnected { reason, retry_in }));
+        out.push(Output::Event(Event::Disconnected { code, reason, retry_in }));
     }
 
     fn end(&mut self, code: Option<CloseCode>, reason: String, out: &mut Vec<Output>) {
         self.link = Link::Ended;
+        self.requests.give_up();
         out.push(Output::Event(Event::Closed { code, reason }));
     }
 }
 
-/// A request is refused as a whole: each of its topics is.
+/// Reports a refused request: each of its topics is refused.
 fn refuse(topics: Vec<String>, code: ErrorCode, message: String, out: &mut Vec<Output>) {
     let error = Refusal { code, message: message.clone(), nearest: None };
     let topics = topics.into_iter().map(|topic| TopicAnswer::refused(topic, error.clone())).collect();

@@ -2,38 +2,51 @@ use crate::hub::Topic;
 use crate::tape::Position;
 use std::collections::BTreeMap;
 
-/// Topics in one request. Symbols have at most 64 bytes, so this stays well below the limit of a message.
-const TOPICS_PER_REQUEST: usize = 256;
-
-/// The topics a client wants, and how far it has got with each.
+/// The topics that a client subscribes, and the state of each:
+///
+/// ```text
+///          request sent          granted            end of flush
+/// Wanted ───────────────> Asked ─────────> Granted ──────────────> Settled
+///   ^                       │ refused: removed ^                      │
+///   │                                          └──── tape reset ──────┘
+///   └──────────────────────── connection lost (from any) ─────────────┘
+/// ```
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions(Vec<Subscription>);
 
 #[derive(Debug)]
 struct Subscription {
     topic: String,
-    /// Up to where everything of it was had in an earlier connection; `None`: a snapshot is needed.
+    /// An earlier connection delivered everything up to here; `None`: a snapshot is needed.
     since: Option<Position>,
     phase: Phase,
 }
 
-/// How far one topic has got in this connection.
+/// The state of one topic in this connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Wanted,
-    /// By the requests from the one number to the other: answers to earlier ones speak of what was given up since.
+    /// By requests from `first` to `last`: answers to earlier ones are about a subscription that has ended.
     Asked {
         first: u64,
         last: u64,
     },
-    /// Granted: the next whole flush brings what is owed of it.
+    /// The next complete flush delivers its snapshot.
     Granted,
-    /// That flush is in, so from here on the session's position speaks for it.
+    /// That flush is complete, so the session's position holds for this topic from now on.
     Settled,
 }
 
+/// What the server knows, in this connection, of a topic that was removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// Nothing: no request was sent yet.
+    Unsent,
+    Sent,
+}
+
 impl Subscriptions {
-    /// Adds topics; gives those that are new.
+    /// Adds topics; returns those that are new.
     pub(super) fn add(&mut self, topics: Vec<String>) -> Vec<String> {
         let mut new = Vec::new();
         for topic in topics {
@@ -45,11 +58,14 @@ impl Subscriptions {
         new
     }
 
-    pub(super) fn remove(&mut self, topic: &str) {
-        self.0.retain(|known| known.topic != topic);
+    /// `None`: it was not subscribed.
+    pub(super) fn remove(&mut self, topic: &str) -> Option<Taken> {
+        let index = self.0.iter().position(|known| known.topic == topic)?;
+        let taken = self.0.remove(index);
+        Some(if taken.phase == Phase::Wanted { Taken::Unsent } else { Taken::Sent })
     }
 
-    /// A request was sent. What runs already, and is asked for once more, does not wait for its answer.
+    /// A request was sent. A topic granted before stays so: it does not wait for this answer.
     pub(super) fn asked(&mut self, topics: &[String], request: u64) {
         for known in self.0.iter_mut().filter(|known| topics.contains(&known.topic)) {
             match &mut known.phase {
@@ -68,13 +84,13 @@ impl Subscriptions {
         }
     }
 
-    /// A refusal is the last word only where nothing was asked after it.
+    /// A refusal is final only if no later request asked for the topic.
     pub(super) fn refuse(&mut self, topic: &str, request: u64) {
         let refused = |phase| matches!(phase, Phase::Asked { last, .. } if last == request);
         self.0.retain(|known| known.topic != topic || !refused(known.phase));
     }
 
-    /// A flush ended; gives the topics it settled.
+    /// A flush ended; returns the topics it settled.
     pub(super) fn settle(&mut self) -> Vec<Topic> {
         let granted = self.0.iter_mut().filter(|known| known.phase == Phase::Granted);
         granted
@@ -85,7 +101,7 @@ impl Subscriptions {
             .collect()
     }
 
-    /// The tape began anew: first images are on the way once more.
+    /// The tape was reset: snapshots follow again.
     pub(super) fn begin_anew(&mut self) {
         self.restart();
         for known in self.0.iter_mut().filter(|known| known.phase == Phase::Settled) {
@@ -93,42 +109,35 @@ impl Subscriptions {
         }
     }
 
-    /// The connection is lost when `reached` was reached.
+    /// The connection was lost at the position `reached`.
     pub(super) fn lost(&mut self, reached: Position) {
         for known in &mut self.0 {
             if known.phase == Phase::Settled {
-                known.since = Some(reached);
+                // Before the tape's first batch there is nothing to resume: a partial flush after it is sent
+                // again.
+                known.since = (reached > Position::START).then_some(reached);
             }
             known.phase = Phase::Wanted;
         }
     }
 
-    /// All that was had is worth nothing any more.
+    /// What was received is void: every topic needs a snapshot.
     pub(super) fn restart(&mut self) {
         self.0.iter_mut().for_each(|known| known.since = None);
     }
 
-    /// What to ask for in a new connection: topics, and from where.
+    /// What to request in a new connection: topics, and the position to resume from.
     pub(super) fn requests(&self) -> Vec<(Option<Position>, Vec<String>)> {
         let mut groups: BTreeMap<Option<Position>, Vec<String>> = BTreeMap::new();
         for known in &self.0 {
             groups.entry(known.since).or_default().push(known.topic.clone());
         }
-        // Those with a position first: a set that has one speaks for its members that have none.
-        let groups = groups.into_iter().rev();
-        groups.flat_map(|(since, topics)| in_requests(topics).map(move |topics| (since, topics))).collect()
+        // Those with a position first: the position of a set then holds for its members that have none.
+        groups.into_iter().rev().collect()
     }
 
-    /// Those of which an earlier connection had everything up to some position.
+    /// Those of which an earlier connection delivered everything up to some position.
     pub(super) fn resumable(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter(|known| known.since.is_some()).map(|known| &*known.topic)
     }
-}
-
-/// Cuts a list of topics into what fits a request each.
-pub(super) fn in_requests(mut topics: Vec<String>) -> impl Iterator<Item = Vec<String>> {
-    std::iter::from_fn(move || {
-        let count = topics.len().min(TOPICS_PER_REQUEST);
-        (count > 0).then(|| topics.drain(..count).collect())
-    })
 }

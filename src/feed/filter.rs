@@ -1,17 +1,22 @@
-use super::{Feed, FeedError};
-use crate::market::{Event, FeedKind, InstrumentId, Instruments, Symbol, Timestamp};
+use super::{Feed, FeedError, LeftOut};
+use crate::market::{Counts, Event, FeedKind, InstrumentId, Instruments, Symbol, Timestamp};
 use std::collections::BTreeSet;
 
-/// A feed of which only some symbols are let through.
+/// A feed restricted to some symbols.
 pub struct Only {
     feed: Box<dyn Feed>,
     symbols: BTreeSet<Symbol>,
-    /// By number of the instrument.
+    /// Indexed by instrument number.
     is_wanted: Vec<bool>,
     missing: BTreeSet<Symbol>,
 }
 
-/// A feed of which only what happens between two moments is let through, both included.
+/// A feed whose trades all count for everything until they are broken.
+pub struct AllPrints {
+    feed: Box<dyn Feed>,
+}
+
+/// A feed restricted to the batches between two moments, both included.
 pub struct Between {
     feed: Box<dyn Feed>,
     start: Option<Timestamp>,
@@ -26,7 +31,7 @@ impl Only {
     }
 
     fn is_wanted(&mut self, event: &Event) -> bool {
-        let of = |id: &InstrumentId, wanted: &[bool]| wanted.get(id.index()).is_some_and(|&wanted| wanted);
+        let of = |id: InstrumentId, wanted: &[bool]| wanted.get(id.index()).is_some_and(|&wanted| wanted);
         match event {
             Event::Instrument(definition) => {
                 let index = definition.id.index();
@@ -35,11 +40,7 @@ impl Only {
                 self.missing.remove(&definition.symbol);
                 self.is_wanted[index]
             }
-            Event::Quote(id, _)
-            | Event::Trade(id, _)
-            | Event::Status(Some(id), _)
-            | Event::Snapshot(id, _) => of(id, &self.is_wanted),
-            Event::Status(None, _) | Event::Feed(_) | Event::Stats(_) | Event::Reset => true,
+            event => event.instrument().is_none_or(|id| of(id, &self.is_wanted)),
         }
     }
 }
@@ -49,7 +50,7 @@ impl Feed for Only {
         self.feed.kind()
     }
 
-    /// At the end it tells of symbols that were never there.
+    /// Ends with an error that names the symbols that never appeared.
     fn next(
         &mut self,
         instruments: &mut Instruments,
@@ -73,8 +74,61 @@ impl Feed for Only {
         }
     }
 
+    fn fork(&self) -> Option<Box<dyn Feed>> {
+        Some(Box::new(Self {
+            feed: self.feed.fork()?,
+            symbols: self.symbols.clone(),
+            is_wanted: self.is_wanted.clone(),
+            missing: self.missing.clone(),
+        }))
+    }
+
     fn left_out(&self) -> u64 {
         self.feed.left_out()
+    }
+
+    fn left_out_by_kind(&self) -> LeftOut {
+        self.feed.left_out_by_kind()
+    }
+}
+
+impl AllPrints {
+    #[must_use]
+    pub fn new(feed: Box<dyn Feed>) -> Self {
+        Self { feed }
+    }
+}
+
+impl Feed for AllPrints {
+    fn kind(&self) -> FeedKind {
+        self.feed.kind()
+    }
+
+    fn next(
+        &mut self,
+        instruments: &mut Instruments,
+        out: &mut Vec<Event>,
+    ) -> Result<Option<Timestamp>, FeedError> {
+        let start = out.len();
+        let next = self.feed.next(instruments, out);
+        for event in &mut out[start..] {
+            if let Event::Trade(_, trade) = event {
+                trade.counts = trade.counts.and(Counts::EVERYTHING);
+            }
+        }
+        next
+    }
+
+    fn fork(&self) -> Option<Box<dyn Feed>> {
+        Some(Box::new(Self { feed: self.feed.fork()? }))
+    }
+
+    fn left_out(&self) -> u64 {
+        self.feed.left_out()
+    }
+
+    fn left_out_by_kind(&self) -> LeftOut {
+        self.feed.left_out_by_kind()
     }
 }
 
@@ -106,14 +160,22 @@ impl Feed for Between {
                 self.start = None;
                 return Ok(Some(at));
             }
-            // What is skipped may define what comes.
+            // Skipped batches may define instruments of later ones.
             let skipped = out.split_off(start);
             out.extend(skipped.into_iter().filter(|event| matches!(event, Event::Instrument(_))));
         }
     }
 
+    fn fork(&self) -> Option<Box<dyn Feed>> {
+        Some(Box::new(Self { feed: self.feed.fork()?, ..*self }))
+    }
+
     fn left_out(&self) -> u64 {
         self.feed.left_out()
+    }
+
+    fn left_out_by_kind(&self) -> LeftOut {
+        self.feed.left_out_by_kind()
     }
 }
 

@@ -1,24 +1,22 @@
-use super::sim::SimConfig;
-use super::{Feed, FeedError};
+use super::{Feed, FeedError, LeftOut};
 use crate::market::{Event, FeedKind, Instruments, Timestamp};
 use std::fmt::Display;
 
-/// A recording played over and over. Each round begins one mean gap between batches after the end of the one before, so that time never
-/// runs back; the events' own times are shifted alike.
+/// A recording in a loop. Each round begins one mean gap between batches after the end of the one before, so
+/// that time never runs back; the events' own times are shifted alike.
 pub struct Looped<Open> {
     open: Open,
     feed: Option<Box<dyn Feed>>,
     kind: FeedKind,
-    simulation: Option<SimConfig>,
     shift: i64,
-    /// When the present round is to begin, where nothing of it was read yet.
+    /// When the present round is to begin, until its first batch is read.
     begins: Option<Timestamp>,
     round: Round,
-    /// In the rounds before.
-    left_out: u64,
+    /// In earlier rounds.
+    left_out: LeftOut,
 }
 
-/// What a round has shown so far, in the recording's own time.
+/// Statistics of a round so far, in the recording's own time.
 #[derive(Default)]
 struct Round {
     first: Option<Timestamp>,
@@ -39,18 +37,18 @@ where
     Open: FnMut() -> Result<Box<dyn Feed>, Error> + Send,
     Error: Display,
 {
-    /// Plays what `open` opens, and opens it again each time it has ended.
+    /// Plays the feed of `open`, and opens it again each time it has ended.
     ///
     /// # Errors
-    /// What `open` gives the first time. Later failures come out of [`Feed::next`], and end the feed.
+    /// Those of the first `open`. Later ones are returned by [`Feed::next`], and end the feed.
     pub fn new(mut open: Open) -> Result<Self, Error> {
         Ok(Self::after(open()?, open))
     }
 
-    /// Plays `first`, and then again and again what `open` opens.
+    /// Plays `first`, and then the feed of `open` in a loop.
     pub fn after(first: Box<dyn Feed>, open: Open) -> Self {
-        let (kind, simulation, round) = (first.kind(), first.simulation(), Round::default());
-        Self { open, kind, simulation, feed: Some(first), shift: 0, begins: None, round, left_out: 0 }
+        let (kind, round) = (first.kind(), Round::default());
+        Self { open, kind, feed: Some(first), shift: 0, begins: None, round, left_out: LeftOut::default() }
     }
 }
 
@@ -61,10 +59,6 @@ where
 {
     fn kind(&self) -> FeedKind {
         self.kind
-    }
-
-    fn simulation(&self) -> Option<SimConfig> {
-        self.simulation
     }
 
     fn shift(&self) -> i64 {
@@ -85,12 +79,12 @@ where
                 }
                 self.round.last = time;
                 self.round.batches += 1;
-                out[start..].iter_mut().for_each(|event| shift(event, self.shift));
+                out[start..].iter_mut().for_each(|event| event.put_off(self.shift));
                 return Ok(Some(time.plus_nanos(self.shift)));
             }
-            self.left_out += feed.left_out();
+            self.left_out.merge(&feed.left_out_by_kind());
             self.feed = None;
-            // A recording without any batch would be opened for ever.
+            // A recording without any batch would be reopened for ever.
             if self.round.batches > 0 {
                 let ended = self.round.last.plus_nanos(self.shift);
                 self.begins = Some(ended.plus_nanos(self.round.gap()));
@@ -106,23 +100,15 @@ where
     }
 
     fn left_out(&self) -> u64 {
-        self.left_out + self.feed.as_ref().map_or(0, |feed| feed.left_out())
+        self.left_out.total() + self.feed.as_ref().map_or(0, |feed| feed.left_out())
     }
-}
 
-fn shift(event: &mut Event, nanos: i64) {
-    match event {
-        Event::Quote(_, quote) => {
-            quote.ts_event = quote.ts_event.plus_nanos(nanos);
-            quote.ts_recv = quote.ts_recv.plus_nanos(nanos);
+    fn left_out_by_kind(&self) -> LeftOut {
+        let mut all = self.left_out.clone();
+        if let Some(feed) = &self.feed {
+            all.merge(&feed.left_out_by_kind());
         }
-        Event::Trade(_, trade) => {
-            trade.ts_event = trade.ts_event.plus_nanos(nanos);
-            trade.ts_recv = trade.ts_recv.plus_nanos(nanos);
-        }
-        Event::Status(_, status) => status.ts_event = status.ts_event.plus_nanos(nanos),
-        // What a snapshot holds is as old as it is.
-        Event::Instrument(_) | Event::Feed(_) | Event::Snapshot(..) | Event::Stats(_) | Event::Reset => {}
+        all
     }
 }
 

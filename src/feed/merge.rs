@@ -1,25 +1,26 @@
 use super::translate::Translator;
-use super::{Feed, FeedError};
+use super::{Feed, FeedError, LeftOut};
 use crate::market::{Event, FeedKind, Instruments, Timestamp};
 
-/// Several feeds on one clock: always the batch of the earliest moment next; of one moment, in the order given.
+/// Several feeds on one clock: the batch of the earliest moment comes next; equal moments in the order of the
+/// feeds.
 pub struct Merged {
     kind: FeedKind,
     sources: Vec<Source>,
-    /// By the feeds that have ended.
-    left_out: u64,
+    /// Records left out by feeds that have ended.
+    left_out: LeftOut,
 }
 
-/// One feed and the batch it was read ahead by.
+/// One feed and the batch that was read ahead.
 ///
-/// It counts in instruments of its own until its batch is due: a later batch of one feed may refine a scale that an
-/// earlier batch of another, still waiting, was counted in.
+/// The batch keeps the feed's own instruments until it is due: a later batch of one feed may refine a scale
+/// that an earlier, pending batch of another is in.
 struct Source {
     feed: Box<dyn Feed>,
     instruments: Instruments,
     translator: Translator,
     events: Vec<Event>,
-    /// The moment of `events`; `None` where the next batch has to be read.
+    /// The moment of `events`; `None` if the next batch has to be read.
     due: Option<Timestamp>,
 }
 
@@ -35,10 +36,10 @@ impl Merged {
             events: Vec::new(),
             due: None,
         };
-        Self { kind, sources: feeds.into_iter().map(source).collect(), left_out: 0 }
+        Self { kind, sources: feeds.into_iter().map(source).collect(), left_out: LeftOut::default() }
     }
 
-    /// Reads each feed ahead by one batch; those that have ended leave.
+    /// Reads each feed ahead by one batch; removes those that have ended.
     fn read_ahead(&mut self) -> Result<(), FeedError> {
         let mut index = 0;
         while let Some(source) = self.sources.get_mut(index) {
@@ -48,7 +49,7 @@ impl Merged {
             if source.due.is_some() {
                 index += 1;
             } else {
-                self.left_out += self.sources.remove(index).feed.left_out();
+                self.left_out.merge(&self.sources.remove(index).feed.left_out_by_kind());
             }
         }
         Ok(())
@@ -83,7 +84,13 @@ impl Feed for Merged {
     }
 
     fn left_out(&self) -> u64 {
-        self.left_out + self.sources.iter().map(|source| source.feed.left_out()).sum::<u64>()
+        self.left_out.total() + self.sources.iter().map(|source| source.feed.left_out()).sum::<u64>()
+    }
+
+    fn left_out_by_kind(&self) -> LeftOut {
+        let mut all = self.left_out.clone();
+        self.sources.iter().for_each(|source| all.merge(&source.feed.left_out_by_kind()));
+        all
     }
 }
 

@@ -1,20 +1,20 @@
 use super::translate::Translator;
-use super::{Feed, FeedError};
+use super::{Feed, FeedError, LeftOut};
 use crate::market::{Event, FeedKind, Instruments, Timestamp};
 use std::sync::Arc;
 
-/// A feed read into memory, so that neither a disk nor decoding is the limit of how fast it is played.
+/// A feed read into memory, so that neither a disk nor decoding limits its speed.
 #[derive(Debug)]
 pub struct Preloaded {
     kind: FeedKind,
     events: Vec<Event>,
-    /// Each batch's moment, and where its events end.
+    /// Each batch's moment, and the end of its events.
     batches: Vec<(Timestamp, usize)>,
-    left_out: u64,
+    left_out: LeftOut,
 }
 
-/// One play of a [`Preloaded`] feed, from its beginning. Any number of them share the events.
-#[derive(Debug)]
+/// One playback of a [`Preloaded`] feed, from its beginning. Any number of them share the events.
+#[derive(Clone, Debug)]
 pub struct Playback {
     held: Arc<Preloaded>,
     /// Batches played.
@@ -23,7 +23,7 @@ pub struct Playback {
 }
 
 impl Preloaded {
-    /// Reads a feed to its end. Records that cannot be read are handed to `on_fault` and left out.
+    /// Reads a feed to its end. Records that cannot be read are passed to `on_fault` and left out.
     pub fn read(feed: &mut dyn Feed, mut on_fault: impl FnMut(FeedError)) -> Self {
         let (mut instruments, mut events, mut batches) = (Instruments::default(), Vec::new(), Vec::new());
         loop {
@@ -35,7 +35,7 @@ impl Preloaded {
         }
         events.shrink_to_fit();
         batches.shrink_to_fit();
-        Self { kind: feed.kind(), events, batches, left_out: feed.left_out() }
+        Self { kind: feed.kind(), events, batches, left_out: feed.left_out_by_kind() }
     }
 
     /// Events held.
@@ -44,7 +44,7 @@ impl Preloaded {
         self.events.len()
     }
 
-    /// Memory they take, without what the definitions of instruments refer to.
+    /// Their memory in bytes, without what the definitions of instruments refer to.
     #[must_use]
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.events) + size_of_val(&*self.batches)
@@ -59,6 +59,10 @@ impl Preloaded {
 impl Feed for Playback {
     fn kind(&self) -> FeedKind {
         self.held.kind
+    }
+
+    fn fork(&self) -> Option<Box<dyn Feed>> {
+        Some(Box::new(self.clone()))
     }
 
     fn next(
@@ -86,7 +90,11 @@ impl Feed for Playback {
     }
 
     fn left_out(&self) -> u64 {
-        self.held.left_out
+        self.held.left_out.total()
+    }
+
+    fn left_out_by_kind(&self) -> LeftOut {
+        self.held.left_out.clone()
     }
 }
 

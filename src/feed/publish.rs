@@ -1,24 +1,34 @@
-//! Events as a user's own publisher states them: JSON objects or `MessagePack` maps, one an event.
+//! Events of a user's own publisher: JSON objects or `MessagePack` maps, one per event.
 //!
-//! Numbers may be numbers or text; both are exact. A quote states both sides: one that is absent or null is empty.
+//! Numbers may be numbers or text; both are exact. A quote states both sides: an absent or null side is
+//! empty.
 
+mod breaks;
 mod fields;
 mod framing;
 
+pub use self::breaks::{Cancel, Named};
 use self::fields::{FieldError, Fields, Scalar};
 use self::framing::value_len;
-use super::text::{nearest, parse_time, time_from_integer};
+use super::Tape;
+use super::text::parse_time;
+use crate::hint::most_like;
 use crate::market::{
-    Conditions, Event, Instrument, InstrumentId, Instruments, MAX_SCALE, NumberError, Price, QuoteValues,
-    Side, Status, Symbol, Timestamp, TradingState, parse_decimal,
+    Conditions, Counts, Event, Instrument, InstrumentId, Instruments, MAX_SCALE, NamedTrades, NumberError,
+    Price, QuoteValues, Side, Status, Symbol, Timestamp, Trade, TradingState, parse_decimal,
 };
 use rust_decimal::Decimal;
 
 /// The longest JSON line or `MessagePack` map.
 pub const MAX_EVENT_BYTES: usize = 64 * 1024;
-/// Symbols of one tape beyond which publishing makes up no new ones.
+/// Most symbols of a tape: at this count publishing creates no new ones.
 pub const MAX_INSTRUMENTS: usize = 100_000;
-/// Levels of arrays and maps in `MessagePack`, the outermost array included. Events are flat, so nothing needs more.
+/// Bad events of a body that are reported one by one; the rest are counted.
+pub const REJECTIONS_TOLD: usize = 1000;
+/// The longest error of one, in characters.
+const MAX_REASON: usize = 200;
+/// Levels of arrays and maps in `MessagePack`, the outermost array included. Events are flat, so nothing
+/// needs more.
 const MAX_DEPTH: usize = 16;
 /// The longest name of an instrument, in bytes.
 const MAX_NAME: usize = 256;
@@ -45,17 +55,22 @@ pub enum Published {
         ts_event: Option<Timestamp>,
     },
     Instrument(Box<PublishedInstrument>),
+    /// A trade is broken, or corrected.
+    Cancel(Box<Cancel>),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PublishedTrade {
+    /// The publisher's name of the trade.
+    pub id: Option<String>,
     pub price: Decimal,
     pub size: Decimal,
     pub side: Side,
     pub conditions: Conditions,
+    pub counts: Counts,
 }
 
-/// Reference data; what is `None` stays as it is known.
+/// Reference data; fields that are `None` stay as they are.
 #[derive(Clone, Debug)]
 pub struct PublishedInstrument {
     pub symbol: Symbol,
@@ -68,7 +83,7 @@ pub struct PublishedInstrument {
     pub previous_close: Option<Decimal>,
 }
 
-/// Why an event is not taken.
+/// Why an event is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {
@@ -78,7 +93,7 @@ pub enum PublishError {
     TooManyInstruments { symbol: Symbol },
     #[error("event of {len} bytes exceeds the limit of {MAX_EVENT_BYTES}")]
     TooLong { len: usize },
-    #[error("type is missing: expected one of quote, trade, status, instrument")]
+    #[error("type is missing: expected one of quote, trade, status, instrument, cancel, correct")]
     NoType,
     #[error("unknown type {name:?}: did you mean {nearest:?}?")]
     UnknownType { name: String, nearest: &'static str },
@@ -88,27 +103,99 @@ pub enum PublishError {
     Missing { field: &'static str },
     #[error("{field}: {reason}")]
     Field { field: &'static str, reason: String },
-    #[error("{symbol}: {error}")]
+    #[error("{symbol} has no such trade, or it is too long ago, or was taken back")]
+    UnknownTrade { symbol: Symbol },
+    #[error("{symbol}: {error}{}", mend(error))]
     Number { symbol: Symbol, error: NumberError },
 }
 
-/// What a body of events came to.
+/// The result of reading a body of events.
 #[derive(Clone, Debug, Default)]
 pub struct Parsed {
     /// The good ones, each with its number as in [`LineError::line`].
     pub events: Vec<(usize, Published)>,
-    pub errors: Vec<LineError>,
+    pub rejected: Rejected,
 }
 
-/// One bad event among others.
+/// The bad events of a body. There may be millions, so only the first [`REJECTIONS_TOLD`] are kept.
+#[derive(Clone, Debug, Default)]
+pub struct Rejected {
+    /// Now and then cut down to those of the lowest lines.
+    kept: Vec<LineError>,
+    counts: [u64; REASONS.len()],
+}
+
+/// Names of the reasons for which events are rejected.
+pub const REASONS: [&str; 7] =
+    ["malformed", "too_long", "type", "unknown_field", "missing_field", "value", "too_many_symbols"];
+
+/// One rejected event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LineError {
-    /// The line, or the event's place in the sequence; both counted from 1.
+    /// The line, or the event's index in the sequence; both counted from 1.
     pub line: usize,
     pub reason: PublishError,
 }
 
-/// One type of event: its name, its fields, and what reads them.
+impl Rejected {
+    pub fn push(&mut self, line: usize, reason: PublishError) {
+        self.counts[reason.index()] += 1;
+        self.kept.push(LineError { line, reason });
+        if self.kept.len() >= 2 * REJECTIONS_TOLD {
+            self.cut_down();
+        }
+    }
+
+    /// Adds rejections of the same body from another step.
+    pub fn add(&mut self, more: Self) {
+        for (count, more) in self.counts.iter_mut().zip(more.counts) {
+            *count += more;
+        }
+        self.kept.extend(more.kept);
+        if self.kept.len() >= 2 * REJECTIONS_TOLD {
+            self.cut_down();
+        }
+    }
+
+    /// The first ones in the order of lines, at most [`REJECTIONS_TOLD`].
+    pub fn first(&mut self) -> &[LineError] {
+        self.cut_down();
+        &self.kept
+    }
+
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// How many there are for each of [`REASONS`].
+    #[must_use]
+    pub fn counts(&self) -> [u64; REASONS.len()] {
+        self.counts
+    }
+
+    fn cut_down(&mut self) {
+        self.kept.sort_by_key(|error| error.line);
+        self.kept.truncate(REJECTIONS_TOLD);
+    }
+}
+
+impl PublishError {
+    /// Its index in [`REASONS`].
+    fn index(&self) -> usize {
+        match self {
+            Self::Malformed(_) => 0,
+            Self::TooLong { .. } => 1,
+            Self::NoType | Self::UnknownType { .. } => 2,
+            Self::UnknownField { .. } => 3,
+            Self::Missing { .. } => 4,
+            Self::Field { .. } | Self::Number { .. } | Self::UnknownTrade { .. } => 5,
+            Self::TooManyInstruments { .. } => 6,
+        }
+    }
+}
+
+/// One type of event: its name, its fields, and the function that reads them.
 struct Kind {
     name: &'static str,
     fields: &'static [&'static str],
@@ -123,8 +210,44 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         name: "trade",
-        fields: &["symbol", "price", "size", "side", "conditions", "ts_event", "ts_recv"],
+        fields: &[
+            "symbol",
+            "id",
+            "price",
+            "size",
+            "side",
+            "conditions",
+            "tape",
+            "counts",
+            "ts_event",
+            "ts_recv",
+        ],
         read: Published::trade,
+    },
+    Kind {
+        name: "cancel",
+        fields: &["symbol", "id", "price", "size", "side", "conditions", "counts", "ts_event", "ts_recv"],
+        read: Published::cancel,
+    },
+    Kind {
+        name: "correct",
+        fields: &[
+            "symbol",
+            "original_id",
+            "original_price",
+            "original_size",
+            "original_ts_event",
+            "id",
+            "price",
+            "size",
+            "side",
+            "conditions",
+            "tape",
+            "counts",
+            "ts_event",
+            "ts_recv",
+        ],
+        read: Published::correct,
     },
     Kind { name: "status", fields: &["symbol", "state", "ts_event"], read: Published::status },
     Kind {
@@ -152,7 +275,8 @@ pub fn parse_json_line(line: &str) -> Result<Published, PublishError> {
     Published::from_fields(Fields::from_json(line)?)
 }
 
-/// Reads newline-delimited JSON. Good lines go through, each bad one is told; blank ones are nothing.
+/// Reads newline-delimited JSON. Good lines are accepted, each bad one is rejected by itself; blank ones are
+/// skipped.
 #[must_use]
 pub fn parse_ndjson(body: &[u8]) -> Parsed {
     let mut read = Parsed::default();
@@ -166,14 +290,14 @@ pub fn parse_ndjson(body: &[u8]) -> Parsed {
             .and_then(parse_json_line);
         match parsed {
             Ok(event) => read.events.push((index + 1, event)),
-            Err(reason) => read.errors.push(LineError { line: index + 1, reason }),
+            Err(reason) => read.rejected.push(index + 1, reason),
         }
     }
     read
 }
 
-/// Reads one map, an array of maps, or maps one after the other. Good ones go through, each bad one is told. What
-/// breaks the framing of `MessagePack` itself ends the reading.
+/// Reads one map, an array of maps, or maps one after the other. Good ones are accepted, each bad one is
+/// rejected by itself. An error in the framing of `MessagePack` ends the reading.
 #[must_use]
 pub fn parse_msgpack(body: &[u8]) -> Parsed {
     let mut read = Parsed::default();
@@ -189,19 +313,19 @@ pub fn parse_msgpack(body: &[u8]) -> Parsed {
         let Some(len) = value_len(rest) else {
             let reason =
                 PublishError::Malformed("MessagePack breaks off or nests too deeply here".to_owned());
-            read.errors.push(LineError { line, reason });
+            read.rejected.push(line, reason);
             return read;
         };
         let (event, after) = rest.split_at(len);
         rest = after;
         match parse_msgpack_event(event) {
             Ok(event) => read.events.push((line, event)),
-            Err(reason) => read.errors.push(LineError { line, reason }),
+            Err(reason) => read.rejected.push(line, reason),
         }
     }
     if let Some(expected) = expected.filter(|&expected| expected as usize != line) {
         let reason = PublishError::Malformed(format!("the array ends after {line} of {expected} events"));
-        read.errors.push(LineError { line: line + 1, reason });
+        read.rejected.push(line + 1, reason);
     }
     read
 }
@@ -214,36 +338,52 @@ fn parse_msgpack_event(event: &[u8]) -> Result<Published, PublishError> {
 }
 
 impl Published {
-    /// Appends the event to `out`, with the definition it needs in front. Where it states no time it is of `arrival`.
+    /// Lets its trades count for everything; a broken trade has counted so, too.
+    pub fn count_for_everything(&mut self) {
+        match self {
+            Self::Trade { trade, .. } => trade.counts = Counts::EVERYTHING,
+            Self::Cancel(cancel) => {
+                if let Named::Trade { counts, .. } = &mut cancel.trade {
+                    *counts = Counts::EVERYTHING;
+                }
+                if let Some((trade, _)) = &mut cancel.correction {
+                    trade.counts = Counts::EVERYTHING;
+                }
+            }
+            Self::Quote { .. } | Self::Status { .. } | Self::Instrument(_) => {}
+        }
+    }
+
+    /// Appends the event to `out`, after the definition it needs. Without a time of its own it has that of
+    /// `arrival`.
     ///
     /// # Errors
-    /// [`PublishError::Number`] where a number fits no scale of the instrument; only its definition is appended then.
+    /// [`PublishError`] if a number fits no scale of the instrument, or there are too many symbols. Then
+    /// nothing is appended, and no symbol created.
     pub fn apply(
         self,
         arrival: Timestamp,
         instruments: &mut Instruments,
         out: &mut Vec<Event>,
     ) -> Result<(), PublishError> {
-        if let Some(symbol) = self.symbol()
-            && instruments.len() >= MAX_INSTRUMENTS
-            && instruments.by_symbol(symbol.as_str()).is_none()
-        {
-            return Err(PublishError::TooManyInstruments { symbol: symbol.clone() });
-        }
+        self.check_room(instruments)?;
         match self {
             Self::Quote { symbol, values, ts_event, .. } => {
-                let id = instruments.intern(&symbol, out);
                 let times = (ts_event.unwrap_or(arrival), arrival);
-                let quote = instruments.quote(id, &values, times, out);
-                out.push(Event::Quote(id, quote.map_err(|error| PublishError::Number { symbol, error })?));
+                let quote = instruments.quote_of(&symbol, &values, times, out);
+                let (id, quote) = quote.map_err(|error| PublishError::Number { symbol, error })?;
+                out.push(Event::Quote(id, quote));
             }
             Self::Trade { symbol, trade, ts_event, .. } => {
-                let id = instruments.intern(&symbol, out);
                 let times = (ts_event.unwrap_or(arrival), arrival);
                 let kind = (trade.side, trade.conditions);
-                let trade = instruments.trade(id, (trade.price, trade.size), kind, times, out);
-                out.push(Event::Trade(id, trade.map_err(|error| PublishError::Number { symbol, error })?));
+                let numbers = (trade.price, trade.size);
+                let told = instruments.trade_of(&symbol, numbers, kind, times, out);
+                let (id, told) = told.map_err(|error| PublishError::Number { symbol, error })?;
+                trade.note(id, told.ts_event, instruments);
+                out.push(Event::Trade(id, Trade { counts: trade.counts, ..told }));
             }
+            Self::Cancel(cancel) => cancel.apply(arrival, instruments, out)?,
             Self::Status { symbol, state, ts_event } => {
                 let id = symbol.map(|symbol| instruments.intern(&symbol, out));
                 out.push(Event::Status(id, Status { state, ts_event: ts_event.unwrap_or(arrival) }));
@@ -263,18 +403,59 @@ impl Published {
         Ok(())
     }
 
-    /// When it arrived, where it says so: of use only to who reads it back, as what is published arrives when it does. Else its own time.
+    /// Whether [`Self::apply`] would accept it.
+    ///
+    /// # Errors
+    /// Those of [`Self::apply`].
+    pub fn check(&self, arrival: Timestamp, instruments: &Instruments) -> Result<(), PublishError> {
+        self.check_room(instruments)?;
+        let mut alone = match self.symbol() {
+            Some(symbol) => instruments.alone(symbol, self.taken_back()),
+            None => Instruments::default(),
+        };
+        self.clone().apply(arrival, &mut alone, &mut Vec::new())
+    }
+
+    fn check_room(&self, instruments: &Instruments) -> Result<(), PublishError> {
+        match self.symbol() {
+            Some(symbol)
+                if instruments.len() >= MAX_INSTRUMENTS
+                    && instruments.by_symbol(symbol.as_str()).is_none() =>
+            {
+                Err(PublishError::TooManyInstruments { symbol: symbol.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The name of the trade that it breaks, if it states one.
+    fn taken_back(&self) -> Option<&str> {
+        match self {
+            Self::Cancel(cancel) => match &cancel.trade {
+                Named::Id(name) => Some(name),
+                Named::Trade { .. } => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Its stated time of arrival, else its own time. Only for reading events from a file: a published event
+    /// arrives when it is received.
     pub(super) fn moment(&self) -> Option<Timestamp> {
         match self {
             Self::Quote { ts_event, ts_recv, .. } | Self::Trade { ts_event, ts_recv, .. } => {
                 ts_recv.or(*ts_event)
             }
             Self::Status { ts_event, .. } => *ts_event,
+            Self::Cancel(cancel) => cancel.ts_recv.or(match &cancel.trade {
+                Named::Trade { ts_event, .. } => Some(*ts_event),
+                Named::Id(_) => None,
+            }),
             Self::Instrument(_) => None,
         }
     }
 
-    /// Reads fields that are texts; empty ones are not there.
+    /// Reads fields that are texts; an empty one counts as absent.
     pub(super) fn from_texts(fields: impl Iterator<Item = (String, String)>) -> Result<Self, PublishError> {
         Self::from_fields(Fields::from_texts(fields)?)
     }
@@ -284,6 +465,7 @@ impl Published {
             Self::Quote { symbol, .. } | Self::Trade { symbol, .. } => Some(symbol),
             Self::Status { symbol, .. } => symbol.as_ref(),
             Self::Instrument(published) => Some(&published.symbol),
+            Self::Cancel(cancel) => Some(&cancel.symbol),
         }
     }
 
@@ -291,12 +473,12 @@ impl Published {
         let kind =
             fields.parsed("type", |text| Ok::<_, &str>(text.to_owned()))?.ok_or(PublishError::NoType)?;
         let Some(kind) = KINDS.iter().find(|known| known.name == kind) else {
-            let nearest = nearest(&kind, KINDS.iter().map(|known| known.name));
+            let nearest = most_like(&kind, KINDS.iter().map(|known| known.name));
             return Err(PublishError::UnknownType { name: cut(&kind), nearest });
         };
         // Unknown fields come before missing ones: a misspelt field often is the missing one.
         if let Some(name) = fields.first_besides(kind.fields) {
-            let nearest = nearest(name, kind.fields.iter().copied());
+            let nearest = most_like(name, kind.fields.iter().copied());
             return Err(PublishError::UnknownField { kind: kind.name, name: cut(name), nearest });
         }
         (kind.read)(&mut fields)
@@ -316,15 +498,19 @@ impl Published {
 
     fn trade(fields: &mut Fields) -> Result<Self, PublishError> {
         let symbol = required_symbol(fields)?;
+        let conditions = fields.conditions()?.unwrap_or_default();
+        let tape = fields.parsed("tape", str::parse::<Tape>)?;
         let trade = PublishedTrade {
+            id: fields.name("id")?,
             price: fields.number("price")?.ok_or(PublishError::Missing { field: "price" })?,
             size: fields.number("size")?.ok_or(PublishError::Missing { field: "size" })?,
             side: fields.parsed("side", str::parse::<Side>)?.unwrap_or_default(),
-            conditions: fields
-                .parsed("conditions", |text| {
-                    Conditions::new(text).ok_or("expected up to 4 printable ASCII characters")
-                })?
-                .unwrap_or_default(),
+            counts: match fields.words("counts")? {
+                Some(words) => words.parse().map_err(|error| wrong("counts", error))?,
+                None => tape.map_or(Counts::EVERYTHING, |tape| tape.counts(&conditions)),
+            },
+            // Conditions that do not fit are dropped, and the trade is kept.
+            conditions: Conditions::new(&conditions).unwrap_or_default(),
         };
         let [ts_event, ts_recv] = [fields.time("ts_event")?, fields.time("ts_recv")?];
         Ok(Self::Trade { symbol, trade, ts_event, ts_recv })
@@ -342,7 +528,9 @@ impl Published {
             text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
         };
         let sector = |text: &str| {
-            if text.len() <= MAX_NAME && is_word(text) {
+            // A number would be read as a symbol in topics.
+            let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+            if text.len() <= MAX_NAME && is_word(text) && !is_number {
                 Ok(text.to_owned())
             } else {
                 Err("expected a lower-case word")
@@ -378,7 +566,7 @@ impl PublishedInstrument {
             value.map_or(0, |value| u8::try_from(value.normalize().scale()).unwrap_or(u8::MAX))
         };
         let needed = decimals(self.tick_size).max(decimals(self.previous_close));
-        // Without a word about it, the scale of a new instrument is what its reference data needs.
+        // If it is not stated, the scale of a new instrument is what its reference data needs.
         let stated = self.price_scale.unwrap_or(if known.is_none() && self.tick_size.is_some() {
             needed
         } else {
@@ -417,7 +605,29 @@ impl PublishedInstrument {
 
 impl From<FieldError> for PublishError {
     fn from(error: FieldError) -> Self {
-        Self::Malformed(error.to_string())
+        Self::Malformed(brief(&error.to_string()))
+    }
+}
+
+/// A suggestion for a number, appended to the error.
+fn mend(error: &NumberError) -> String {
+    const NOISE_DIGITS: u32 = 15;
+    let NumberError::TooPrecise { value, scale } = error else { return String::new() };
+    let finer = format!("an instrument event may ask for finer scales, up to {MAX_SCALE} decimals");
+    // Residues of arithmetic with binary floats are in the sixteenth and seventeenth digit.
+    let plain = value.round_sf(NOISE_DIGITS).map(|plain| plain.normalize());
+    match plain.filter(|plain| plain != value && plain.scale() <= u32::from(*scale)) {
+        Some(plain) => {
+            format!(": if that is the noise of a binary float, round before sending ({plain}); else {finer}")
+        }
+        None => ": round it".to_owned(),
+    }
+}
+
+fn brief(text: &str) -> String {
+    match text.char_indices().nth(MAX_REASON) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -433,7 +643,7 @@ fn short(text: &str) -> Result<String, &'static str> {
 }
 
 impl Fields<'_> {
-    /// A text, read by `parse`; `None` where it is absent or null.
+    /// A text, read by `parse`; `None` if it is absent or null.
     fn parsed<T, E: std::fmt::Display>(
         &mut self,
         field: &'static str,
@@ -443,6 +653,47 @@ impl Fields<'_> {
             None | Some(Scalar::Null) => Ok(None),
             Some(Scalar::Text(text)) => parse(&text).map(Some).map_err(|error| wrong(field, error)),
             Some(other) => Err(wrong(field, format_args!("expected text, got {}", other.what()))),
+        }
+    }
+
+    /// A name, as text or as a number.
+    fn name(&mut self, field: &'static str) -> Result<Option<String>, PublishError> {
+        match self.take(field) {
+            None | Some(Scalar::Null) => Ok(None),
+            Some(Scalar::Text(name) | Scalar::Number(name)) if name.len() <= NamedTrades::MAX_NAME => {
+                Ok(Some(name.into_owned()))
+            }
+            Some(Scalar::Text(_) | Scalar::Number(_)) => Err(wrong(field, "expected at most 64 bytes")),
+            Some(other) => Err(wrong(field, format_args!("expected text or a number, got {}", other.what()))),
+        }
+    }
+
+    /// Words with blanks between, as text or as a list.
+    fn words(&mut self, field: &'static str) -> Result<Option<String>, PublishError> {
+        match self.take(field) {
+            None | Some(Scalar::Null) => Ok(None),
+            Some(Scalar::Text(text)) => Ok(Some(text.into_owned())),
+            // An empty list means that there is none.
+            Some(Scalar::List(words)) if words.is_empty() => Ok(Some("nothing".to_owned())),
+            Some(Scalar::List(words)) => Ok(Some(words.join(" "))),
+            Some(other) => Err(wrong(field, format_args!("expected a list of words, got {}", other.what()))),
+        }
+    }
+
+    /// Letters of sale conditions, as text or as a list of them.
+    fn conditions(&mut self) -> Result<Option<String>, PublishError> {
+        match self.take("conditions") {
+            None | Some(Scalar::Null) => Ok(None),
+            Some(Scalar::Text(text)) => Ok(Some(text.into_owned())),
+            Some(Scalar::List(codes)) => {
+                let are_letters = codes.iter().all(|code| code.len() <= 1);
+                Ok(Some(codes.join(if are_letters { "" } else { "," })))
+            }
+            Some(other) => {
+                let reason =
+                    format_args!("expected text or a list of texts, got {}", other.what()).to_string();
+                Err(wrong("conditions", reason))
+            }
         }
     }
 
@@ -470,10 +721,9 @@ impl Fields<'_> {
         match self.take(field) {
             None | Some(Scalar::Null) => Ok(None),
             Some(Scalar::Text(text)) => parse_time(&text).map(Some).map_err(|error| wrong(field, error)),
-            Some(Scalar::Number(text)) => match text.parse() {
-                Ok(since_epoch) => Ok(Some(time_from_integer(since_epoch))),
-                Err(_) => Err(wrong(field, "expected whole seconds, ms, us or ns since 1970")),
-            },
+            Some(Scalar::Number(text)) => parse_time(&text)
+                .map(Some)
+                .map_err(|_| wrong(field, "expected seconds, ms, us or ns since 1970")),
             Some(other) => Err(wrong(field, format_args!("expected a time, got {}", other.what()))),
         }
     }
@@ -484,7 +734,7 @@ fn cut(text: &str) -> String {
 }
 
 fn wrong(field: &'static str, reason: impl std::fmt::Display) -> PublishError {
-    PublishError::Field { field, reason: reason.to_string() }
+    PublishError::Field { field, reason: brief(&reason.to_string()) }
 }
 
 #[cfg(test)]

@@ -1,36 +1,49 @@
 use super::formats::{OpenError, OpenOptions, open, open_at, totals};
 use super::source::{Source, SourceError, Span};
+use super::stop::{Stop, Stoppable};
 use super::{Between, Feed, FeedError, Looped, Merged, Only, Preloaded, Strict};
 use crate::market::{FeedKind, Instruments, Symbol, Timestamp};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Recorded files as one source: merged by time where there are several.
+/// Recorded files as one source, merged by time.
 #[derive(Clone, Debug)]
 pub struct Recordings {
     pub paths: Vec<PathBuf>,
     pub options: OpenOptions,
-    /// Whether the first record that cannot be read ends it.
+    /// Whether it ends at the first record that cannot be read.
     pub strict: bool,
-    /// Only these symbols; all where it is empty.
+    /// Only these symbols; empty: all.
     pub only: Vec<Symbol>,
-    /// Nothing before and nothing after is played; what the market was at the start is known all the same.
+    /// Only batches from `start` to `end` are played, from the state of the market at the start.
     pub start: Option<Timestamp>,
     pub end: Option<Timestamp>,
-    /// Whether it begins again when it has ended. Each round is later than the one before, so that time goes on.
+    /// Whether it begins again when it has ended. The times of each round are shifted, so that time goes on.
     pub looped: bool,
     /// All of it in memory, in place of the files.
     pub preloaded: Option<Arc<Preloaded>>,
+    /// Ends the readers of the files.
+    stop: Option<Stop>,
 }
 
 impl Recordings {
     #[must_use]
     pub fn new(paths: Vec<PathBuf>, options: OpenOptions) -> Self {
         let (strict, looped) = (false, false);
-        Self { paths, options, strict, only: Vec::new(), start: None, end: None, looped, preloaded: None }
+        Self {
+            paths,
+            options,
+            strict,
+            only: Vec::new(),
+            start: None,
+            end: None,
+            looped,
+            preloaded: None,
+            stop: None,
+        }
     }
 
-    /// Reads the files into memory. What cannot be read is handed to `on_fault` and left out.
+    /// Reads the files into memory. A record that cannot be read is passed to `on_fault` and left out.
     ///
     /// # Errors
     /// As [`Source::open`].
@@ -40,21 +53,28 @@ impl Recordings {
         Ok(held)
     }
 
-    /// All that the files have, from the beginning or from where the market as of a moment can be had.
+    /// All of the files, from the beginning or from the last point that has the full state of the market at a
+    /// moment.
     fn files(&self, at: Option<Timestamp>) -> Result<Box<dyn Feed>, SourceError> {
         if let Some(held) = &self.preloaded {
             return Ok(Box::new(held.play()));
         }
-        let open = |path: &PathBuf| match at {
-            Some(at) => open_at(path, &self.options, at),
-            None => open(path, &self.options),
+        let open = |path: &PathBuf| {
+            let feed = match at {
+                Some(at) => open_at(path, &self.options, at),
+                None => open(path, &self.options),
+            };
+            feed.map(|feed| match &self.stop {
+                Some(stop) => Box::new(Stoppable::new(feed, stop.clone())) as Box<dyn Feed>,
+                None => feed,
+            })
         };
         let feeds: Result<Vec<_>, OpenError> = self.paths.iter().map(open).collect();
         let mut feeds = feeds.map_err(|error| SourceError(error.to_string()))?;
         Ok(if feeds.len() == 1 { feeds.remove(0) } else { Box::new(Merged::new(feeds)) })
     }
 
-    /// What is played of them, once.
+    /// One round of what is played.
     fn once(&self, at: Option<Timestamp>, start: Option<Timestamp>) -> Result<Box<dyn Feed>, SourceError> {
         let mut feed = self.files(at)?;
         if !self.only.is_empty() {
@@ -66,9 +86,9 @@ impl Recordings {
         Ok(feed)
     }
 
-    /// `None` where only reading all of it would tell.
+    /// `None` if all of it would have to be read.
     fn indexed_span(&self) -> Option<Span> {
-        // What is left of them, nobody knows beforehand.
+        // How many pass the filter of symbols is unknown.
         if !self.only.is_empty() || self.preloaded.is_some() {
             return None;
         }
@@ -82,13 +102,13 @@ impl Recordings {
     }
 
     fn played(&self, at: Option<Timestamp>) -> Result<Box<dyn Feed>, SourceError> {
-        // What comes before the start is not left out here: it makes the market what it is at the start.
+        // Batches before the start are kept here: they give the state of the market at the start.
         let mut feed = self.once(at, None)?;
         if self.looped {
             let again = self.clone();
             feed = Box::new(Looped::after(feed, move || again.once(None, again.start)));
         }
-        // Around the loop, which would begin anew where a record ends.
+        // Outside the loop, which would begin again after the bad record.
         Ok(if self.strict { Box::new(Strict::new(feed)) } else { feed })
     }
 }
@@ -106,7 +126,7 @@ impl Source for Recordings {
         self.played(Some(to))
     }
 
-    /// Of `.tape` files with an index it is known without reading them; with a start or an end, what that leaves of it.
+    /// Read from the index of `.tape` files without reading the files; limited by a start and an end.
     fn span(&self) -> Result<Span, SourceError> {
         if let Some(span) = self.indexed_span() {
             return Ok(span);
@@ -122,10 +142,14 @@ impl Source for Recordings {
                     span.end = Some(at);
                 }
                 Ok(None) => return Ok(span),
-                // Whoever plays it hears of what cannot be read.
+                // The player reports records that cannot be read.
                 Err(_) => {}
             }
         }
+    }
+
+    fn stopped_by(&self, stop: &Stop) -> Option<Arc<dyn Source>> {
+        Some(Arc::new(Self { stop: Some(stop.clone()), ..self.clone() }))
     }
 
     fn is_looped(&self) -> bool {

@@ -1,4 +1,4 @@
-//! A feed written down in one line, for tests: `1:A=1.5 ! 2:B=3` is a trade of A at 1 ns, a bad record, a trade of B.
+//! A feed in one line, for tests: `1:A=1.5 ! 2:B=3` is a trade of A at 1 ns, a bad record, a trade of B.
 
 use super::{Feed, FeedError};
 use crate::market::{Conditions, Event, FeedKind, Instruments, Side, Timestamp, parse_decimal};
@@ -39,7 +39,8 @@ impl Feed for Script<'_> {
     }
 }
 
-/// What a feed gives, as a reader of the tape sees it: prices by the definitions that stand before them.
+/// The output of a feed, as a reader of the tape sees it: prices at the scales of the definitions before
+/// them.
 pub fn play(feed: &mut dyn Feed) -> Vec<String> {
     play_at_most(1000, feed)
 }

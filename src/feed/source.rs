@@ -1,25 +1,26 @@
 use super::sim::scenario::Scenario;
 use super::sim::{SimConfig, Simulator};
-use super::{Feed, Looped};
+use super::{Feed, Looped, Stop};
 use crate::market::{FeedKind, Timestamp, Universe};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
-/// Something that can be played again and again, from its beginning or from a moment within.
+/// Something that can be played repeatedly, from its beginning or from a moment within.
 pub trait Source: Send + Sync {
     fn kind(&self) -> FeedKind;
 
-    /// What is simulated; `None` where it is a record of something.
+    /// What is simulated; `None` for a recording.
     fn simulation(&self) -> Option<SimConfig> {
         None
     }
 
-    /// The script by which it is simulated, and the script's phase at a moment; `None` where there is none.
+    /// The script of the simulation, and the script's phase at a moment; `None` without a script.
     fn script(&self, at: Timestamp) -> Option<(String, &'static str)> {
         let _ = at;
         None
     }
 
-    /// The same, simulated with another seed, from another start where one is given; `None` where it is a record of something.
+    /// The same, simulated with another seed, and from another start if one is given; `None` for a recording.
     fn with_seed(&self, seed: u64, start: Option<Timestamp>) -> Option<Arc<dyn Source>> {
         let _ = (seed, start);
         None
@@ -31,8 +32,8 @@ pub trait Source: Send + Sync {
     /// [`SourceError`] names what cannot be opened, and why.
     fn open(&self) -> Result<Box<dyn Feed>, SourceError>;
 
-    /// For whoever wants the market as of `to`: from the last place from which it can be had. Where that is not the beginning, the feed begins
-    /// with [`Event::Snapshot`](crate::market::Event::Snapshot)s.
+    /// For the state of the market at `to`: from the last point at or before it that has the full state. If
+    /// that is not the beginning, the feed begins with [`Event::Snapshot`](crate::market::Event::Snapshot)s.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -41,11 +42,24 @@ pub trait Source: Send + Sync {
         self.open()
     }
 
-    /// Its first and its last moment. May read it all: not for a thread that others wait for.
+    /// Its first and its last moment. May read all of it: do not call it on a thread that others wait for.
     ///
     /// # Errors
     /// As [`Self::open`].
     fn span(&self) -> Result<Span, SourceError>;
+
+    /// About how many events are between two of its moments; `None` if they would have to be read.
+    fn events_between(&self, from: Timestamp, to: Timestamp) -> Option<u64> {
+        let _ = (from, to);
+        None
+    }
+
+    /// The same, but its feeds end when `stop` is set, also while they skip records; `None` if it never reads
+    /// for long.
+    fn stopped_by(&self, stop: &Stop) -> Option<Arc<dyn Source>> {
+        let _ = stop;
+        None
+    }
 
     /// Whether it begins again when it has ended.
     fn is_looped(&self) -> bool {
@@ -53,7 +67,7 @@ pub trait Source: Send + Sync {
     }
 }
 
-/// From when to when something can be played; `None` where it is empty, or has no end.
+/// The first and the last moment that can be played; `None` if it is empty, or has no end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     pub start: Option<Timestamp>,
@@ -65,7 +79,7 @@ pub struct Span {
 #[error("{0}")]
 pub struct SourceError(pub String);
 
-/// A simulated market; each time the same.
+/// A simulated market; the same each time.
 #[derive(Clone, Debug)]
 pub struct Simulation {
     pub universe: Universe,
@@ -93,15 +107,24 @@ impl Source for Simulation {
     fn span(&self) -> Result<Span, SourceError> {
         Ok(Span { start: Some(self.config.start), end: None })
     }
+
+    fn events_between(&self, from: Timestamp, to: Timestamp) -> Option<u64> {
+        Some(ticks_between(self.config.rate, from, to))
+    }
+}
+
+fn ticks_between(rate: NonZeroU32, from: Timestamp, to: Timestamp) -> u64 {
+    let nanos = u128::from(to.nanos_since(from).max(0).unsigned_abs());
+    u64::try_from(nanos * u128::from(rate.get()) / 1_000_000_000).unwrap_or(u64::MAX)
 }
 
 /// A simulated market under a script.
 #[derive(Clone, Debug)]
 pub struct Scripted {
-    /// What it is called: a ready scenario's name, or a file's.
+    /// The name of a ready scenario, or of a file.
     pub name: String,
     pub scenario: Scenario,
-    /// When it begins, where the script has no start of its own.
+    /// When it begins, if the script has no start of its own.
     pub start: Timestamp,
     /// Whether it begins again when it has ended.
     pub looped: bool,
@@ -143,6 +166,10 @@ impl Source for Scripted {
         }
         let again = self.clone();
         Ok(Box::new(Looped::after(feed, move || again.once())))
+    }
+
+    fn events_between(&self, from: Timestamp, to: Timestamp) -> Option<u64> {
+        Some(ticks_between(self.scenario.rate, from, to))
     }
 
     fn span(&self) -> Result<Span, SourceError> {

@@ -1,8 +1,8 @@
-use super::sim::SimConfig;
-use super::{Feed, FeedError};
+use super::{Feed, FeedError, LeftOut};
 use crate::market::{Event, FeedKind, Instruments, Timestamp};
 
-/// A feed that ends at the first record it cannot read, for whom a record with a hole in it is worse than none.
+/// A feed that ends at the first record it cannot read, for users to whom a recording with a hole is worse
+/// than none.
 pub struct Strict {
     feed: Box<dyn Feed>,
     broken: bool,
@@ -20,10 +20,6 @@ impl Feed for Strict {
         self.feed.kind()
     }
 
-    fn simulation(&self) -> Option<SimConfig> {
-        self.feed.simulation()
-    }
-
     fn next(
         &mut self,
         instruments: &mut Instruments,
@@ -38,8 +34,16 @@ impl Feed for Strict {
         })
     }
 
+    fn fork(&self) -> Option<Box<dyn Feed>> {
+        Some(Box::new(Self { feed: self.feed.fork()?, broken: self.broken }))
+    }
+
     fn left_out(&self) -> u64 {
         self.feed.left_out()
+    }
+
+    fn left_out_by_kind(&self) -> LeftOut {
+        self.feed.left_out_by_kind()
     }
 }
 

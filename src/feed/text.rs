@@ -1,6 +1,6 @@
-//! How outside text becomes a moment, an instrument, or a hint at what was meant.
+//! Reads moments and instruments from outside text, and hints at what was meant.
 
-use crate::market::{Event, InstrumentId, Instruments, Symbol, SymbolError, Timestamp};
+use crate::market::{Event, InstrumentId, Instruments, Symbol, SymbolError, Timestamp, parse_decimal};
 
 /// A text that states no moment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,9 +14,15 @@ impl TimeError {
     pub(super) fn new(text: &str, expected: &'static str) -> Self {
         Self { text: text.chars().take(40).collect(), expected }
     }
+
+    /// There is none.
+    pub(super) fn none(text: &str) -> Self {
+        Self::new(text, "one")
+    }
 }
 
-/// Reads RFC 3339 (a blank may stand for the `T`), or an integer since the epoch as of [`time_from_integer`].
+/// Reads RFC 3339 (with `T` or a blank), or a number since the epoch, whose integer part has the unit of
+/// [`time_from_integer`]; decimals beyond the nanosecond are cut off.
 ///
 /// # Errors
 /// [`TimeError`] with the text.
@@ -29,11 +35,25 @@ pub fn parse_time(text: &str) -> Result<Timestamp, TimeError> {
     if digits.bytes().all(|b| b.is_ascii_digit()) {
         return text.parse().map(time_from_integer).map_err(|_| error());
     }
-    text.parse().map_err(|_| error())
+    text.parse().ok().or_else(|| time_from_number(text)).ok_or_else(error)
 }
 
-/// Reads a date and time of day at the start of a text, `2018-01-02T09:04:13.125` or with a blank for the `T`: as nanoseconds since 1970 by
-/// its own clock, with the rest of the text. A general reader takes ten times as long, and this is done for every line of a file.
+/// `1733011200.1234`, `1733011200123.4567`, `1.7330112001234e9`.
+fn time_from_number(text: &str) -> Option<Timestamp> {
+    if !text.as_bytes().first()?.is_ascii_digit() && !text.starts_with('-') {
+        return None;
+    }
+    let number = parse_decimal(text).ok()?;
+    let whole = i64::try_from(number.trunc().mantissa()).ok()?;
+    let nanos_per_unit = nanos_per_unit(whole);
+    let fraction = number.fract().checked_mul(nanos_per_unit.into())?.floor();
+    let fraction = i64::try_from(fraction.mantissa()).ok()?;
+    whole.checked_mul(nanos_per_unit)?.checked_add(fraction).map(Timestamp::from_nanos)
+}
+
+/// Reads a date and time of day at the start of a text, `2018-01-02T09:04:13.125` or with a blank for the
+/// `T`: returns nanoseconds since 1970 by its own clock, and the rest of the text. A general reader takes ten
+/// times as long, and this runs for every line of a file.
 pub fn split_local(text: &str) -> Option<(i64, &str)> {
     let bytes = text.as_bytes();
     let (date, time) = (bytes.get(..10)?, bytes.get(11..19)?);
@@ -51,7 +71,8 @@ pub fn split_local(text: &str) -> Option<(i64, &str)> {
     Some((seconds.checked_mul(NANOS)?.checked_add(nanos)?, rest))
 }
 
-/// Reads a fraction of a second in up to nine digits, `.125`, at the start of a text: as nanoseconds, with the rest. None is 0.
+/// Reads a fraction of a second in up to nine digits, `.125`, at the start of a text: returns nanoseconds, 0
+/// if there is none, and the rest.
 pub fn split_fraction(text: &str) -> Option<(i64, &str)> {
     let Some(fraction) = text.strip_prefix('.') else { return Some((0, text)) };
     let len = fraction.bytes().take_while(u8::is_ascii_digit).count();
@@ -62,7 +83,8 @@ pub fn split_fraction(text: &str) -> Option<(i64, &str)> {
     Some((units * 10_i64.pow(u32::try_from(9 - len).ok()?), &fraction[len..]))
 }
 
-/// Nanoseconds since 1970 of a decimal number of seconds; digits beyond the ninth after the point are cut off.
+/// Nanoseconds since 1970 of a decimal number of seconds; digits beyond the ninth after the point are cut
+/// off.
 pub fn nanos_from_seconds(text: &str) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let (nanos, rest) = match fraction.get(..9).unwrap_or(fraction) {
@@ -77,7 +99,8 @@ pub fn nanos_from_seconds(text: &str) -> Option<i64> {
     digits(whole.as_bytes())?.checked_mul(NANOS)?.checked_add(nanos)
 }
 
-/// Seconds from 1970 to a date (year, month, day) and time of day, both by the same clock; `None` where there is no such date or time.
+/// Seconds from 1970 to a date (year, month, day) and time of day, both by the same clock; `None` if there is
+/// no such date or time.
 pub fn local_seconds(
     (year, month, day): (i64, i64, i64),
     (hour, minute, second): (i64, i64, i64),
@@ -101,7 +124,7 @@ pub fn local_seconds(
     Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
 }
 
-/// The number that some digits, and nothing but digits, are; at most eighteen.
+/// The number of a text of digits only; at most eighteen.
 pub fn digits(text: &[u8]) -> Option<i64> {
     if text.is_empty() || text.len() > 18 {
         return None;
@@ -111,23 +134,26 @@ pub fn digits(text: &[u8]) -> Option<i64> {
 
 const NANOS: i64 = 1_000_000_000;
 
-/// The unit of an integer time follows from its magnitude: below 10^11 it is seconds (to the year 5138), below 10^14
-/// ms, below 10^17 us, else ns (from March 1973).
+/// The unit of an integer time follows from its magnitude: below 10^11 it is seconds (to the year 5138),
+/// below 10^14 ms, below 10^17 us, else ns (from March 1973).
 #[must_use]
 pub fn time_from_integer(since_epoch: i64) -> Timestamp {
-    let nanos_per_unit = match since_epoch.unsigned_abs() {
+    Timestamp::from_nanos(since_epoch.saturating_mul(nanos_per_unit(since_epoch)))
+}
+
+const fn nanos_per_unit(since_epoch: i64) -> i64 {
+    match since_epoch.unsigned_abs() {
         ..100_000_000_000 => 1_000_000_000,
         100_000_000_000..100_000_000_000_000 => 1_000_000,
         100_000_000_000_000..100_000_000_000_000_000 => 1_000,
         _ => 1,
-    };
-    Timestamp::from_nanos(since_epoch.saturating_mul(nanos_per_unit))
+    }
 }
 
-/// The instrument of that name, created where it is unknown.
+/// The instrument of that name, created if it is unknown.
 ///
 /// # Errors
-/// [`SymbolError`] where the text is no symbol.
+/// [`SymbolError`] if the text is no symbol.
 pub fn intern(
     symbol: &str,
     instruments: &mut Instruments,
@@ -138,14 +164,6 @@ pub fn intern(
         Some(known) => Ok(known.id),
         None => Ok(instruments.intern(&Symbol::new(symbol)?, out)),
     }
-}
-
-/// The one of `names` that `text` was most likely meant to be; empty only where there are no names.
-#[must_use]
-pub fn nearest<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> &'a str {
-    let text = text.to_lowercase();
-    let likeness = |name: &&str| strsim::jaro_winkler(&text, &name.to_lowercase());
-    names.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -165,15 +183,21 @@ mod tests {
         check_time("2013-01-01 22:00:00+00:00", "2013-01-01T22:00:00Z");
         check_time("2018-01-02T04:04:13-05:00", "2018-01-02T09:04:13Z");
         check_time("1583020803", "2020-03-01T00:00:03Z");
+        check_time("1583020803.5", "2020-03-01T00:00:03.5Z");
         check_time("1583020803145", "2020-03-01T00:00:03.145Z");
         check_time("1583020803145001", "2020-03-01T00:00:03.145001Z");
         check_time("1583020803145001002", "2020-03-01T00:00:03.145001002Z");
+        check_time("1733011200.1234", "2024-12-01T00:00:00.1234Z");
+        check_time("1733011200.12345678999", "2024-12-01T00:00:00.123456789Z");
+        check_time("1733011200123.4567", "2024-12-01T00:00:00.1234567Z");
+        check_time("1.7330112001234e9", "2024-12-01T00:00:00.1234Z");
+        check_time("1733011200.0", "2024-12-01T00:00:00Z");
+        check_time("-1.5", "1969-12-31T23:59:58.5Z");
     }
 
     #[test]
     fn what_is_no_time_is_named() {
-        let texts =
-            ["", "-", "noon", "2018-01-02", "99999999999999999999", "1583020803.5", "2018-02-29T00:00:00Z"];
+        let texts = ["", "-", "noon", "2018-01-02", "99999999999999999999", "1.2.3", "2018-02-29T00:00:00Z"];
         for text in
             texts.into_iter().chain(["2018-01-02T24:00:00Z", "2018-01-02T09:04:13.Z", "2018-01-02T09:04:13"])
         {
@@ -211,11 +235,5 @@ mod tests {
         for text in ["", ".5", "1.x", "1.123456789x", "-1", "1e9", "99999999999"] {
             check(text, None);
         }
-    }
-
-    #[test]
-    fn the_nearest_name_is_the_one_with_a_letter_wrong() {
-        assert_eq!(nearest("bidsize", ["bid", "bid_size", "ask_size"]), "bid_size");
-        assert_eq!(nearest("PRICE", ["size", "price"]), "price");
     }
 }

@@ -4,16 +4,16 @@ use crate::market::{
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
-/// Carries events from one numbering of instruments into another: a recording's, or that of a feed which was read
-/// ahead, into the tape's.
+/// Translates events from a source's numbering of instruments (a recording's, or that of a feed that was read
+/// ahead) into the tape's.
 ///
-/// The tape may know an instrument at finer scales than the source; then units are converted, exactly.
-#[derive(Debug, Default)]
+/// If the tape has an instrument at finer scales than the source, units are converted, exactly.
+#[derive(Clone, Debug, Default)]
 pub struct Translator {
     known: FxHashMap<InstrumentId, Known>,
 }
 
-/// How the source counts one instrument, and its number on the tape.
+/// The source's scales of one instrument, and its number on the tape.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     id: InstrumentId,
@@ -21,7 +21,7 @@ struct Known {
     size_scale: u8,
 }
 
-/// Why an event cannot be carried over.
+/// Why an event cannot be translated.
 #[derive(Debug, thiserror::Error)]
 pub enum TranslateError {
     #[error("instrument {0} is used before it is defined")]
@@ -33,39 +33,59 @@ pub enum TranslateError {
 }
 
 impl Translator {
-    /// Appends `event` to `out`, with the definition it needs in front.
+    /// Appends `event` to `out`, after the definition it needs.
     ///
     /// # Errors
-    /// [`TranslateError`] where the event is of no instrument the source has defined, or its numbers fit no scale of the tape.
+    /// [`TranslateError`] if the source has not defined the event's instrument, or its numbers fit no scale
+    /// of the tape.
     pub fn translate(
         &mut self,
         event: Event,
         instruments: &mut Instruments,
         out: &mut Vec<Event>,
     ) -> Result<(), TranslateError> {
-        let event = match event {
-            Event::Instrument(definition) => {
-                self.define(&definition, instruments, out);
-                return Ok(());
-            }
+        if let Event::Instrument(definition) = event {
+            self.define(&definition, instruments, out);
+            return Ok(());
+        }
+        let mut event = event;
+        self.translate_in_place(&mut event, instruments)?;
+        out.push(event);
+        Ok(())
+    }
+
+    /// As [`Self::translate`] for events other than definitions, in place. Drop the event after an error.
+    ///
+    /// # Errors
+    /// As [`Self::translate`].
+    #[inline]
+    pub fn translate_in_place(
+        &self,
+        event: &mut Event,
+        instruments: &mut Instruments,
+    ) -> Result<(), TranslateError> {
+        match event {
             Event::Quote(id, quote) => {
-                let units = self.units(id, instruments)?;
-                Event::Quote(units.known.id, units.quote(quote)?)
+                let units = self.units(*id, instruments)?;
+                units.quote(quote)?;
+                *id = units.known.id;
+                named(instruments.hold_quote(*id, quote), *id, instruments)?;
             }
             Event::Trade(id, trade) => {
-                let units = self.units(id, instruments)?;
-                Event::Trade(units.known.id, units.trade(trade)?)
+                let units = self.units(*id, instruments)?;
+                units.trade(trade)?;
+                *id = units.known.id;
+                named(instruments.hold_trade(*id, trade), *id, instruments)?;
             }
-            Event::Status(Some(id), status) => {
-                Event::Status(Some(self.units(id, instruments)?.known.id), status)
-            }
+            Event::Status(Some(id), _) => *id = self.units(*id, instruments)?.known.id,
             Event::Snapshot(id, snapshot) => {
-                let units = self.units(id, instruments)?;
-                Event::Snapshot(units.known.id, units.snapshot(snapshot)?)
+                let units = self.units(*id, instruments)?;
+                units.snapshot(snapshot)?;
+                *id = units.known.id;
+                instruments.hold_snapshot(*id, snapshot);
             }
-            other @ (Event::Status(None, _) | Event::Feed(_) | Event::Stats(_) | Event::Reset) => other,
-        };
-        out.push(event);
+            Event::Instrument(_) | Event::Status(None, _) | Event::Feed(_) | Event::Reset => {}
+        }
         Ok(())
     }
 
@@ -89,7 +109,15 @@ impl Translator {
     }
 }
 
-/// A made-up definition, as a file without reference data gives it.
+/// An error with the symbol of the instrument.
+fn named(held: Result<(), NumberError>, id: InstrumentId, known: &Instruments) -> Result<(), TranslateError> {
+    held.map_err(|error| TranslateError::Number {
+        symbol: known.get(id).expect("it was just found").symbol.clone(),
+        error,
+    })
+}
+
+/// A default definition, as a file without reference data has it.
 fn names_nothing(definition: &Instrument) -> bool {
     definition.name.is_empty()
         && definition.sector.is_empty()
@@ -97,7 +125,7 @@ fn names_nothing(definition: &Instrument) -> bool {
         && definition.previous_close.is_none()
 }
 
-/// What the tape knows already, at the scales that `definition` needs: a made-up one must not erase a name.
+/// The tape's definition at the scales that `definition` needs: a default one must not erase a name.
 fn refined_for(known: &Instrument, definition: &Instrument) -> Instrument {
     let price = definition.price_scale.saturating_sub(known.price_scale);
     let size = definition.size_scale.saturating_sub(known.size_scale);
@@ -119,37 +147,33 @@ struct Units<'a> {
 }
 
 impl Units<'_> {
-    fn quote(&self, quote: Quote) -> Result<Quote, TranslateError> {
-        if self.same() {
-            return Ok(quote);
+    fn quote(&self, quote: &mut Quote) -> Result<(), TranslateError> {
+        if !self.same() {
+            (quote.bid, quote.ask) = (self.price(quote.bid)?, self.price(quote.ask)?);
+            (quote.bid_size, quote.ask_size) = (self.size(quote.bid_size)?, self.size(quote.ask_size)?);
         }
-        Ok(Quote {
-            bid: self.price(quote.bid)?,
-            bid_size: self.size(quote.bid_size)?,
-            ask: self.price(quote.ask)?,
-            ask_size: self.size(quote.ask_size)?,
-            ..quote
-        })
+        Ok(())
     }
 
-    fn trade(&self, trade: Trade) -> Result<Trade, TranslateError> {
-        if self.same() {
-            return Ok(trade);
+    fn trade(&self, trade: &mut Trade) -> Result<(), TranslateError> {
+        if !self.same() {
+            (trade.price, trade.size) = (self.price(trade.price)?, self.size(trade.size)?);
         }
-        Ok(Trade { price: self.price(trade.price)?, size: self.size(trade.size)?, ..trade })
+        Ok(())
     }
 
-    /// What a snapshot holds has been on a tape, so a finer scale is all that can be needed.
-    fn snapshot(&self, snapshot: Arc<Snapshot>) -> Result<Arc<Snapshot>, TranslateError> {
+    /// The values of a snapshot have been on a tape, so only a finer scale can be needed.
+    fn snapshot(&self, snapshot: &mut Arc<Snapshot>) -> Result<(), TranslateError> {
         if self.same() {
-            return Ok(snapshot);
+            return Ok(());
         }
         let finer = |tape: u8, known: u8| {
             tape.checked_sub(known).ok_or(TranslateError::TooFine(self.tape.symbol.clone()))
         };
         let price = finer(self.tape.price_scale, self.known.price_scale)?;
         let size = finer(self.tape.size_scale, self.known.size_scale)?;
-        Ok(Arc::new(snapshot.refined(price, size)))
+        *snapshot = Arc::new(snapshot.refined(price, size));
+        Ok(())
     }
 
     fn same(&self) -> bool {
@@ -157,14 +181,11 @@ impl Units<'_> {
     }
 
     fn price(&self, price: Price) -> Result<Price, TranslateError> {
-        match price.to_decimal(self.known.price_scale) {
-            None => Ok(Price::NONE),
-            Some(value) => self.check(Price::from_decimal(value, self.tape.price_scale)),
-        }
+        self.check(price.rescaled(self.known.price_scale, self.tape.price_scale))
     }
 
     fn size(&self, size: Size) -> Result<Size, TranslateError> {
-        self.check(Size::from_decimal(size.to_decimal(self.known.size_scale), self.tape.size_scale))
+        self.check(size.rescaled(self.known.size_scale, self.tape.size_scale))
     }
 
     fn check<T>(&self, units: Result<T, NumberError>) -> Result<T, TranslateError> {
@@ -175,7 +196,7 @@ impl Units<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::market::{Conditions, MAX_PRICE_UNITS, Side, Timestamp};
+    use crate::market::{Conditions, Counts, Side, Timestamp};
 
     fn definition(number: u32, symbol: &str, price_scale: u8) -> Instrument {
         let id = InstrumentId(number);
@@ -188,13 +209,15 @@ mod tests {
             size: Size::new(5),
             side: Side::None,
             conditions: Conditions::default(),
+            counts: Counts::EVERYTHING,
+            booked: 0,
             ts_event: Timestamp::default(),
             ts_recv: Timestamp::default(),
         };
         Event::Trade(InstrumentId(number), trade)
     }
 
-    /// Translates a definition of X as source number 7 and one trade of it onto a tape that has `tape` already.
+    /// Translates a definition of X as source number 7 and one trade of it to a tape that has `tape` already.
     #[track_caller]
     fn check(tape: Option<Instrument>, source: Instrument, price: i64, expected: &str) {
         let (mut instruments, mut out) = (Instruments::default(), Vec::new());
@@ -235,7 +258,7 @@ mod tests {
     #[test]
     fn what_cannot_be_carried_over_is_refused_with_the_reason() {
         check(None, definition(3, "X", 2), 1, "instrument 7 is used before it is defined");
-        let reason = format!("X: {}.95 cannot be held at 4 decimals", MAX_PRICE_UNITS / 100);
-        check(Some(definition(0, "X", 4)), definition(7, "X", 2), MAX_PRICE_UNITS, &reason);
+        let reason = format!("X: {}.07 cannot be held at 18 decimals", i64::MAX / 100);
+        check(Some(definition(0, "X", 18)), definition(7, "X", 2), i64::MAX, &reason);
     }
 }

@@ -1,41 +1,45 @@
+//! The sessions of a view that are flushed together. Pure; on the shard thread.
+//!
+//! Invariant: `touched` names every topic of the view that changed after `flushed`.
+
 use super::owed::Upto;
 use super::topic::TopicKey;
 use super::view::ViewId;
 use crate::tape::Position;
 use std::time::Duration;
 
-/// Sessions in a cohort, at most. The tape can be folded between two of them: a tick then waits for the end of the sends to one, not to all
-/// sessions of its view, and that end is one or two milliseconds away.
+/// The most sessions in a cohort. The tape can be folded between two cohorts, so a tick waits for the sends
+/// to one of them (one or two milliseconds), not to all sessions of its view.
 pub const COHORT: usize = 256;
 
-/// Number of a cohort, for as long as it has a session.
+/// Number of a cohort, as long as it has a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CohortId(pub(super) u32);
 
-/// Sessions of one view that are flushed in one go, and what happened to their topics since they last were.
+/// Sessions of one view that are flushed together, and what changed since their last flush.
 #[derive(Debug)]
 pub struct Cohort {
     pub(super) view: ViewId,
-    /// A bit per topic of the view: whether it was touched since the last flush. Bits, because they are in order as they come and need no
-    /// other record of what is marked already; a topic that is not touched costs a 64th of a word to pass over.
+    /// A bit per topic of the view: whether it was touched since the last flush. Bits are in order by
+    /// themselves and mark a topic once; an untouched topic costs a 64th of a word to skip.
     touched: Vec<u64>,
     is_dirty: bool,
-    /// The last flush: `touched` is all that has changed since.
+    /// The last flush.
     flushed: Flushed,
-    /// On its owner's clock: not to be flushed before, for its rate.
+    /// On its owner's clock: not flushed before, because of its rate.
     pub next_flush: Duration,
-    /// Sorted: they are visited as they lie in memory, and found by halving.
+    /// Sorted: visited in the order of memory, and found by binary search.
     members: Vec<u32>,
 }
 
-/// Where the last flush of a cohort has brought it, and with it all of its sessions that are in step: what would be the same for each of
-/// them is kept once, so that a flush need not write to them.
+/// The end of a cohort's last flush, and so the state of all its sessions in step. It is kept once, so that a
+/// flush need not write to each of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Flushed {
     pub upto: Upto,
-    /// What the view had counted in changes, modulo 2^32.
+    /// The view's count of changes then, modulo 2^32.
     pub(super) events: u32,
-    /// On its owner's clock.
+    /// Second of its owner's clock.
     pub second: u32,
 }
 
@@ -45,19 +49,21 @@ pub struct Changed<'a> {
     topics: &'a [TopicKey],
     /// `None`: all of them.
     touched: Option<&'a [u64]>,
-    /// The word looked at, and those of its bits that are still to come.
+    /// The word looked at, and its bits not yet returned.
     word: usize,
     bits: u64,
 }
 
 impl CohortId {
-    pub(super) fn index(self) -> usize {
+    /// Less than the most cohorts that ever existed at once.
+    #[must_use]
+    pub fn index(self) -> usize {
         self.0 as usize
     }
 }
 
 impl Cohort {
-    /// One without sessions, as if it had been flushed.
+    /// A cohort without sessions, as if it had just been flushed.
     pub(super) fn new(view: ViewId, topics: usize, flushed: Flushed, next_flush: Duration) -> Self {
         let mut cohort =
             Self { view, touched: Vec::new(), is_dirty: false, flushed, next_flush, members: Vec::new() };
@@ -65,12 +71,12 @@ impl Cohort {
         cohort
     }
 
-    /// Its view has so many topics now.
+    /// Makes room for the bits of so many topics.
     pub(super) fn grow(&mut self, topics: usize) {
         self.touched.resize(words(topics), 0);
     }
 
-    /// All topics of its view, so many, are others than before.
+    /// The tape was reset: its view has so many topics now, and all are touched.
     pub(super) fn begin_anew(&mut self, topics: usize) {
         self.touched.clear();
         self.touched.resize(words(topics), u64::MAX);
@@ -100,8 +106,8 @@ impl Cohort {
         }
     }
 
-    /// Those of its view's `topics` that may have changed after `since`, from number `next` on, sorted, with their numbers: those touched
-    /// for a reader that is as far as the last flush, all for one further back.
+    /// Those of its view's `topics` that may have changed after `since`, from number `next` on, sorted, with
+    /// their numbers: the touched ones for a session that has the last flush, all for one with a lag.
     #[must_use]
     pub fn changed<'a>(&'a self, topics: &'a [TopicKey], since: Position, next: usize) -> Changed<'a> {
         let touched = (since >= self.flushed.upto.position).then_some(&*self.touched);
@@ -122,7 +128,7 @@ impl Cohort {
         self.is_dirty
     }
 
-    /// Takes down that topics were touched, one at least, a bit each. Returns whether they are the first since the last flush.
+    /// Marks topics, at least one, a bit each. Returns whether they are the first since the last flush.
     pub(super) fn touch(&mut self, touched: &[u64]) -> bool {
         for (known, touched) in self.touched.iter_mut().zip(touched) {
             *known |= touched;
@@ -130,7 +136,7 @@ impl Cohort {
         !std::mem::replace(&mut self.is_dirty, true)
     }
 
-    /// A flush is over: nothing is touched since.
+    /// Notes the end of a flush.
     pub(super) fn flush(&mut self, flushed: Flushed) {
         self.flushed = flushed;
         self.touched.fill(0);
@@ -138,7 +144,7 @@ impl Cohort {
     }
 }
 
-/// Words that have a bit for each of so many topics.
+/// Words of 64 bits for so many topics.
 pub(super) fn words(topics: usize) -> usize {
     topics.div_ceil(64)
 }
@@ -165,7 +171,7 @@ impl Iterator for Changed<'_> {
         }
         let number = self.word * 64 + self.bits.trailing_zeros() as usize;
         self.bits &= self.bits - 1;
-        // Past the end where all bits are taken for set.
+        // Past the last topic where all bits count as set.
         self.topics.get(number).map(|&topic| (number, topic))
     }
 }

@@ -1,29 +1,38 @@
-use crate::market::Tail;
+//! The newest entries of a topic whose events must not be merged. Pure; any thread.
+//!
+//! Invariant: numbers count up by one without a hole, positions never decrease, and at most `capacity`
+//! entries are held.
+
+use crate::market::{Recalled, Tail};
 use crate::tape::Position;
 use std::collections::VecDeque;
 
-/// The newest entries of a topic whose events must not be merged, each with its number and position.
+/// The newest entries of a topic, each with its number and position.
 ///
-/// Grows with what it holds; nothing is reserved for quiet topics.
+/// It grows with what it holds; nothing is reserved for quiet topics.
 #[derive(Clone, Debug)]
 pub struct Ring<T> {
+    /// Restored entries that precede `entries`, all of one position.
+    past: Option<Box<(Position, Recalled<T>)>>,
     entries: VecDeque<(Position, T)>,
     capacity: usize,
-    /// Number of the first entry held: how many were evicted.
+    /// Number of the first entry held, which is how many were evicted.
     first: u64,
     /// Position of the newest entry evicted.
     evicted_at: Position,
 }
 
-/// The part of a ring that a reader at some position is owed.
+/// The part of a ring that is pending from some position.
 #[derive(Debug)]
 pub struct Run<'a, T> {
     /// Number of the first entry here, or of the next one to come where there is none.
     pub number: u64,
-    /// Whether entries after the reader's position are gone, so that it must be told the number.
+    /// Whether entries after that position are evicted, so that the number must be stated.
     pub broken: bool,
-    /// Whether the reader, which had been told of the topic before, misses them.
+    /// Whether the client, which had the topic before, misses them.
     pub gap: bool,
+    /// Entries that are worked out from the restored past; they precede the others.
+    recalled: Vec<T>,
     entries: &'a VecDeque<(Position, T)>,
     range: std::ops::Range<usize>,
 }
@@ -31,67 +40,119 @@ pub struct Run<'a, T> {
 impl<T> Ring<T> {
     #[must_use]
     pub const fn new(capacity: usize) -> Self {
-        Self { entries: VecDeque::new(), capacity, first: 0, evicted_at: Position::START }
+        Self { past: None, entries: VecDeque::new(), capacity, first: 0, evicted_at: Position::START }
     }
 
-    /// A ring that goes on behind a tail; its entries are as new as `at`.
+    /// A ring that continues a tail; its entries get the position `at`.
     #[must_use]
     pub fn restored(capacity: usize, tail: &Tail<T>, at: Position) -> Self
     where
         T: Clone,
     {
-        let skip = tail.entries.len().saturating_sub(capacity);
-        let entries: VecDeque<_> = tail.entries[skip..].iter().map(|entry| (at, entry.clone())).collect();
+        let skip = tail.len().saturating_sub(capacity);
+        let past = tail.recalled.clone().map(|past| past.without(skip));
+        let skipped = skip - skip.min(tail.recalled.as_ref().map_or(0, Recalled::len));
+        let entries: VecDeque<_> = tail.entries[skipped..].iter().map(|entry| (at, entry.clone())).collect();
         let first = tail.first + skip as u64;
-        Self { entries, capacity, first, evicted_at: if first == 0 { Position::START } else { at } }
+        Self {
+            past: past.filter(|past| !past.is_empty()).map(|past| Box::new((at, past))),
+            entries,
+            capacity,
+            first,
+            evicted_at: if first == 0 { Position::START } else { at },
+        }
     }
 
-    /// What it holds, without positions.
+    fn recalled(&self) -> usize {
+        self.past.as_ref().map_or(0, |past| past.1.len())
+    }
+
+    /// Its entries, without positions.
     #[must_use]
     pub fn tail(&self) -> Tail<T>
     where
         T: Clone,
     {
-        Tail { first: self.first, entries: self.entries.iter().map(|(_, entry)| entry.clone()).collect() }
+        let recalled = self.past.as_ref().map(|past| past.1.clone());
+        let entries = self.entries.iter().map(|(_, entry)| entry.clone()).collect();
+        Tail { first: self.first, recalled, entries }
     }
 
     pub fn push(&mut self, at: Position, entry: T) {
-        if self.entries.len() >= self.capacity
-            && let Some((evicted_at, _)) = self.entries.pop_front()
-        {
-            self.evicted_at = evicted_at;
-            self.first += 1;
+        if self.recalled() + self.entries.len() >= self.capacity {
+            self.evict();
+        }
+        // Doubled as usual, but not beyond the capacity: for 600 entries that would be 1,024.
+        let len = self.entries.len();
+        if len == self.entries.capacity() {
+            self.entries.reserve_exact(len.max(4).min(self.capacity.saturating_sub(len)));
         }
         self.entries.push_back((at, entry));
     }
 
-    /// How many entries it has had, those that were evicted included.
+    fn evict(&mut self) {
+        if let Some(mut past) = self.past.take() {
+            self.evicted_at = past.0;
+            self.first += 1;
+            past.1.forget_one();
+            self.past = Some(past).filter(|past| !past.1.is_empty());
+        } else if let Some((evicted_at, _)) = self.entries.pop_front() {
+            self.evicted_at = evicted_at;
+            self.first += 1;
+        }
+    }
+
+    /// The most entries it holds.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Entries so far, evicted ones included.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.first + self.entries.len() as u64
+        self.first + (self.recalled() + self.entries.len()) as u64
     }
 
     /// Entries with `since < at <= upto`.
     #[must_use]
     pub fn owed(&self, since: Position, upto: Position) -> Run<'_, T> {
         let (from, to) = (self.after(since), self.after(upto));
+        // All of the past has one position, which precedes those of the entries.
+        let (told, recalled) = match &self.past {
+            Some(past) if past.0 <= since => (past.1.len(), Vec::new()),
+            Some(past) if past.0 <= upto => (0, past.1.entries()),
+            _ => (0, Vec::new()),
+        };
         Run {
-            number: self.first + from as u64,
+            number: self.first + (told + from) as u64,
+            recalled,
             broken: self.evicted_at > since,
-            gap: self.evicted_at > since && since > Position::START,
+            gap: self.misses(since),
             entries: &self.entries,
             range: from..to.max(from),
         }
     }
 
-    /// The positions next to `since` at which what is owed changes: of the entries before and after it, and of the newest evicted.
-    pub(super) fn around(&self, since: Position) -> impl Iterator<Item = Position> {
-        let after = self.owed(since, Position::MAX).range.start;
-        let ends = [after.checked_sub(1), Some(after)].into_iter().flatten();
-        std::iter::once(self.evicted_at).chain(ends.filter_map(|at| Some(self.entries.get(at)?.0)))
+    /// Whether a client that has all up to `told` misses entries that came after.
+    #[inline]
+    #[must_use]
+    pub fn misses(&self, told: Position) -> bool {
+        self.evicted_at > told && told > Position::START
     }
 
-    /// The index of the first entry after a position. Readers are nearly always close to the end, so the search begins there.
+    /// The positions next to `since` at which what is pending changes: of the entries before and after it,
+    /// and of the newest evicted.
+    pub(super) fn around(&self, since: Position) -> impl Iterator<Item = Position> {
+        let after = self.after(since);
+        let ends = [after.checked_sub(1), Some(after)].into_iter().flatten();
+        let past = self.past.as_ref().map(|past| past.0);
+        let ends = ends.filter_map(|at| Some(self.entries.get(at)?.0)).chain(past);
+        std::iter::once(self.evicted_at).chain(ends)
+    }
+
+    /// The index of the first entry after a position. Sessions are nearly always close to the end, so the
+    /// search begins there.
     fn after(&self, position: Position) -> usize {
         let len = self.entries.len();
         let is_after = |index: usize| self.entries[index].0 > position;
@@ -113,13 +174,24 @@ impl<T> Ring<T> {
     }
 
     /// The newest entries, oldest first, with their numbers.
-    pub fn newest(&self, count: usize) -> impl Iterator<Item = (u64, &T)> {
-        let skip = self.entries.len().saturating_sub(count);
-        let numbers = self.first + skip as u64..;
-        numbers.zip(self.entries.iter().skip(skip).map(|(_, entry)| entry))
+    pub fn newest(&self, count: usize) -> impl Iterator<Item = (u64, T)>
+    where
+        T: Clone,
+    {
+        let skip = (self.recalled() + self.entries.len()).saturating_sub(count);
+        let recalled = self.past.as_ref().filter(|past| past.1.len() > skip).map(|past| past.1.entries());
+        let skipped = skip.saturating_sub(self.recalled());
+        let kept = self.entries.iter().skip(skipped).map(|(_, entry)| entry.clone());
+        let recalled = recalled.into_iter().flatten().skip(skip);
+        (self.first + skip as u64..).zip(recalled.chain(kept))
     }
 
     pub fn update_all(&mut self, mut change: impl FnMut(&mut T)) {
+        // The past is worked out from data that the change does not reach, so it becomes entries first.
+        if let Some(past) = self.past.take() {
+            let (at, past) = *past;
+            past.entries().into_iter().rev().for_each(|entry| self.entries.push_front((at, entry)));
+        }
         self.entries.iter_mut().for_each(|(_, entry)| change(entry));
     }
 }
@@ -127,22 +199,24 @@ impl<T> Ring<T> {
 impl<T> Run<'_, T> {
     #[must_use]
     pub fn len(&self) -> usize {
-        self.range.len()
+        self.recalled.len() + self.range.len()
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.range.is_empty()
+        self.len() == 0
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.iter_from(0)
     }
 
-    /// Without the first so many.
+    /// The entries without the first `skipped`.
     pub fn iter_from(&self, skipped: usize) -> impl Iterator<Item = &T> {
+        let recalled = &self.recalled[skipped.min(self.recalled.len())..];
+        let skipped = skipped.saturating_sub(self.recalled.len());
         let start = self.range.start.saturating_add(skipped).min(self.range.end);
-        self.entries.range(start..self.range.end).map(|(_, entry)| entry)
+        recalled.iter().chain(self.entries.range(start..self.range.end).map(|(_, entry)| entry))
     }
 }
 
@@ -162,6 +236,13 @@ mod tests {
         let word = if run.broken { "gap to" } else { "from" };
         assert_eq!(format!("{word} {}: {entries:?}", run.number), expected);
         assert_eq!(run.len(), entries.len());
+    }
+
+    #[test]
+    fn a_ring_takes_no_room_for_more_than_it_may_hold() {
+        let mut ring = Ring::new(600);
+        (1..=2_000).for_each(|at| ring.push(Position::new(at), [0_u8; 64]));
+        assert_eq!((ring.entries.len(), ring.entries.capacity()), (600, 600));
     }
 
     #[test]

@@ -1,15 +1,26 @@
+//! Topics as a client writes them, and what they come down to on a tape. Pure; any thread.
+//!
+//! Invariant: a [`Topic`] that was parsed is displayed in one form, and that form parses to the same topic.
+
+use crate::hint::nearest;
 use crate::market::{Instrument, InstrumentId, Interval, Symbol, SymbolError};
 use std::{fmt, sync::Arc};
 
-/// What of an instrument a topic carries.
+/// Which data of an instrument a topic carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Kind {
+    /// Best bid and ask, and their sizes.
     Quote,
+    /// Trades, each delivered once; breaks and corrections too.
     Trades,
+    /// Bars of one second: the latest, and the closed ones.
     Bars1s,
+    /// Bars of one minute: the latest, and the closed ones.
     Bars1m,
+    /// The bar of the day, and the close before it.
     Day,
+    /// Trading state of an instrument; of the market, also the feed's state.
     Status,
     /// Of the server itself; no instrument has it.
     Stats,
@@ -18,14 +29,18 @@ pub enum Kind {
 /// What a client subscribes: one topic, or a set of them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Topic {
+    /// The same for all topics of a set.
     pub kind: Kind,
+    /// The text after the colon.
     pub scope: Scope,
 }
 
+/// Which instruments a [`Topic`] covers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
-    /// `status`, `stats`: the market, the server as a whole.
+    /// `status`, `stats`: the market, or the server.
     Market,
+    /// `quote:AAPL`; the symbol may be unknown still.
     Symbol(Symbol),
     /// `quote:*`
     All,
@@ -33,27 +48,31 @@ pub enum Scope {
     Sector(Arc<str>),
 }
 
-/// One topic of one instrument: what a [`Topic`] comes down to on a given tape.
+/// One topic of one instrument. A [`Topic`] resolves to these on a given tape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicKey {
-    /// `None`: the market or the server as a whole, which sort before every instrument.
+    /// `None`: the market or the server. It sorts before every instrument.
     pub instrument: Option<InstrumentId>,
+    /// `Stats` only where there is no instrument.
     pub kind: Kind,
 }
 
-/// Why a text is no topic, with the nearest one that is.
+/// Why a text is no topic.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct TopicError {
+    /// For the client, with a hint; quotes at most 100 characters of the text.
     pub message: String,
+    /// A topic that may have been meant.
     pub nearest: Option<String>,
 }
 
 impl Kind {
-    /// All that instruments have.
+    /// The kinds that instruments have, in the order of the wire's numbers.
     pub const ALL: [Self; 6] =
         [Self::Quote, Self::Trades, Self::Bars1s, Self::Bars1m, Self::Day, Self::Status];
 
+    /// As in topics: `quote`, `bars.1s`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -67,6 +86,15 @@ impl Kind {
         }
     }
 
+    /// Whether each of its entries is delivered, once and in order.
+    #[must_use]
+    pub const fn has_ring(self) -> bool {
+        match self {
+            Self::Trades | Self::Bars1s | Self::Bars1m => true,
+            Self::Quote | Self::Day | Self::Status | Self::Stats => false,
+        }
+    }
+
     /// The topic kind that carries bars of this width.
     #[must_use]
     pub const fn of_bars(interval: Interval) -> Self {
@@ -77,23 +105,29 @@ impl Kind {
         }
     }
 
-    /// Its place in [`Self::ALL`].
+    /// Its index in [`Self::ALL`].
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize
     }
 }
 
+/// The longest scope, bytes: a symbol of which each byte is escaped.
+const MAX_SCOPE_BYTES: usize = 3 * Symbol::MAX_LEN;
+
 impl Topic {
+    /// The topic `status`.
     pub const STATUS: Self = Self { kind: Kind::Status, scope: Scope::Market };
+    /// The topic `stats`.
     pub const STATS: Self = Self { kind: Kind::Stats, scope: Scope::Market };
 
+    /// The topic of a single instrument.
     #[must_use]
     pub fn of(kind: Kind, symbol: &Symbol) -> Self {
         Self { kind, scope: Scope::Symbol(symbol.clone()) }
     }
 
-    /// Whether this topic or set takes in `kind` topics of that instrument.
+    /// Whether this topic or set covers `kind` topics of that instrument.
     #[must_use]
     pub fn covers(&self, instrument: &Instrument) -> bool {
         match &self.scope {
@@ -104,6 +138,8 @@ impl Topic {
         }
     }
 
+    /// Reads a topic as a client writes it.
+    ///
     /// # Errors
     /// [`TopicError`] says what is wrong and, where a kind was misspelt, the nearest topic.
     pub fn parse(text: &str) -> Result<Self, TopicError> {
@@ -127,17 +163,22 @@ impl Topic {
             return Err(TopicError::new(text, Some("stats".to_owned())));
         }
         let Some(kind) = Kind::ALL.into_iter().find(|k| k.name() == kind_name) else {
-            let nearest = nearest(kind_name, Kind::ALL.into_iter().map(Kind::name));
+            // A scope that is too long for a symbol is not repeated in the hint.
+            let nearest = nearest(kind_name, Kind::ALL.into_iter().map(Kind::name))
+                .filter(|_| scope.len() <= MAX_SCOPE_BYTES);
             return Err(TopicError::new(text, nearest.map(|kind| format!("{kind}:{scope}"))));
         };
         let scope = match scope.as_bytes() {
             b"*" => Scope::All,
-            [b'@', sector @ ..] if !sector.is_empty() => {
+            // Several topics written as one.
+            _ if scope.contains(',') => return Err(TopicError::comma(text)),
+            // No sector is a number: Hyperliquid's `@107` is a symbol, also where it is not escaped.
+            [b'@', sector @ ..] if !sector.iter().all(u8::is_ascii_digit) => {
                 let sector = &scope[1..];
                 Symbol::new(sector).map_err(|e| TopicError::scope(text, &e))?;
                 Scope::Sector(sector.into())
             }
-            _ => Scope::Symbol(Symbol::new(scope).map_err(|e| TopicError::scope(text, &e))?),
+            _ => Scope::Symbol(Symbol::unescaped(scope).map_err(|e| TopicError::scope(text, &e))?),
         };
         Ok(Self { kind, scope })
     }
@@ -157,23 +198,17 @@ impl TopicError {
         Self { message: format!("unknown topic {text:?}: {hint}"), nearest }
     }
 
+    fn comma(text: &str) -> Self {
+        let text: String = text.chars().take(100).collect();
+        let message =
+            format!("malformed topic {text:?}: one topic each, and a comma in a symbol is written %2C");
+        Self { message, nearest: None }
+    }
+
     fn scope(text: &str, error: &SymbolError) -> Self {
         let text: String = text.chars().take(100).collect();
         Self { message: format!("malformed topic {text:?}: {error}"), nearest: None }
     }
-}
-
-/// The candidate that `text` was most likely meant to be, if any is close.
-pub fn nearest<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = |c: &str| c.len().max(text.len()) / 3 + usize::from(c.len() > 2);
-    let length = text.chars().count();
-    candidates
-        // No distance is less than that of the lengths; without this a long text would cost a long time.
-        .filter(|&c| c.chars().count().abs_diff(length) <= allowed(c))
-        .map(|c| (strsim::damerau_levenshtein(text, c), c))
-        .filter(|&(distance, c)| distance <= allowed(c))
-        .min_by_key(|&(distance, _)| distance)
-        .map(|(_, c)| c)
 }
 
 impl fmt::Display for Topic {
@@ -181,7 +216,7 @@ impl fmt::Display for Topic {
         let kind = self.kind.name();
         match &self.scope {
             Scope::Market => f.write_str(kind),
-            Scope::Symbol(symbol) => write!(f, "{kind}:{symbol}"),
+            Scope::Symbol(symbol) => write!(f, "{kind}:{}", symbol.escaped()),
             Scope::All => write!(f, "{kind}:*"),
             Scope::Sector(sector) => write!(f, "{kind}:@{sector}"),
         }
@@ -194,6 +229,7 @@ impl TopicKey {
     /// The topic `stats`.
     pub const SERVER_STATS: Self = Self { instrument: None, kind: Kind::Stats };
 
+    /// A topic of an instrument.
     #[must_use]
     pub const fn of(instrument: InstrumentId, kind: Kind) -> Self {
         Self { instrument: Some(instrument), kind }
@@ -221,9 +257,21 @@ mod tests {
             "status:X",
             "stats",
             "quote:A:B",
+            "quote:币安人生USDT",
+            "quote:XYZ*",
+            "trades:%40107",
+            "day:A%2CB",
+            "status:%2A",
         ] {
             check(text, &format!("ok {text}"));
         }
+        check("quote:XYZ%2a", "ok quote:XYZ*");
+        check("quote:@107", "ok quote:%40107");
+        check("quote:%41", "ok quote:A");
+        assert_eq!(
+            Topic::parse("quote:%40tech").unwrap().scope,
+            Scope::Symbol(Symbol::new("@tech").unwrap())
+        );
     }
 
     #[test]
@@ -243,7 +291,7 @@ mod tests {
         check("quote:", "malformed topic \"quote:\": symbol is empty");
         check(
             "quote:a,b",
-            "malformed topic \"quote:a,b\": symbol \"a,b\" contains ',', which a symbol must not",
+            "malformed topic \"quote:a,b\": one topic each, and a comma in a symbol is written %2C",
         );
     }
 }

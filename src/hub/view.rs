@@ -1,18 +1,26 @@
+//! Interned subscription sets, and the index from topics to the sets that watch them. Pure; on the shard
+//! thread.
+//!
+//! Invariant: between calls of [`Views::settle`] no mark is on a view. After it, each cohort has all marks of
+//! its view.
+
 use super::cohort::{COHORT, Cohort, CohortId, Flushed, words};
-use super::owed::Upto;
-use super::replica::Replica;
+use super::membership::Membership;
+use super::owed::{Due, Since, Upto};
+use super::replica::{Book, Replica};
 use super::topic::{Kind, Scope, Topic, TopicKey};
 use crate::market::{Instrument, InstrumentId, Symbol};
+use crate::tape::Position;
 use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::{sync::Arc, time::Duration};
 
 /// Number of a view, for as long as a session has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ViewId(u32);
 
-/// What makes two sessions see the same bytes: the same topics in the same form at the same rate.
+/// What two sessions with the same bytes have in common: topics, form and rate.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ViewKey {
     /// Sorted, each once.
@@ -22,50 +30,55 @@ pub struct ViewKey {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ViewOptions {
-    pub form: Form,
+    pub form: FormId,
     /// Whether quotes carry their `ts_event`.
     pub times: bool,
-    /// The least time between two flushes; zero for none.
+    /// The least time between two flushes; zero: no cap.
     pub period: Duration,
 }
 
-/// The two forms of the wire.
+/// The form of its sessions' bytes: a number that only the encoder understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Form {
-    MessagePack,
-    Json,
-}
+pub struct FormId(pub u8);
 
 /// One interned set of subscriptions.
 #[derive(Debug)]
 pub struct View {
     pub key: ViewKey,
-    /// The key's topics as they come down to on this tape, sorted. Grows when a new instrument fits a set.
+    /// The key's topics on this tape, those included that have left its sets. Grows when an instrument is new
+    /// to a set.
     topics: Vec<TopicKey>,
-    /// Changes of its topics since it exists.
+    /// Those of them that joined its sets or left them with a move of their instrument.
+    moved: Option<Box<FxHashMap<TopicKey, Membership>>>,
+    /// Changes of its topics since it was made.
     pub events: u64,
-    /// Those of its topics that its cohorts have not heard of yet, a bit each; none, but within [`Views::settle`].
+    /// Marks that its cohorts do not have yet, a bit per topic; empty outside [`Views::settle`].
     touched: Vec<u64>,
     is_touched: bool,
-    /// The sessions that have this view are in these.
+    /// The cohorts of its sessions.
     cohorts: Vec<CohortId>,
 }
 
-/// All views, each there as long as a session has it, their cohorts, and the index from topics to the views that watch them.
+/// All views, each kept as long as a session has it, their cohorts, and the index from topics to the views
+/// that watch them.
 #[derive(Debug)]
 pub struct Views {
     by_id: Slab<View>,
     cohorts: Slab<Cohort>,
-    /// Sessions in one cohort.
+    /// The most sessions in one cohort.
     most: usize,
     by_key: FxHashMap<ViewKey, ViewId>,
     watchers: Watchers,
-    /// Views with a set, or with a symbol not seen yet: to be asked when an instrument is defined.
+    /// Views with a set, or with an unknown symbol: looked at when an instrument is defined.
     expectant: FxHashSet<ViewId>,
-    /// Some perhaps gone since, or there twice.
+    /// Views by the sectors of their sets: looked at when an instrument moves.
+    by_sector: FxHashMap<Arc<str>, BTreeSet<ViewId>>,
+    /// Topics that have left a view's sets, until the view has been notified.
+    leaving: Vec<(TopicKey, ViewId)>,
+    /// Dirty cohorts; some perhaps gone since, or there twice.
     dirty: Vec<CohortId>,
     touched: Touched,
-    /// Views with topics touched; none, but within [`Self::settle`].
+    /// Views with marks; empty outside [`Self::settle`].
     marked: Vec<ViewId>,
 }
 
@@ -75,11 +88,14 @@ struct Watchers {
     topics: Vec<[Vec<(ViewId, u32)>; Kind::ALL.len()]>,
     market: Vec<(ViewId, u32)>,
     stats: Vec<(ViewId, u32)>,
+    /// The views whose sets a topic has left.
+    former: FxHashMap<TopicKey, Vec<(ViewId, u32)>>,
 }
 
-/// The topics touched that no view has heard of yet, and how often each.
+/// The topics touched since the last [`Views::settle`], and how often each.
 ///
-/// Views are marked once per topic and fold instead of once per event: `benches/fanout` has ten trades of each topic in a turn.
+/// Views are marked once per topic and fold instead of once per event: `benches/fanout` has ten trades of
+/// each topic in a turn.
 #[derive(Debug, Default)]
 struct Touched {
     topics: Vec<TopicKey>,
@@ -96,7 +112,7 @@ impl ViewId {
 
 impl ViewOptions {
     #[must_use]
-    pub const fn new(form: Form) -> Self {
+    pub const fn new(form: FormId) -> Self {
         Self { form, times: false, period: Duration::ZERO }
     }
 }
@@ -107,11 +123,47 @@ impl View {
         &self.topics
     }
 
-    /// Takes down that a topic was touched so often. Returns whether it is the first.
+    /// Whether any of its topics joined its sets or left them. If not, each is [due](Self::due) since its
+    /// session's position.
+    #[must_use]
+    pub fn has_moves(&self) -> bool {
+        self.moved.is_some()
+    }
+
+    /// What is pending of a topic up to `upto` for a session that has everything up to `known`. `since`: from
+    /// where it is pending if it has belonged to this view throughout.
+    #[must_use]
+    pub fn due(&self, topic: TopicKey, since: Since, known: Position, upto: Position) -> Due {
+        let Some(membership) = self.moved.as_ref().and_then(|moved| moved.get(&topic)) else {
+            return Due::Changes(since);
+        };
+        // A topic that is pending from the start is unknown, except for what was delivered since the session
+        // has its position.
+        let known = if since.position == Position::START { known } else { since.position };
+        membership.due(since, known, upto)
+    }
+
+    /// Whether a topic's membership in its sets has ever changed.
+    pub(super) fn has_moved(&self, topic: TopicKey) -> bool {
+        self.moved.as_ref().is_some_and(|moved| moved.contains_key(&topic))
+    }
+
+    /// Marks a topic as touched so often. Returns whether it is the view's first mark.
     fn touch(&mut self, number: u32, events: u32) -> bool {
         self.events += u64::from(events);
         self.touched[number as usize / 64] |= 1 << (number % 64);
         !std::mem::replace(&mut self.is_touched, true)
+    }
+
+    /// Adds topics, and returns the number of the first.
+    fn add(&mut self, new: &[TopicKey], cohorts: &mut Slab<Cohort>) -> u32 {
+        let first = number(self.topics.len());
+        self.topics.extend_from_slice(new);
+        self.touched.resize(words(self.topics.len()), 0);
+        for &cohort in &self.cohorts {
+            cohorts[cohort.index()].grow(self.topics.len());
+        }
+        first
     }
 
     /// Changes of its topics since then, modulo 2^32.
@@ -128,7 +180,7 @@ impl Default for Views {
 }
 
 impl Views {
-    /// With so many sessions in a cohort, at most, so that tests need few to see several.
+    /// `most`: sessions in a cohort, so that tests need few to see several.
     #[must_use]
     pub fn with_cohorts_of(most: usize) -> Self {
         Self {
@@ -138,13 +190,14 @@ impl Views {
             by_key: FxHashMap::default(),
             watchers: Watchers::default(),
             expectant: FxHashSet::default(),
+            by_sector: FxHashMap::default(),
+            leaving: Vec::new(),
             dirty: Vec::new(),
             touched: Touched::default(),
             marked: Vec::new(),
         }
     }
 
-    /// A cohort that is still there.
     #[must_use]
     pub fn cohort(&self, id: CohortId) -> Option<&Cohort> {
         debug_assert!(self.touched.topics.is_empty(), "not settled");
@@ -156,40 +209,45 @@ impl Views {
         self.cohorts.get_mut(id.index())
     }
 
-    /// The view that a cohort sees.
+    /// The view of a cohort's sessions.
     #[must_use]
     pub fn view(&self, cohort: &Cohort) -> &View {
         &self.by_id[cohort.view.index()]
     }
 
-    /// All views.
     pub fn iter(&self) -> impl Iterator<Item = &View> {
         self.by_id.iter().map(|(_, view)| view)
     }
 
-    /// How many sessions have a view.
+    /// Sessions that have a view.
     #[must_use]
     pub fn sessions(&self, view: &View) -> usize {
         view.cohorts.iter().map(|cohort| self.cohorts[cohort.index()].members().len()).sum()
     }
 
-    /// How many sessions watch a topic.
+    /// Sessions that watch a topic.
     #[must_use]
     pub fn watchers(&self, topic: TopicKey) -> usize {
         self.watchers.of(topic).iter().map(|&(id, _)| self.sessions(&self.by_id[id.index()])).sum()
     }
 
-    /// Whether anyone watches a topic.
+    /// Whether any session watches a topic.
     #[must_use]
     pub fn is_watched(&self, topic: TopicKey) -> bool {
         !self.watchers.of(topic).is_empty()
     }
 
-    /// A session joins those that have the view of that key, which is made where there is none. Returns its cohort.
+    /// Whether a topic belongs to the view of that cohort now.
+    pub(super) fn watches(&self, cohort: CohortId, topic: TopicKey) -> bool {
+        let view = self.cohorts[cohort.index()].view;
+        self.watchers.has(topic, view)
+    }
+
+    /// Adds a session to the view of that key, which is made if there is none. Returns its cohort.
     pub(super) fn enter(&mut self, key: ViewKey, member: u32, replica: &Replica) -> CohortId {
         let id = self.intern(key, replica);
         let view = &mut self.by_id[id.index()];
-        // From the end: those who come together are together, and lie together in memory.
+        // From the end: sessions that arrive together share a cohort, and are next to each other in memory.
         let has_room = |cohort: &&CohortId| self.cohorts[cohort.index()].members().len() < self.most;
         let cohort = view.cohorts.iter().rev().find(has_room).copied().unwrap_or_else(|| {
             let upto = Upto { position: replica.position(), time: replica.time() };
@@ -206,7 +264,7 @@ impl Views {
         cohort
     }
 
-    /// A session leaves its cohort. A cohort, and a view, is given up with its last one.
+    /// Removes a session from its cohort. A cohort, and a view, is removed with its last session.
     pub(super) fn leave(&mut self, id: CohortId, member: u32) {
         let cohort = &mut self.cohorts[id.index()];
         cohort.leave(member);
@@ -222,6 +280,15 @@ impl Views {
             self.expectant.remove(&view_id);
             for topic in view.topics {
                 self.watchers.remove(topic, view_id);
+                self.watchers.remove_former(topic, view_id);
+            }
+            for sector in sectors(&view.key.topics) {
+                if let Some(views) = self.by_sector.get_mut(sector) {
+                    views.remove(&view_id);
+                    if views.is_empty() {
+                        self.by_sector.remove(sector);
+                    }
+                }
             }
         }
     }
@@ -234,6 +301,7 @@ impl Views {
         let view = View {
             key: key.clone(),
             topics: Vec::new(),
+            moved: None,
             events: 0,
             touched: Vec::new(),
             is_touched: false,
@@ -245,31 +313,47 @@ impl Views {
         id
     }
 
-    /// Finds out what a view's topics come down to, and watches them for it.
+    /// Resolves a view's topics on this tape, and enters it as their watcher.
     fn resolve(&mut self, id: ViewId, replica: &Replica) {
         let view = &mut self.by_id[id.index()];
         view.topics = resolve(&view.key.topics, replica);
+        view.moved = None;
         view.touched = vec![0; words(view.topics.len())];
         for (index, &topic) in (0..).zip(&view.topics) {
-            self.watchers.add(topic, id, index);
+            match membership(&view.key.topics, topic, replica) {
+                Some(membership) => {
+                    if membership.is_there() {
+                        self.watchers.add(topic, id, index);
+                    } else {
+                        self.watchers.add_former(topic, id, index);
+                    }
+                    view.moved.get_or_insert_default().insert(topic, membership);
+                }
+                None => self.watchers.add(topic, id, index),
+            }
+        }
+        for sector in sectors(&view.key.topics) {
+            self.by_sector.entry(Arc::clone(sector)).or_default().insert(id);
         }
         if view.key.topics.iter().any(|topic| waits(topic, replica)) {
             self.expectant.insert(id);
         }
     }
 
-    /// Takes down topics that were touched, some perhaps twice. Views hear of them with [`Self::settle`].
+    /// Notes topics that were touched, some perhaps twice. [`Self::settle`] marks the views.
     pub fn touch(&mut self, touched: &[TopicKey]) {
         for &topic in touched {
             self.touched.add(topic);
         }
     }
 
-    /// Marks the cohorts of the views that watch what was touched. To be called before anything else is asked of views.
+    /// Marks the cohorts of the views that watch what was touched. Call it before any other method that reads
+    /// views.
     ///
-    /// A topic is marked once in each view, however many sessions have it, and all marks of a view come to its cohorts together.
+    /// A topic is marked once in each view, however many sessions have it, and a view passes all marks to its
+    /// cohorts at once.
     pub fn settle(&mut self) {
-        // In order, so that watchers and marks are, too.
+        // In order, so that watchers and marks are read in order, too.
         self.touched.topics.sort_unstable();
         for at in 0..self.touched.topics.len() {
             let topic = self.touched.topics[at];
@@ -293,23 +377,24 @@ impl Views {
         }
     }
 
-    /// Puts the cohorts touched since this was last called behind those in `line`, the ones of a view in a row; some may be gone, or clean
-    /// again, or there twice.
+    /// Appends the cohorts touched since the last call to `line`, those of a view in a row. Some may be gone,
+    /// or clean again, or there twice.
     pub fn take_dirty(&mut self, line: &mut VecDeque<CohortId>) {
         line.extend(self.dirty.drain(..));
     }
 
-    /// A cohort was flushed up to there, in that second of its owner's clock.
+    /// Notes that a cohort was flushed up to `upto`, in that second of its owner's clock.
     pub fn flushed(&mut self, id: CohortId, upto: Upto, second: u32) {
         let cohort = &mut self.cohorts[id.index()];
         cohort.flush(Flushed { upto, events: low(self.by_id[cohort.view.index()].events), second });
     }
 
-    /// The tape began anew: what topics come down to is another thing now, and everybody is to hear of it. Undoes what was not settled.
+    /// The tape was reset: resolves all topics again, and marks all cohorts. Drops what was not settled.
     pub fn reset(&mut self, replica: &Replica) {
         self.watchers = Watchers::default();
         self.touched = Touched::default();
         self.expectant.clear();
+        self.leaving.clear();
         self.dirty.clear();
         // In order, so that watchers are added at the end.
         let ids: Vec<ViewId> = self.by_id.iter().map(|(id, _)| ViewId(number(id))).collect();
@@ -324,10 +409,8 @@ impl Views {
         }
     }
 
-    /// Adds a new instrument to the views whose topics take it in. To be called before its first [`Self::settle`].
-    ///
-    /// Which sets an instrument belongs to is settled here and when a view is made: one whose sector changes
-    /// later stays where its subscribers have it.
+    /// Adds a new instrument to the views whose topics cover it. Call it before the first [`Self::settle`]
+    /// with it.
     pub fn welcome(&mut self, instrument: &Instrument) {
         for &id in &self.expectant {
             let view = &mut self.by_id[id.index()];
@@ -335,15 +418,52 @@ impl Views {
             let mut new: Vec<TopicKey> = kinds.map(|kind| TopicKey::of(instrument.id, kind)).collect();
             new.sort_unstable();
             new.dedup();
-            // A new instrument has the greatest number, so the topics stay sorted and keep their numbers.
-            let first = number(view.topics.len());
-            view.topics.extend_from_slice(&new);
-            view.touched.resize(words(view.topics.len()), 0);
-            for &cohort in &view.cohorts {
-                self.cohorts[cohort.index()].grow(view.topics.len());
-            }
+            let first = view.add(&new, &mut self.cohorts);
             for (number, topic) in (first..).zip(new) {
                 self.watchers.add(topic, id, number);
+            }
+        }
+    }
+
+    /// Moves an instrument to the sets that cover it after its sector has changed. Call it before
+    /// [`Self::touch`] with its batch, and [`Self::dismiss`] after that.
+    pub fn place(&mut self, book: &Book) {
+        let Some(moves) = &book.moves else { return };
+        let sectors = [moves.last(), Some(&*book.definition.sector)];
+        let views = sectors.into_iter().flatten().filter_map(|sector| self.by_sector.get(sector));
+        let views: BTreeSet<ViewId> = views.flatten().copied().collect();
+        for id in views {
+            for kind in Kind::ALL {
+                self.place_topic(id, kind, book);
+            }
+        }
+    }
+
+    fn place_topic(&mut self, id: ViewId, kind: Kind, book: &Book) {
+        let view = &mut self.by_id[id.index()];
+        let topic = TopicKey::of(book.definition.id, kind);
+        let Some(membership) = membership_of(&view.key.topics, kind, book) else { return };
+        let is_there = membership.is_there();
+        view.moved.get_or_insert_default().insert(topic, membership);
+        let was_there = self.watchers.has(topic, id);
+        if is_there && !was_there {
+            let number = self.watchers.remove_former(topic, id);
+            let number = number.unwrap_or_else(|| view.add(&[topic], &mut self.cohorts));
+            self.watchers.add(topic, id, number);
+        } else if was_there && !is_there {
+            self.leaving.push((topic, id));
+        }
+    }
+
+    /// Marks the topics that left sets in their views a last time; later changes of theirs mark nothing.
+    pub fn dismiss(&mut self) {
+        if self.leaving.is_empty() {
+            return;
+        }
+        self.settle();
+        for (topic, id) in self.leaving.drain(..) {
+            if let Some(number) = self.watchers.remove(topic, id) {
+                self.watchers.add_former(topic, id, number);
             }
         }
     }
@@ -360,18 +480,30 @@ impl Watchers {
         }
     }
 
-    fn add(&mut self, topic: TopicKey, view: ViewId, number: u32) {
-        let watchers = self.list(topic);
-        if let Err(at) = watchers.binary_search_by_key(&view, |&(watcher, _)| watcher) {
-            watchers.insert(at, (view, number));
-        }
+    fn has(&self, topic: TopicKey, view: ViewId) -> bool {
+        self.of(topic).binary_search_by_key(&view, |&(watcher, _)| watcher).is_ok()
     }
 
-    fn remove(&mut self, topic: TopicKey, view: ViewId) {
-        let watchers = self.list(topic);
-        if let Ok(at) = watchers.binary_search_by_key(&view, |&(watcher, _)| watcher) {
-            watchers.remove(at);
+    fn add(&mut self, topic: TopicKey, view: ViewId, number: u32) {
+        add(self.list(topic), view, number);
+    }
+
+    /// Returns the number that the topic had.
+    fn remove(&mut self, topic: TopicKey, view: ViewId) -> Option<u32> {
+        remove(self.list(topic), view)
+    }
+
+    fn add_former(&mut self, topic: TopicKey, view: ViewId, number: u32) {
+        add(self.former.entry(topic).or_default(), view, number);
+    }
+
+    fn remove_former(&mut self, topic: TopicKey, view: ViewId) -> Option<u32> {
+        let views = self.former.get_mut(&topic)?;
+        let number = remove(views, view);
+        if views.is_empty() {
+            self.former.remove(&topic);
         }
+        number
     }
 
     fn list(&mut self, topic: TopicKey) -> &mut Vec<(ViewId, u32)> {
@@ -385,6 +517,17 @@ impl Watchers {
     }
 }
 
+fn add(views: &mut Vec<(ViewId, u32)>, view: ViewId, number: u32) {
+    if let Err(at) = views.binary_search_by_key(&view, |&(known, _)| known) {
+        views.insert(at, (view, number));
+    }
+}
+
+fn remove(views: &mut Vec<(ViewId, u32)>, view: ViewId) -> Option<u32> {
+    let at = views.binary_search_by_key(&view, |&(known, _)| known).ok()?;
+    Some(views.remove(at).1)
+}
+
 impl Touched {
     fn add(&mut self, topic: TopicKey) {
         let events = self.events(topic);
@@ -394,7 +537,7 @@ impl Touched {
         }
     }
 
-    /// How often the topic was touched; from here on not at all.
+    /// How often the topic was touched; resets the count.
     fn take(&mut self, topic: TopicKey) -> u32 {
         std::mem::take(self.events(topic))
     }
@@ -410,7 +553,7 @@ impl Touched {
     }
 }
 
-/// Whether instruments that are still to come may belong to a topic.
+/// Whether instruments that are not defined yet may belong to a topic.
 fn waits(topic: &Topic, replica: &Replica) -> bool {
     match &topic.scope {
         Scope::Market => false,
@@ -419,35 +562,65 @@ fn waits(topic: &Topic, replica: &Replica) -> bool {
     }
 }
 
-/// Of views, cohorts and topics, of which there are as many as memory allows.
+/// A number of a view, cohort or topic; there are as many as memory allows.
 fn number(count: usize) -> u32 {
     u32::try_from(count).expect("fewer than 2^32")
 }
 
-/// Of a count of changes, of which only differences matter.
+/// A count of changes modulo 2^32: only differences matter.
 pub(super) fn low(events: u64) -> u32 {
     u32::try_from(events & u64::from(u32::MAX)).expect("the lower half")
 }
 
-/// The topics of `subscribed` on this tape, sorted, each once.
+/// The topics of `subscribed` on this tape, sorted, each once, those included that have left its sets.
 #[must_use]
-pub fn resolve(subscribed: &[Topic], replica: &Replica) -> Vec<TopicKey> {
+pub(super) fn resolve(subscribed: &[Topic], replica: &Replica) -> Vec<TopicKey> {
     let mut topics = Vec::new();
     for topic in subscribed {
         let key = |instrument: InstrumentId| TopicKey::of(instrument, topic.kind);
         let known = |symbol: &Symbol| replica.by_symbol(symbol.as_str()).map(|b| b.definition.id);
+        let left = |book: &Book, sector: &str| book.moves.as_ref().is_some_and(|moves| moves.left(sector));
+        let all_that = |is_in: &dyn Fn(&Book) -> bool| -> Vec<TopicKey> {
+            replica.books().filter(|book| is_in(book)).map(|book| key(book.definition.id)).collect()
+        };
         match &topic.scope {
             Scope::Market => topics.push(TopicKey { instrument: None, kind: topic.kind }),
             Scope::Symbol(symbol) => topics.extend(known(symbol).map(key)),
-            Scope::All | Scope::Sector(_) => topics.extend(
-                replica
-                    .books()
-                    .filter(|book| topic.covers(&book.definition))
-                    .map(|book| key(book.definition.id)),
-            ),
+            Scope::All => topics.extend(all_that(&|_| true)),
+            Scope::Sector(sector) => {
+                topics.extend(all_that(&|book| topic.covers(&book.definition) || left(book, sector)));
+            }
         }
     }
     topics.sort_unstable();
     topics.dedup();
     topics
+}
+
+/// When a topic belonged to `subscribed`; `None` where that has never changed.
+pub(super) fn membership(subscribed: &[Topic], topic: TopicKey, replica: &Replica) -> Option<Membership> {
+    membership_of(subscribed, topic.kind, replica.book(topic.instrument?)?)
+}
+
+fn membership_of(subscribed: &[Topic], kind: Kind, book: &Book) -> Option<Membership> {
+    let moves = book.moves.as_deref()?;
+    let mut of_kind = subscribed.iter().filter(|topic| topic.kind == kind);
+    let always = |topic: &Topic| !matches!(topic.scope, Scope::Sector(_)) && topic.covers(&book.definition);
+    if of_kind.clone().any(always) {
+        return None;
+    }
+    let now = &book.definition.sector;
+    let takes_in = |sector: &str| {
+        of_kind.clone().any(|topic| matches!(&topic.scope, Scope::Sector(name) if **name == *sector))
+    };
+    let membership = moves.membership(now, takes_in);
+    of_kind.any(|topic| matches!(topic.scope, Scope::Sector(_))).then_some(membership)
+}
+
+/// The sectors of these sets.
+fn sectors(subscribed: &[Topic]) -> impl Iterator<Item = &Arc<str>> {
+    subscribed.iter().filter_map(|topic| match &topic.scope {
+        Scope::Sector(sector) => Some(sector),
+        _ => None,
+    })
 }

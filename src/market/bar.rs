@@ -1,31 +1,40 @@
-use super::{MAX_UNITS, Price, Size, Timestamp, Trade};
-use rust_decimal::Decimal;
+use super::{Counts, Price, Size, Timestamp, Trade, Turnover};
 
 /// The width of a bar. Bars start at whole multiples of it since the epoch, in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Interval {
+    /// Of the clock, in UTC.
     Second,
+    /// Of the clock, in UTC.
     Minute,
     /// A UTC calendar day.
     Day,
 }
 
-/// Open, high, low and close of the trades in one interval. Every trade counts, in tape order.
+/// Open, high, low and close of the trades in one interval, as far as each counts. If none of them sets a
+/// price, a bar has a volume and no prices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bar {
+    /// The start of its interval.
     pub start: Timestamp,
+    /// In units of the instrument's price scale, as all four; [`Price::NONE`] without a trade that sets it.
     pub open: Price,
+    /// Of the trades that may set it.
     pub high: Price,
+    /// Of the trades that may set it.
     pub low: Price,
+    /// Of the newest trade by its own time that may set it.
     pub close: Price,
+    /// Sum of the sizes, in units of the instrument's size scale.
     pub volume: Size,
     /// Number of trades.
     pub trades: u64,
     /// Sum of price × size, in price units × size units.
-    turnover: i128,
+    turnover: Turnover,
 }
 
 impl Interval {
+    /// Its width in ns.
     #[must_use]
     pub const fn nanos(self) -> i64 {
         match self {
@@ -45,67 +54,89 @@ impl Interval {
 impl Bar {
     /// A bar of one trade.
     #[must_use]
-    pub fn open(start: Timestamp, trade: &Trade) -> Self {
-        let price = trade.price;
+    pub fn open(start: Timestamp, interval: Interval, trade: &Trade) -> Self {
         let mut bar = Self {
             start,
-            open: price,
-            high: price,
-            low: price,
-            close: price,
+            open: Price::NONE,
+            high: Price::NONE,
+            low: Price::NONE,
+            close: Price::NONE,
             volume: Size::ZERO,
             trades: 0,
-            turnover: 0,
+            turnover: Turnover::ZERO,
         };
-        bar.add(trade);
+        bar.add(interval, trade, true);
         bar
     }
 
-    /// A bar with open, high, low and close as given, and what [`Self::turnover`] gave.
+    /// A bar with open, high, low and close as given, and a turnover that [`Self::turnover`] returned.
     #[must_use]
     pub const fn from_parts(
         start: Timestamp,
         [open, high, low, close]: [Price; 4],
         volume: Size,
         trades: u64,
-        turnover: i128,
+        turnover: Turnover,
     ) -> Self {
         Self { start, open, high, low, close, volume, trades, turnover }
     }
 
     /// Sum of price × size, in price units × size units.
     #[must_use]
-    pub const fn turnover(&self) -> i128 {
+    pub const fn turnover(&self) -> Turnover {
         self.turnover
     }
 
-    pub fn add(&mut self, trade: &Trade) {
-        self.high = self.high.max(trade.price);
-        self.low = self.low.min(trade.price);
-        self.close = trade.price;
+    /// Adds a trade as far as it counts; `is_newest` if no trade of a later time has set the close.
+    pub fn add(&mut self, interval: Interval, trade: &Trade, is_newest: bool) {
+        if trade.counts.has(Counts::VOLUME) {
+            self.add_volume(trade);
+        }
+        let (price, sets_last) = (trade.price, trade.counts.sets_last(interval));
+        // A trade that may be the last counts for high and low, too.
+        if price.is_none() || !(sets_last || trade.counts.sets_high_low(interval)) {
+            return;
+        }
+        // `Price::NONE` is less than any price.
+        self.high = self.high.max(price);
+        self.low = self.low.some().map_or(price, |low| low.min(price));
+        // As on the consolidated tapes, a trade that sets no last price does so while there is no other.
+        self.open = self.open.some().unwrap_or(price);
+        if self.close.is_none() || (sets_last && is_newest) {
+            self.close = price;
+        }
+    }
+
+    /// Subtracts the size of a trade that counted.
+    pub fn remove_volume(&mut self, trade: &Trade) {
+        if trade.counts.has(Counts::VOLUME) {
+            self.volume = self.volume.minus(trade.size);
+            self.trades = self.trades.saturating_sub(1);
+            self.turnover = self.turnover.minus(Turnover::of(trade.price, trade.size));
+        }
+    }
+
+    /// Replaces open, high, low and close.
+    pub fn set_prices(&mut self, [open, high, low, close]: [Price; 4]) {
+        (self.open, self.high, self.low, self.close) = (open, high, low, close);
+    }
+
+    fn add_volume(&mut self, trade: &Trade) {
         self.volume = self.volume.plus(trade.size);
         self.trades += 1;
-        self.turnover =
-            self.turnover.saturating_add(i128::from(trade.price.units()) * i128::from(trade.size.units()));
+        self.turnover = self.turnover.plus(Turnover::of(trade.price, trade.size));
     }
 
-    /// The volume-weighted average price in hundredths of a price unit, rounded half away from zero;
-    /// the mean of open and close where every trade had size 0.
+    /// The volume-weighted average price in hundredths of a price unit, rounded half away from zero from the
+    /// exact sums, so never outside of low and high; the mean of open and close if every trade had size 0.
     #[must_use]
-    pub fn vwap_hundredths(&self) -> i64 {
-        let (sum, weight) = match self.volume.units() {
-            0 => (i128::from(self.open.units()) + i128::from(self.close.units()), 2),
-            volume => (self.turnover, i128::from(volume)),
-        };
-        let scaled = sum.saturating_mul(100);
-        let rounded = (scaled.abs() + weight / 2) / weight * scaled.signum();
-        i64::try_from(rounded).unwrap_or(i64::MAX).clamp(-MAX_UNITS, MAX_UNITS)
-    }
-
-    /// The volume-weighted average price, to a hundredth of a price unit.
-    #[must_use]
-    pub fn vwap(&self, price_scale: u8) -> Decimal {
-        Decimal::new(self.vwap_hundredths(), u32::from(price_scale) + 2)
+    pub fn vwap_hundredths(&self) -> i128 {
+        match self.volume.units() {
+            // All its trades were taken back.
+            0 if self.open.is_none() => 0,
+            0 => Turnover::from(self.open.units() + self.close.units()).hundredfold_over(2),
+            volume => self.turnover.hundredfold_over(volume),
+        }
     }
 
     /// The same bar with prices `price` and sizes `size` digits finer.
@@ -117,9 +148,7 @@ impl Bar {
             low: self.low.refined(price),
             close: self.close.refined(price),
             volume: self.volume.refined(size),
-            turnover: 10_i128
-                .checked_pow(u32::from(price) + u32::from(size))
-                .map_or(i128::MAX, |f| self.turnover.saturating_mul(f)),
+            turnover: self.turnover.refined(price + size),
             ..*self
         }
     }
@@ -128,7 +157,7 @@ impl Bar {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::market::{Conditions, Side};
+    use crate::market::{Conditions, Side, decimal_text};
 
     fn trade(price: i64, size: i64) -> Trade {
         Trade {
@@ -136,20 +165,22 @@ mod tests {
             size: Size::new(size),
             side: Side::None,
             conditions: Conditions::default(),
+            counts: Counts::EVERYTHING,
+            booked: 0,
             ts_event: Timestamp::default(),
             ts_recv: Timestamp::default(),
         }
     }
 
     #[track_caller]
-    fn check(trades: &[(i64, i64)], expected: [i64; 5], vwap: &str) {
-        let mut bar = Bar::open(Timestamp::default(), &trade(trades[0].0, trades[0].1));
+    fn check(trades: &[(i64, i64)], expected: [i128; 5], vwap: &str) {
+        let mut bar = Bar::open(Timestamp::default(), Interval::Second, &trade(trades[0].0, trades[0].1));
         for &(price, size) in &trades[1..] {
-            bar.add(&trade(price, size));
+            bar.add(Interval::Second, &trade(price, size), true);
         }
         let [open, high, low, close] = [bar.open, bar.high, bar.low, bar.close].map(Price::units);
         assert_eq!([open, high, low, close, bar.volume.units()], expected);
-        assert_eq!(bar.vwap(2).to_string(), vwap);
+        assert_eq!(decimal_text(bar.vwap_hundredths(), 4), vwap);
         assert_eq!(bar.trades, trades.len() as u64);
     }
 
@@ -163,9 +194,9 @@ mod tests {
 
     #[test]
     fn a_refined_bar_has_the_same_values() {
-        let bar = Bar::open(Timestamp::default(), &trade(18942, 150));
+        let bar = Bar::open(Timestamp::default(), Interval::Second, &trade(18942, 150));
         let finer = bar.refined(2, 3);
-        assert_eq!(finer.vwap(4).normalize(), bar.vwap(2).normalize());
+        assert_eq!(finer.vwap_hundredths(), bar.vwap_hundredths() * 100);
         assert_eq!(finer.volume.to_decimal(3), bar.volume.to_decimal(0));
     }
 

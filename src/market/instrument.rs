@@ -6,6 +6,7 @@ use rust_decimal::Decimal;
 pub struct InstrumentId(pub u32);
 
 impl InstrumentId {
+    /// For a list with an entry per instrument.
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize
@@ -15,11 +16,13 @@ impl InstrumentId {
 /// Reference data of one instrument.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instrument {
+    /// Its number on its tape.
     pub id: InstrumentId,
+    /// Unique on its tape.
     pub symbol: Symbol,
-    /// What people call it; may be empty.
+    /// For people; may be empty.
     pub name: String,
-    /// Lower-case word by which `quote:@technology` finds it; may be empty.
+    /// A lower-case word, which `quote:@technology` selects; may be empty.
     pub sector: String,
     /// ISO 4217 code or a crypto asset; may be empty.
     pub currency: String,
@@ -27,16 +30,17 @@ pub struct Instrument {
     pub price_scale: u8,
     /// Sizes are `units × 10^-size_scale`, 0 to [`super::MAX_SCALE`].
     pub size_scale: u8,
-    /// The price step, in price units, at least 1. Recorded prices off the grid are kept as they are.
-    pub tick_size: i64,
-    /// The wire writes prices as differences from this one; [`Price::NONE`] until a first price is known, read as 0.
+    /// The price step, in price units, at least 1 and below [`Price::LIMIT`]. Recorded prices off the grid
+    /// are kept as they are.
+    pub tick_size: i128,
+    /// The wire writes prices relative to this one; [`Price::NONE`], read as 0, until a first price is known.
     pub anchor: Price,
-    /// The close that the day's change is counted from, as given by reference data.
+    /// The close that the day's change is relative to, from reference data.
     pub previous_close: Price,
 }
 
 impl Instrument {
-    /// An instrument of which nothing is known but its name: whole units, cents come with the first price.
+    /// An instrument of which only the symbol is known: at scale 0, until the first price needs a finer one.
     #[must_use]
     pub fn unknown(symbol: Symbol) -> Self {
         Self {
@@ -53,15 +57,16 @@ impl Instrument {
         }
     }
 
-    /// The anchor as a number; 0 where there is none yet.
+    /// The anchor as a number, in price units; 0 if there is none yet.
     #[must_use]
-    pub fn anchor_units(&self) -> i64 {
+    pub fn anchor_units(&self) -> i128 {
         self.anchor.some().map_or(0, Price::units)
     }
 
+    /// The price step, in the instrument's currency.
     #[must_use]
     pub fn tick_size_decimal(&self) -> Decimal {
-        Decimal::new(self.tick_size, u32::from(self.price_scale))
+        super::number::decimal(self.tick_size, self.price_scale)
     }
 
     /// The same instrument with prices `price` and sizes `size` digits finer.
@@ -70,7 +75,7 @@ impl Instrument {
         Self {
             price_scale: self.price_scale + price,
             size_scale: self.size_scale + size,
-            tick_size: Price::new(self.tick_size).refined(price).units(),
+            tick_size: self.tick_size.saturating_mul(super::number::power(price)).min(Price::LIMIT - 1),
             anchor: self.anchor.refined(price),
             previous_close: self.previous_close.refined(price),
             ..self.clone()

@@ -1,86 +1,131 @@
-use super::number::{MAX_PRICE_UNITS, MAX_UNITS, decimals};
+use super::number::{decimal, decimals, fits_scale, is_float_noise, power};
 use super::{
-    Conditions, Event, Instrument, InstrumentId, NumberError, Price, Quote, Side, Size, Symbol, Timestamp,
-    Trade,
+    Conditions, Counts, Event, Instrument, InstrumentId, MAX_SCALE, NamedTrade, NamedTrades, NumberError,
+    Price, Quote, Side, Size, Snapshot, Symbol, Timestamp, Trade,
 };
 use rust_decimal::Decimal;
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
-/// All instruments of one tape, and the door by which decimal prices become units.
+/// All instruments of one tape. Decimal prices become units only here.
 ///
-/// Whatever changes here is told in `out` first, so that the tape defines before it uses. A price with
-/// more decimals than its instrument had makes the scale finer; nothing is ever rounded.
+/// Every change is appended to `out` first, so that the tape defines before it uses. A price with more
+/// decimals than its instrument had makes the scale finer; nothing is ever rounded.
 #[derive(Clone, Debug, Default)]
 pub struct Instruments {
     list: Vec<Arc<Instrument>>,
-    /// Per instrument, what a finer scale must still hold.
+    /// By instrument, what a finer scale must still hold.
     largest: Vec<Largest>,
     by_symbol: FxHashMap<Symbol, InstrumentId>,
+    named_trades: NamedTrades,
 }
 
 /// The largest numbers that an instrument has on the tape, in units, without their signs.
 #[derive(Clone, Copy, Debug, Default)]
 struct Largest {
-    price: i64,
-    /// Of a single size, or of all that was ever traded, since volumes are summed up.
-    size: i64,
+    price: i128,
+    /// Of a single size, or of the sum of all trades, since volumes are sums.
+    size: i128,
 }
 
-/// The finest scales that an instrument gets from its numbers alone; finer ones are for its definition to ask. So one absurd number
-/// does not leave it without room for ordinary ones.
+/// What an instrument needs to hold some prices and sizes in addition to those it has.
+struct Needed<const N: usize> {
+    price_scale: u8,
+    size_scale: u8,
+    /// The prices and sizes at these scales.
+    units: [(Price, Size); N],
+}
+
+/// Numbers finer than these that look like the noise of a binary float are rejected: hardly a venue has such
+/// a price, and one of them would make all others as long.
 const FINEST_PRICE: u8 = 10;
 const FINEST_SIZE: u8 = 8;
 
-/// A quote as the outside states it; a side without a price is empty.
+/// A quote in decimals; a side without a price is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QuoteValues {
+    /// In the instrument's currency.
     pub bid: Option<Decimal>,
+    /// Ignored without a bid.
     pub bid_size: Decimal,
+    /// In the instrument's currency.
     pub ask: Option<Decimal>,
+    /// Ignored without an ask.
     pub ask_size: Decimal,
 }
 
+impl QuoteValues {
+    /// Price and size of each side that is not empty.
+    fn sides(&self) -> [Option<(Decimal, Decimal)>; 2] {
+        [(self.bid, self.bid_size), (self.ask, self.ask_size)]
+            .map(|(price, size)| price.map(|price| (price, size)))
+    }
+}
+
 impl Instruments {
+    /// Trades that can be taken back by name.
+    pub fn named_trades(&mut self) -> &mut NamedTrades {
+        &mut self.named_trades
+    }
+
+    /// A copy with only one instrument and its trade of that name, if there are such: to try something out.
+    #[must_use]
+    pub fn alone(&self, symbol: &Symbol, trade: Option<&str>) -> Self {
+        let mut alone = Self::default();
+        let Some(known) = self.by_symbol(symbol.as_str()) else { return alone };
+        let id = InstrumentId(0);
+        alone.list.push(Arc::new(Instrument { id, ..(**known).clone() }));
+        alone.largest.push(self.largest[known.id.index()]);
+        alone.by_symbol.insert(symbol.clone(), id);
+        if let Some(name) = trade
+            && let Some(trade) = self.named_trades.find(known.id, name)
+        {
+            alone.named_trades.note(id, name, *trade);
+        }
+        alone
+    }
+
+    /// `None` if no instrument has this number.
     #[must_use]
     pub fn get(&self, id: InstrumentId) -> Option<&Arc<Instrument>> {
         self.list.get(id.index())
     }
 
+    /// `None` if the symbol is unknown. It is compared byte for byte.
     #[must_use]
     pub fn by_symbol(&self, symbol: &str) -> Option<&Arc<Instrument>> {
         self.by_symbol.get(symbol).and_then(|&id| self.get(id))
     }
 
+    /// The next new instrument's number.
     #[must_use]
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
+    /// Whether nothing is defined yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
+    /// By number, from 0.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Instrument>> {
         self.list.iter()
     }
 
-    /// Whether everything an instrument has on the tape fits these scales too.
+    /// Whether everything that an instrument has on the tape fits these scales, too.
     #[must_use]
     pub fn can_hold(&self, id: InstrumentId, price_scale: u8, size_scale: u8) -> bool {
         let (Some(known), Some(largest)) = (self.get(id), self.largest.get(id.index())) else { return false };
-        let fits = |units: i64, from: u8, to: u8, max: i64| {
-            let factor = 10_i64.checked_pow(u32::from(to.saturating_sub(from)));
-            factor.and_then(|f| units.checked_mul(f)).is_some_and(|units| units <= max)
-        };
-        fits(largest.price, known.price_scale, price_scale, MAX_PRICE_UNITS)
-            && fits(largest.size, known.size_scale, size_scale, MAX_UNITS)
+        let finer = |to: u8, from: u8| to.saturating_sub(from);
+        largest.refined(finer(price_scale, known.price_scale), finer(size_scale, known.size_scale)).is_some()
     }
 
-    /// Takes reference data over: under the number the symbol already has, or a new one (`definition.id` is
-    /// not read). Scales only ever become finer, because prices in the old units are on the tape already; and where what is there
-    /// could not be held any more ([`Self::can_hold`]), all numbers of the definition are left as they were known.
+    /// Adopts reference data, under the number that the symbol already has or a new one (`definition.id` is
+    /// not read). Scales only become finer, because prices in the old units are on the tape already. If a
+    /// finer scale could not hold those ([`Self::can_hold`]), all numbers of the definition stay as they were
+    /// known.
     pub fn define(&mut self, definition: Instrument, out: &mut Vec<Event>) -> InstrumentId {
         let Some(known) = self.by_symbol(definition.symbol.as_str()) else {
             let id = InstrumentId(u32::try_from(self.list.len()).expect("under 2^32 instruments"));
@@ -110,7 +155,7 @@ impl Instruments {
         id
     }
 
-    /// The instrument of that name, created where it is unknown.
+    /// The instrument of that symbol, created if it is unknown.
     pub fn intern(&mut self, symbol: &Symbol, out: &mut Vec<Event>) -> InstrumentId {
         match self.by_symbol.get(symbol) {
             Some(&id) => id,
@@ -118,11 +163,11 @@ impl Instruments {
         }
     }
 
-    /// A quote in units. `out` gets the definition first where a scale had to become finer; the event itself is
-    /// the caller's to push.
+    /// A quote in units. `out` gets the definition first if a scale had to become finer; the caller pushes
+    /// the event itself.
     ///
     /// # Errors
-    /// [`NumberError`] where a number is negative, too large, or finer than any scale; the quote is not taken.
+    /// [`NumberError`] if a number is negative, too large, or finer than any scale; nothing changes then.
     pub fn quote(
         &mut self,
         id: InstrumentId,
@@ -130,20 +175,45 @@ impl Instruments {
         (ts_event, ts_recv): (Timestamp, Timestamp),
         out: &mut Vec<Event>,
     ) -> Result<Quote, NumberError> {
-        // The size of an empty side means nothing.
-        let sides = [(values.bid, values.bid_size), (values.ask, values.ask_size)];
-        let there = sides.into_iter().filter_map(|(price, size)| price.map(|price| (price, size)));
-        self.fit(id, there, out)?;
-        let [(bid, bid_size), (ask, ask_size)] = sides.map(|(price, size)| match price {
-            None => (Price::NONE, Size::ZERO),
-            Some(price) => self.units(id, price, size),
-        });
-        self.note(id, bid, bid_size.max(ask_size));
-        self.note(id, ask, Size::ZERO);
+        let [(bid, bid_size), (ask, ask_size)] = self.fit(id, values.sides(), false, out)?;
         Ok(Quote { bid, bid_size, ask, ask_size, ts_event, ts_recv })
     }
 
-    /// A trade in units; as [`Self::quote`].
+    /// [`Self::quote`] of a symbol. It is created if it is unknown and the quote is accepted: a rejected
+    /// quote creates no symbol.
+    ///
+    /// # Errors
+    /// As [`Self::quote`].
+    pub fn quote_of(
+        &mut self,
+        symbol: &Symbol,
+        values: &QuoteValues,
+        times: (Timestamp, Timestamp),
+        out: &mut Vec<Event>,
+    ) -> Result<(InstrumentId, Quote), NumberError> {
+        self.check_first(symbol, values.sides())?;
+        let id = self.intern(symbol, out);
+        Ok((id, self.quote(id, values, times, out)?))
+    }
+
+    /// [`Self::trade`] of a symbol; as [`Self::quote_of`].
+    ///
+    /// # Errors
+    /// As [`Self::quote`].
+    pub fn trade_of(
+        &mut self,
+        symbol: &Symbol,
+        numbers: (Decimal, Decimal),
+        kind: (Side, Conditions),
+        times: (Timestamp, Timestamp),
+        out: &mut Vec<Event>,
+    ) -> Result<(InstrumentId, Trade), NumberError> {
+        self.check_first(symbol, [Some(numbers)])?;
+        let id = self.intern(symbol, out);
+        Ok((id, self.trade(id, numbers, kind, times, out)?))
+    }
+
+    /// A trade in units that counts for everything; as [`Self::quote`].
     ///
     /// # Errors
     /// As [`Self::quote`].
@@ -155,77 +225,154 @@ impl Instruments {
         (ts_event, ts_recv): (Timestamp, Timestamp),
         out: &mut Vec<Event>,
     ) -> Result<Trade, NumberError> {
-        self.fit(id, [(price, size)].into_iter(), out)?;
-        let (price, size) = self.units(id, price, size);
-        let traded = Size::new(self.largest[id.index()].size).plus(size);
-        self.note(id, price, traded);
-        Ok(Trade { price, size, side, conditions, ts_event, ts_recv })
+        let [(price, size)] = self.fit(id, [Some((price, size))], true, out)?;
+        Ok(Trade { price, size, side, conditions, counts: Counts::EVERYTHING, booked: 0, ts_event, ts_recv })
     }
 
-    /// Makes the scales fine enough for these prices and sizes, and gives the instrument its anchor with its first price. Changes
-    /// nothing where one of them cannot be held.
-    fn fit(
+    /// Appends to `out` that a trade is taken back, and what replaces it; before both, the definition if a
+    /// scale had to become finer.
+    ///
+    /// # Errors
+    /// As [`Self::quote`]; then neither is appended.
+    pub fn take_back(
         &mut self,
         id: InstrumentId,
-        numbers: impl Iterator<Item = (Decimal, Decimal)> + Clone,
+        was: &NamedTrade,
+        is: Option<&NamedTrade>,
+        arrival: Timestamp,
         out: &mut Vec<Event>,
     ) -> Result<(), NumberError> {
-        let known = &self.list[id.index()];
-        let finest = |value: Decimal, known: u8, finest: u8| {
-            if value.scale() <= u32::from(known) {
-                return Ok(known);
-            }
-            let needed = decimals(value);
-            let limit = finest.max(known);
-            if needed > limit { Err(NumberError::TooPrecise { value, scale: limit }) } else { Ok(needed) }
-        };
-        let (mut price_scale, mut size_scale) = (known.price_scale, known.size_scale);
-        for (price, size) in numbers.clone() {
-            price_scale = price_scale.max(finest(price, known.price_scale, FINEST_PRICE)?);
-            size_scale = size_scale.max(finest(size, known.size_scale, FINEST_SIZE)?);
-        }
-        let mut first = None;
-        for (price, size) in numbers {
-            let price = Price::from_decimal(price, price_scale)?;
-            first = first.or(Some(price));
-            Size::from_decimal(size, size_scale)?;
-        }
-        let finer = price_scale > known.price_scale || size_scale > known.size_scale;
-        if !finer && (first.is_none() || !known.anchor.is_none()) {
-            return Ok(());
-        }
-        if !self.can_hold(id, price_scale, size_scale) {
-            let largest = self.largest[id.index()];
-            let price = Decimal::new(largest.price, u32::from(known.price_scale));
-            let size = Decimal::new(largest.size, u32::from(known.size_scale));
-            return Err(if price_scale > known.price_scale {
-                NumberError::OutOfRange { value: price, scale: price_scale }
-            } else {
-                NumberError::OutOfRange { value: size, scale: size_scale }
-            });
-        }
-        let refined = known.refined(price_scale - known.price_scale, size_scale - known.size_scale);
-        let anchor = refined.anchor.some().or(first).unwrap_or(Price::NONE);
-        // The grid of an instrument made up on first sight is as fine as the prices seen so far.
-        let tick_size = if known.tick_size == 1 { 1 } else { refined.tick_size };
-        self.replace(Instrument { tick_size, anchor, ..refined }, out);
+        let notice = self.named_trade(id, was, Counts::BREAK, arrival, out)?;
+        let before = Arc::clone(&self.list[id.index()]);
+        let correction =
+            is.map(|is| self.named_trade(id, is, Counts::CORRECTION, arrival, out)).transpose()?;
+        // The definition that a finer correction needs comes before both.
+        let now = &self.list[id.index()];
+        let digits = (now.price_scale - before.price_scale, now.size_scale - before.size_scale);
+        out.push(Event::Trade(id, notice.refined(digits.0, digits.1)));
+        out.extend(correction.map(|trade| Event::Trade(id, trade)));
         Ok(())
     }
 
-    /// Numbers that [`Self::fit`] has let through, in units.
-    fn units(&self, id: InstrumentId, price: Decimal, size: Decimal) -> (Price, Size) {
-        let Instrument { price_scale, size_scale, .. } = *self.list[id.index()];
-        let fits = "fit has made it so";
-        (
-            Price::from_decimal(price, price_scale).expect(fits),
-            Size::from_decimal(size, size_scale).expect(fits),
-        )
+    fn named_trade(
+        &mut self,
+        id: InstrumentId,
+        &NamedTrade { price, size, side, conditions, counts, ts_event }: &NamedTrade,
+        mark: Counts,
+        arrival: Timestamp,
+        out: &mut Vec<Event>,
+    ) -> Result<Trade, NumberError> {
+        let trade = self.trade(id, (price, size), (side, conditions), (ts_event, arrival), out)?;
+        Ok(Trade { counts: counts.and(mark), ..trade })
+    }
+
+    /// Whether these numbers could be the first ones of an unknown symbol.
+    fn check_first<const N: usize>(
+        &self,
+        symbol: &Symbol,
+        numbers: [Option<(Decimal, Decimal)>; N],
+    ) -> Result<(), NumberError> {
+        if self.by_symbol.contains_key(symbol) {
+            return Ok(());
+        }
+        needed_for(&Instrument::unknown(symbol.clone()), numbers).map(drop)
+    }
+
+    /// Records the numbers of a quote that is in units already.
+    ///
+    /// # Errors
+    /// [`NumberError::TooLarge`]: then it must not be on the tape.
+    pub fn hold_quote(&mut self, id: InstrumentId, quote: &Quote) -> Result<(), NumberError> {
+        let largest = self.largest[id.index()];
+        for (price, size) in [(quote.bid, quote.bid_size), (quote.ask, quote.ask_size)] {
+            // A shortcut: this runs for every quote of a recording, and mostly there is nothing new.
+            if !largest.covers(price, size) {
+                size.check(self.list[id.index()].size_scale)?;
+                self.note(id, price, size);
+            }
+        }
+        Ok(())
+    }
+
+    /// Records the numbers of a trade that is in units already.
+    ///
+    /// # Errors
+    /// [`NumberError::TooLarge`], or [`NumberError::Sum`] if the volume of its days and bars could not be
+    /// held: then it must not be on the tape.
+    pub fn hold_trade(&mut self, id: InstrumentId, trade: &Trade) -> Result<(), NumberError> {
+        trade.size.check(self.list[id.index()].size_scale)?;
+        match self.largest[id.index()].with_trade(Largest::of(trade.price, trade.size)) {
+            Some(largest) => self.largest[id.index()] = largest,
+            None => return Err(self.too_much(id)),
+        }
+        Ok(())
+    }
+
+    /// Records the numbers of a snapshot that is in units already.
+    pub fn hold_snapshot(&mut self, id: InstrumentId, snapshot: &Snapshot) {
+        if let Some(quote) = &snapshot.quote {
+            self.note(id, quote.bid, quote.bid_size);
+            self.note(id, quote.ask, quote.ask_size);
+        }
+        self.note(id, snapshot.previous_close, Size::ZERO);
+        for trade in snapshot.trades.all().iter() {
+            self.note(id, trade.price, trade.size);
+        }
+        let bars = [&snapshot.bars_1s, &snapshot.bars_1m].map(|bars| (bars.closed.all(), bars.latest));
+        let closed = bars.iter().flat_map(|(closed, latest)| closed.iter().chain(latest));
+        for bar in closed.chain(&snapshot.day) {
+            self.note(id, bar.high, bar.volume);
+            self.note(id, bar.low, Size::ZERO);
+        }
+    }
+
+    /// Makes the scales fine enough for these prices and sizes, which are `traded` or quoted, and sets the
+    /// instrument's anchor to its first price. Returns them in its units. Changes nothing if a number fits no
+    /// scale.
+    fn fit<const N: usize>(
+        &mut self,
+        id: InstrumentId,
+        numbers: [Option<(Decimal, Decimal)>; N],
+        traded: bool,
+        out: &mut Vec<Event>,
+    ) -> Result<[(Price, Size); N], NumberError> {
+        let known = &self.list[id.index()];
+        let Needed { price_scale, size_scale, units } = needed_for(known, numbers)?;
+        let added =
+            units.iter().fold(Largest::default(), |sum, &(price, size)| sum.with(Largest::of(price, size)));
+        let first = units.iter().find_map(|(price, _)| price.some());
+        let digits = (price_scale - known.price_scale, size_scale - known.size_scale);
+        let before = self.largest[id.index()];
+        let refined = before.refined(digits.0, digits.1).ok_or_else(|| {
+            let price = decimal(before.price, known.price_scale);
+            let size = decimal(before.size, known.size_scale);
+            if before.refined(digits.0, 0).is_none() {
+                NumberError::OutOfRange { value: price, scale: price_scale }
+            } else {
+                NumberError::OutOfRange { value: size, scale: size_scale }
+            }
+        })?;
+        let largest = if traded { refined.with_trade(added) } else { Some(refined.with(added)) };
+        let largest = largest.ok_or_else(|| self.too_much(id))?;
+        if digits != (0, 0) || (first.is_some() && known.anchor.is_none()) {
+            let refined = known.refined(digits.0, digits.1);
+            let anchor = refined.anchor.some().or(first).unwrap_or(Price::NONE);
+            // The grid of an instrument without reference data is as fine as the prices seen so far.
+            let tick_size = if known.tick_size == 1 { 1 } else { refined.tick_size };
+            self.replace(Instrument { tick_size, anchor, ..refined }, out);
+        }
+        self.largest[id.index()] = largest;
+        Ok(units)
+    }
+
+    fn too_much(&self, id: InstrumentId) -> NumberError {
+        let scale = self.list[id.index()].size_scale;
+        NumberError::Sum { traded: decimal(self.largest[id.index()].size, scale).normalize(), scale }
     }
 
     fn note(&mut self, id: InstrumentId, price: Price, size: Size) {
         let largest = &mut self.largest[id.index()];
-        largest.price = largest.price.max(price.some().map_or(0, |price| price.units().abs()));
-        largest.size = largest.size.max(size.units());
+        *largest = largest.with(Largest::of(price, size));
     }
 
     /// Reference prices are on the tape as well.
@@ -238,13 +385,78 @@ impl Instruments {
     fn replace(&mut self, definition: Instrument, out: &mut Vec<Event>) {
         let slot = &mut self.list[definition.id.index()];
         let largest = &mut self.largest[definition.id.index()];
-        largest.price = Price::new(largest.price).refined(definition.price_scale - slot.price_scale).units();
-        largest.size = Size::new(largest.size).refined(definition.size_scale - slot.size_scale).units();
+        let (price, size) =
+            (definition.price_scale - slot.price_scale, definition.size_scale - slot.size_scale);
+        *largest = largest.refined(price, size).unwrap_or(*largest);
         if **slot != definition {
             *slot = Arc::new(definition);
             out.push(Event::Instrument(Arc::clone(slot)));
         }
     }
+}
+
+impl Largest {
+    /// Of one price and one size.
+    fn of(price: Price, size: Size) -> Self {
+        Self { price: price.some().map_or(0, |price| price.units().abs()), size: size.units() }
+    }
+
+    /// Whether price and size are certainly no larger than what is recorded. May miss some that are not.
+    #[inline]
+    fn covers(&self, price: Price, size: Size) -> bool {
+        let (price, size) = (price.units(), size.units());
+        (-self.price..=self.price).contains(&price) && size <= self.size && size <= i64::MAX.into()
+    }
+
+    /// With another quoted or known number.
+    fn with(self, other: Self) -> Self {
+        Self { price: self.price.max(other.price), size: self.size.max(other.size) }
+    }
+
+    /// With a trade; `None` if the sum could not be held.
+    fn with_trade(self, trade: Self) -> Option<Self> {
+        Some(Self { price: self.price.max(trade.price), size: self.size.checked_add(trade.size)? })
+    }
+
+    /// In units this many digits finer; `None` if they could not be held.
+    fn refined(self, price: u8, size: u8) -> Option<Self> {
+        if (price, size) == (0, 0) {
+            return Some(self);
+        }
+        Some(Self {
+            price: self.price.checked_mul(power(price)).filter(|&price| price < Price::LIMIT)?,
+            size: self.size.checked_mul(power(size))?,
+        })
+    }
+}
+
+fn needed_for<const N: usize>(
+    known: &Instrument,
+    numbers: [Option<(Decimal, Decimal)>; N],
+) -> Result<Needed<N>, NumberError> {
+    let finest = |value: Decimal, known: u8, finest: u8| {
+        if fits_scale(value, known) {
+            return Ok(known);
+        }
+        let needed = decimals(value);
+        let limit = finest.max(known);
+        if needed <= limit || (needed <= MAX_SCALE && !is_float_noise(value)) {
+            return Ok(needed);
+        }
+        Err(NumberError::TooPrecise { value, scale: if needed > MAX_SCALE { MAX_SCALE } else { limit } })
+    };
+    let (mut price_scale, mut size_scale) = (known.price_scale, known.size_scale);
+    for (price, size) in numbers.into_iter().flatten() {
+        price_scale = price_scale.max(finest(price, known.price_scale, FINEST_PRICE)?);
+        size_scale = size_scale.max(finest(size, known.size_scale, FINEST_SIZE)?);
+    }
+    let mut units = [(Price::NONE, Size::ZERO); N];
+    for (units, numbers) in units.iter_mut().zip(numbers) {
+        if let Some((price, size)) = numbers {
+            *units = (Price::from_decimal(price, price_scale)?, Size::from_decimal(size, size_scale)?);
+        }
+    }
+    Ok(Needed { price_scale, size_scale, units })
 }
 
 #[cfg(test)]
@@ -286,7 +498,7 @@ mod tests {
         assert_eq!((x.price_scale, x.anchor), (4, Price::new(1_594_000)));
     }
 
-    /// Trades of X, then one that must be refused and change nothing.
+    /// Trades of X, then one that must be rejected and change nothing.
     #[track_caller]
     fn check_refused(before: &[(&str, &str)], (price, size): (&str, &str), reason: &str) {
         let (mut instruments, mut out) = (Instruments::default(), Vec::new());
@@ -301,34 +513,68 @@ mod tests {
     #[test]
     fn a_finer_scale_that_could_not_hold_what_is_there_is_refused() {
         check_refused(
-            &[("1", "1"), ("90000000", "1"), ("1", "1")],
-            ("0.000000001", "1"),
-            "90000000.00 cannot be held at 9 decimals",
+            &[("1", "1"), ("10000000000", "1"), ("1", "1")],
+            ("0.000000000000000001", "1"),
+            "10000000000.00 cannot be held at 18 decimals",
         );
-        // Volumes are sums: 60 million twice is more than 2^53 units of eight decimals.
+        // Volumes are sums.
+        let much = "99999999999999999999";
         check_refused(
-            &[("1", "60000000"), ("1", "60000000")],
-            ("1", "0.00000001"),
-            "120000000 cannot be held at 8 decimals",
+            &[("1", much), ("1", much)],
+            ("1", "0.000000000000000001"),
+            "199999999999999999998 cannot be held at 18 decimals",
         );
     }
 
     #[test]
-    fn one_absurd_number_does_not_use_up_the_scale() {
+    fn what_could_not_be_summed_up_is_refused_and_what_was_there_stays() {
+        let much = "99999999999999999999";
         check_refused(
-            &[("1", "1")],
-            ("1", "0.000000000000000001"),
-            "0.000000000000000001 has more than 8 decimals",
+            &[("1", "0.000000000000000001"), ("1", much)],
+            ("1", much),
+            "with 99999999999999999999 that were traded before it cannot be summed up at 18 decimals",
         );
-        check_refused(&[("1", "1")], ("0.00000000001", "1"), "0.00000000001 has more than 10 decimals");
+    }
+
+    #[test]
+    fn a_scale_that_grows_takes_nothing_away_from_what_may_come() {
+        let (mut instruments, mut out) = (Instruments::default(), Vec::new());
+        for (price, size) in [
+            ("61234.5", "1000000000000000"),
+            ("0.000000000000000001", "1"),
+            ("61234.5", "0.000000000000000001"),
+            ("9999999999.99", "0.000000000000000001"),
+            ("61234.123456789012345678", "1000000000000000.12345678"),
+        ] {
+            trade(&mut instruments, price, size, &mut out).unwrap();
+        }
+        let x = instruments.by_symbol("X").unwrap();
+        assert_eq!((x.price_scale, x.size_scale), (18, 18));
+    }
+
+    #[test]
+    fn what_floats_leave_behind_does_not_make_a_symbol_finer() {
+        let noise = "0.30000000000000004";
+        check_refused(&[("1", "1")], ("1", noise), &format!("{noise} has more than 8 decimals"));
+        check_refused(&[("1", "1")], (noise, "1"), &format!("{noise} has more than 10 decimals"));
+        let beyond = "0.0000000000000000001";
+        check_refused(&[("1", "1")], (beyond, "1"), &format!("{beyond} has more than 18 decimals"));
+    }
+
+    #[test]
+    fn zeros_at_the_end_of_a_number_do_not_make_a_symbol_finer() {
+        let (mut instruments, mut out) = (Instruments::default(), Vec::new());
+        trade(&mut instruments, "0.07800000", "60000000.00000000", &mut out).unwrap();
+        let x = instruments.by_symbol("X").unwrap();
+        assert_eq!((x.price_scale, x.size_scale), (3, 0));
     }
 
     #[test]
     fn a_definition_cannot_ask_for_a_scale_that_does_not_hold_what_is_there() {
         let (mut instruments, mut out) = (Instruments::default(), Vec::new());
-        trade(&mut instruments, "250.5", "1", &mut out).unwrap();
+        trade(&mut instruments, "25000000000.5", "1", &mut out).unwrap();
         let known = instruments.by_symbol("X").cloned().unwrap();
-        let asked = Instrument { name: "Xenon".to_owned(), price_scale: 17, ..(*known).clone() };
+        let asked = Instrument { name: "Xenon".to_owned(), price_scale: 18, ..(*known).clone() };
         instruments.define(asked, &mut out);
         let now = instruments.by_symbol("X").unwrap();
         assert_eq!((now.price_scale, &*now.name), (2, "Xenon"));
@@ -348,7 +594,7 @@ mod tests {
         let (mut instruments, mut out) = (Instruments::default(), Vec::new());
         trade(&mut instruments, "9000000000", "1", &mut out).unwrap();
         let before = instruments.by_symbol("X").cloned();
-        for (price, size) in [("0.0000000001", "1"), ("1", "-1"), ("1e-19", "1"), ("1e17", "1")] {
+        for (price, size) in [("1", "-1"), ("1e-19", "1"), ("1e26", "1"), ("1", "1e20")] {
             assert!(trade(&mut instruments, price, size, &mut Vec::new()).is_err(), "{price} {size}");
         }
         assert_eq!(instruments.by_symbol("X").cloned(), before);

@@ -12,23 +12,29 @@ pub struct TimestampError {
 }
 
 impl Timestamp {
+    /// After every other.
+    pub const MAX: Self = Self(i64::MAX);
+
+    /// Since 1970-01-01T00:00:00 UTC.
     #[must_use]
     pub const fn from_nanos(nanos: i64) -> Self {
         Self(nanos)
     }
 
-    /// Saturates at the ends of the range.
+    /// Since 1970-01-01T00:00:00 UTC. Saturates at the ends of the range.
     #[must_use]
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros.saturating_mul(1_000))
     }
 
+    /// By the machine's wall clock; 1970 if that is set earlier.
     #[must_use]
     pub fn now() -> Self {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Self(since_epoch.map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX)))
     }
 
+    /// Since 1970-01-01T00:00:00 UTC.
     #[must_use]
     pub const fn nanos(self) -> i64 {
         self.0

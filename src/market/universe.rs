@@ -1,15 +1,18 @@
 use super::{Instrument, NumberError, Price, Symbol, SymbolError, parse_decimal};
 use rust_decimal::Decimal;
 
-/// A list of instruments with what a simulator needs to know of each, read from CSV with the header
+/// A list of instruments with what a simulator needs for each, read from CSV with the header
 /// `symbol,name,sector,currency,tick_size,lot_size,previous_close,volatility,activity`.
 #[derive(Clone, Debug)]
 pub struct Universe {
+    /// In the order of the file.
     pub listings: Vec<Listing>,
 }
 
+/// One line of the list.
 #[derive(Clone, Debug)]
 pub struct Listing {
+    /// Its number is 0: a tape assigns one.
     pub instrument: Instrument,
     /// Smallest size step, in size units.
     pub lot_size: i64,
@@ -19,25 +22,36 @@ pub struct Listing {
     pub activity: u32,
 }
 
-/// Why a line is no listing.
+/// Why a line is no valid listing.
 #[derive(Debug, thiserror::Error)]
 #[error("universe line {line}: {reason}")]
 pub struct UniverseError {
+    /// From 1, counting the header.
     pub line: u64,
+    /// The first thing wrong in it.
     pub reason: Reason,
 }
 
+/// The first thing wrong in a line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
+    /// Missing or surplus fields, or a number out of its field's range.
     #[error("{0}")]
     Csv(#[from] csv::Error),
+    /// An invalid symbol.
     #[error("{0}")]
     Symbol(#[from] SymbolError),
+    /// A decimal that cannot be read or held.
     #[error("{field}: {error}")]
     Number { field: &'static str, error: NumberError },
+    /// A field that is 0 or negative.
     #[error("{field} must be above 0")]
     NotPositive { field: &'static str },
+    /// A lot size of 2^63 units or more.
+    #[error("{field} has more units than 64 bits hold")]
+    TooLarge { field: &'static str },
+    /// A symbol that an earlier line has.
     #[error("symbol {0} stands twice")]
     Duplicate(Symbol),
 }
@@ -56,8 +70,10 @@ struct Row {
 }
 
 impl Universe {
+    /// Reads a list from the text of a CSV file.
+    ///
     /// # Errors
-    /// [`UniverseError`] with the line and the first thing wrong in it.
+    /// [`UniverseError`] for the first invalid line.
     pub fn parse(csv: &str) -> Result<Self, UniverseError> {
         let mut reader = csv::Reader::from_reader(csv.as_bytes());
         let mut seen = std::collections::HashSet::new();
@@ -106,7 +122,8 @@ impl Listing {
                 previous_close: close,
                 ..Instrument::unknown(Symbol::new(&row.symbol)?)
             },
-            lot_size: units("lot_size", lot, size_scale)?.units(),
+            lot_size: i64::try_from(units("lot_size", lot, size_scale)?.units())
+                .map_err(|_| Reason::TooLarge { field: "lot_size" })?,
             volatility: row.volatility,
             activity: row.activity,
         })

@@ -1,23 +1,23 @@
 use super::Recorder;
-use crate::feed::formats::recording::RecordingHeader;
 use crate::market::{
-    Event, Instrument, InstrumentId, Instruments, Price, Quote, Size, Status, Timestamp, Trade,
+    Event, Instrument, InstrumentId, Instruments, Price, Quote, Size, Status, Timestamp, Trade, put_decimal,
 };
+use crate::recording::RecordingHeader;
 use crate::tape::{Batch, Position};
 use std::io::{self, Write};
 
-/// Takes a feed's batches and writes them in some form.
+/// Writes a feed's batches in one format.
 pub trait Export {
-    /// `instruments` are those that the events are of.
+    /// `instruments` are those of the events.
     ///
     /// # Errors
-    /// Those of what is written to.
+    /// Those of the output.
     fn batch(&mut self, time: Timestamp, events: Vec<Event>, instruments: &Instruments) -> io::Result<()>;
 
-    /// Writes what is still to be written.
+    /// Writes what is still pending.
     ///
     /// # Errors
-    /// Those of what is written to.
+    /// Those of the output.
     fn finish(self: Box<Self>) -> io::Result<()>;
 }
 
@@ -27,20 +27,20 @@ pub struct TapeExport<W: Write> {
     position: Position,
 }
 
-/// One JSON object an event, as `POST /v1/publish` takes them.
+/// One JSON object per event, as `POST /v1/publish` accepts them.
 pub struct JsonExport<W> {
     to: W,
     line: Vec<u8>,
 }
 
-/// CSV: all events in the columns of their fields, or quotes alone, or trades alone, in fewer columns.
+/// CSV: all events in the columns of their fields, or only quotes or only trades in fewer columns.
 pub struct CsvExport<W> {
     to: W,
     rows: Rows,
     line: Vec<u8>,
 }
 
-/// What the rows of a CSV file are.
+/// The rows of a CSV file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rows {
     All,
@@ -106,7 +106,7 @@ fn json_line(to: &mut Vec<u8>, event: &Event, instruments: &Instruments) -> io::
         }
         Event::Trade(id, trade) => {
             let Some(x) = instruments.get(*id) else { return Ok(()) };
-            to.write_all(b"{\"type\":\"trade\"")?;
+            write!(to, "{{\"type\":\"{}\"", trade_type(trade))?;
             json_text(to, "symbol", x.symbol.as_str())?;
             json_number(to, "price", trade.price.units(), x.price_scale)?;
             json_number(to, "size", trade.size.units(), x.size_scale)?;
@@ -115,6 +115,9 @@ fn json_line(to: &mut Vec<u8>, event: &Event, instruments: &Instruments) -> io::
             }
             if !trade.conditions.is_empty() {
                 json_text(to, "conditions", trade.conditions.as_str())?;
+            }
+            if !trade.counts.is_everything() {
+                json_text(to, "counts", &trade.counts.to_string())?;
             }
             json_times(to, trade.ts_event, trade.ts_recv)?;
         }
@@ -140,7 +143,7 @@ fn json_line(to: &mut Vec<u8>, event: &Event, instruments: &Instruments) -> io::
                 json_number(to, "previous_close", x.previous_close.units(), x.price_scale)?;
             }
         }
-        Event::Feed(_) | Event::Snapshot(..) | Event::Stats(_) | Event::Reset => return Ok(()),
+        Event::Feed(_) | Event::Snapshot(..) | Event::Reset => return Ok(()),
     }
     to.write_all(b"}\n")
 }
@@ -150,8 +153,8 @@ fn json_text(to: &mut Vec<u8>, name: &str, text: &str) -> io::Result<()> {
     serde_json::to_writer(to, text).map_err(Into::into)
 }
 
-/// As text, so that nobody's floats come between.
-fn json_number(to: &mut Vec<u8>, name: &str, units: i64, scale: u8) -> io::Result<()> {
+/// As text, so that no reader rounds it to a float.
+fn json_number(to: &mut Vec<u8>, name: &str, units: i128, scale: u8) -> io::Result<()> {
     write!(to, ",\"{name}\":\"")?;
     put_decimal(to, units, scale);
     to.write_all(b"\"")
@@ -174,10 +177,10 @@ impl<W: Write> CsvExport<W> {
         let header = match rows {
             Rows::All => {
                 "type,time,ts_recv,symbol,bid,bid_size,ask,ask_size,price,size,side,conditions,state,\
-                 name,sector,currency,tick_size,price_scale,size_scale,previous_close"
+                 name,sector,currency,tick_size,price_scale,size_scale,previous_close,counts"
             }
             Rows::Quotes => "time,ts_recv,symbol,bid,bid_size,ask,ask_size",
-            Rows::Trades => "time,ts_recv,symbol,price,size,side,conditions",
+            Rows::Trades => "time,ts_recv,symbol,price,size,side,conditions,counts",
         };
         writeln!(to, "{header}")?;
         Ok(Self { to, rows, line: Vec::new() })
@@ -201,7 +204,7 @@ impl<W: Write> Export for CsvExport<W> {
     }
 }
 
-/// Whether there is a line for this event.
+/// Writes the line of an event; returns whether it has one.
 fn csv_line(to: &mut Vec<u8>, event: &Event, instruments: &Instruments, rows: Rows) -> io::Result<bool> {
     let symbol = |id: InstrumentId| instruments.get(id).map_or("", |x| x.symbol.as_str());
     match (event, rows) {
@@ -215,23 +218,29 @@ fn csv_line(to: &mut Vec<u8>, event: &Event, instruments: &Instruments, rows: Ro
             csv_side(to, quote.bid, quote.bid_size, x);
             csv_side(to, quote.ask, quote.ask_size, x);
             if rows == Rows::All {
-                to.write_all(b",,,,,,,,,,,,")?;
+                to.write_all(b",,,,,,,,,,,,,")?;
             }
         }
         (Event::Trade(id, trade), Rows::All | Rows::Trades) => {
             let Some(x) = instruments.get(*id) else { return Ok(false) };
             if rows == Rows::All {
-                to.write_all(b"trade,")?;
+                write!(to, "{},", trade_type(trade))?;
             }
             csv_trade(to, trade, x, rows)?;
             if rows == Rows::All {
                 to.write_all(b",,,,,,,,")?;
             }
+            to.push(b',');
+            if !trade.counts.is_everything() {
+                write!(to, "{}", trade.counts)?;
+            }
         }
         (Event::Status(id, Status { state, ts_event }), Rows::All) => {
-            write!(to, "status,{ts_event},,")?;
+            to.write_all(b"status,")?;
+            csv_time(to, *ts_event)?;
+            to.write_all(b",,")?;
             csv_text(to, id.map_or("", symbol))?;
-            write!(to, ",,,,,,,,,{state},,,,,,,")?;
+            write!(to, ",,,,,,,,,{state},,,,,,,,")?;
         }
         (Event::Instrument(x), Rows::All) => {
             to.write_all(b"instrument,,,")?;
@@ -247,18 +256,33 @@ fn csv_line(to: &mut Vec<u8>, event: &Event, instruments: &Instruments, rows: Ro
             if !x.previous_close.is_none() {
                 put_decimal(to, x.previous_close.units(), x.price_scale);
             }
+            to.push(b',');
         }
         _ => return Ok(false),
     }
     Ok(true)
 }
 
+/// The type of a row of trades: one that takes a trade back is no trade.
+fn trade_type(trade: &Trade) -> &'static str {
+    if trade.counts.is_break() { "cancel" } else { "trade" }
+}
+
 fn csv_times(to: &mut Vec<u8>, event: Timestamp, recv: Timestamp) -> io::Result<()> {
-    write!(to, "{event},")?;
+    csv_time(to, event)?;
+    to.push(b',');
     if recv != event {
-        write!(to, "{recv}")?;
+        csv_time(to, recv)?;
     }
     to.write_all(b",")
+}
+
+/// Always with nine digits of a second: readers infer the format of a column from its first times.
+fn csv_time(to: &mut Vec<u8>, time: Timestamp) -> io::Result<()> {
+    let text = time.to_string();
+    let (seconds, decimals) =
+        text.trim_end_matches('Z').split_once('.').unwrap_or((text.trim_end_matches('Z'), ""));
+    write!(to, "{seconds}.{decimals:0<9}Z")
 }
 
 fn csv_side(to: &mut Vec<u8>, price: Price, size: Size, x: &Instrument) {
@@ -291,32 +315,11 @@ fn csv_trade(to: &mut Vec<u8>, trade: &Trade, x: &Instrument, rows: Rows) -> io:
 }
 
 fn csv_text(to: &mut Vec<u8>, text: &str) -> io::Result<()> {
-    // A blank at an end would be trimmed by some.
+    // Some readers trim spaces at the ends.
     if text.contains(['"', ',', '\r', '\n']) || text.trim() != text {
         return write!(to, "\"{}\"", text.replace('"', "\"\""));
     }
     to.write_all(text.as_bytes())
-}
-
-/// `units × 10^-scale`, with all its decimals.
-fn put_decimal(to: &mut Vec<u8>, units: i64, scale: u8) {
-    let scale = usize::from(scale);
-    if units < 0 {
-        to.push(b'-');
-    }
-    let mut digits = [b'0'; 40];
-    let (mut rest, mut at) = (units.unsigned_abs(), digits.len());
-    while rest > 0 || digits.len() - at <= scale {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(rest % 10).expect("a digit");
-        rest /= 10;
-    }
-    let (whole, decimals) = digits[at..].split_at(digits.len() - at - scale);
-    to.extend_from_slice(whole);
-    if scale > 0 {
-        to.push(b'.');
-        to.extend_from_slice(decimals);
-    }
 }
 
 #[cfg(test)]
@@ -324,17 +327,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decimals_are_written_exactly() {
-        let check = |units, scale, expected: &str| {
-            let mut text = Vec::new();
-            put_decimal(&mut text, units, scale);
-            assert_eq!(String::from_utf8(text).unwrap(), expected);
+    fn times_have_nine_digits() {
+        let check = |text: &str, expected: &str| {
+            let mut written = Vec::new();
+            csv_time(&mut written, text.parse().unwrap()).unwrap();
+            assert_eq!(String::from_utf8(written).unwrap(), expected);
         };
-        check(0, 0, "0");
-        check(0, 2, "0.00");
-        check(5, 2, "0.05");
-        check(-18942, 2, "-189.42");
-        check(18942, 0, "18942");
-        check(i64::MAX, 18, "9.223372036854775807");
+        check("2024-01-02T00:00:00Z", "2024-01-02T00:00:00.000000000Z");
+        check("1969-12-31T23:59:59.5Z", "1969-12-31T23:59:59.500000000Z");
+        check("2024-01-02T00:00:00.123456789Z", "2024-01-02T00:00:00.123456789Z");
     }
 }

@@ -1,17 +1,17 @@
-//! Recordings as they are made: a tape with its checkpoints, in files of its own thread.
+//! Making recordings: a tape with its checkpoints, in files, on a thread of its own. The format is
+//! `crate::recording`'s.
 
 mod export;
+mod file;
 mod output;
-#[cfg(feature = "parquet")]
 mod parquet;
 mod recorder;
-mod recording;
+mod running;
 mod summary;
 
 pub use export::{CsvExport, Export, JsonExport, Rows, TapeExport};
 pub use output::Output;
-#[cfg(feature = "parquet")]
 pub use parquet::ParquetExport;
 pub use recorder::Recorder;
-pub use recording::{Failure, Recording, RecordingStatus, Written};
+pub use running::{Failure, Recording, RecordingStatus, Written};
 pub use summary::{FAULTS_KEPT, Rates, Silence, Summary, SymbolSummary};

@@ -1,18 +1,21 @@
+use super::file::Created;
+use super::running::{Failure, told};
 use crate::market::Timestamp;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Where a recording goes: a file, or one a day where its path says `{date}`.
+/// The output of a recording: a file, or one a day if its path contains `{date}`.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// `{date}` stands for the UTC day of the tape's clock, 2024-08-08, and `{time}` for the time at which the file begins, 235414.
+    /// `{date}` is replaced by the UTC day of the tape's clock, 2024-08-08, and `{time}` by the time at which
+    /// the file begins, 235414.
     path: PathBuf,
-    /// Whether a file that is there already may be overwritten.
+    /// Whether an existing file may be overwritten.
     overwrite: bool,
 }
 
-/// Where so many files are there already, something is wrong with the path.
+/// If this many files exist already, something is wrong with the path.
 const MAX_TAKES: u32 = 100_000;
 
 impl Output {
@@ -21,19 +24,19 @@ impl Output {
         Self { path, overwrite }
     }
 
-    /// As it was given.
+    /// With its placeholders.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The path of the first file, where that begins at `time`.
+    /// The path of the first file, if that begins at `time`.
     #[must_use]
     pub fn path_at(&self, time: Timestamp) -> PathBuf {
         self.numbered(time, 1)
     }
 
-    /// The path of a file that begins at `time`; from the second `take` on its number is in it: `day.2.tape`.
+    /// The path of a file that begins at `time`; from the second `take` on with its number: `day.2.tape`.
     pub(super) fn numbered(&self, time: Timestamp, take: u32) -> PathBuf {
         let path = self.named(time);
         if take < 2 {
@@ -65,31 +68,56 @@ impl Output {
             && self.path.to_str().is_some_and(|path| path.contains("{date}"))
     }
 
-    /// Creates a file that goes on where another one ended: of this take, or of the next one that has no file yet, unless files may be
-    /// overwritten. Nobody is there to be asked in the middle of a recording.
-    ///
-    /// # Errors
-    /// The file system's.
-    pub(super) fn create_another(&self, time: Timestamp, take: &mut u32) -> io::Result<(PathBuf, File)> {
+    /// Creates a file that continues another one: of this take, or of the next one without a file, unless
+    /// files may be overwritten. Nobody can be asked in the middle of a recording.
+    pub(super) fn create_another(&self, time: Timestamp, take: &mut u32) -> Result<Created, Failure> {
         loop {
             let path = self.numbered(time, *take);
             match self.create(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && *take < MAX_TAKES => *take += 1,
-                result => return result.map(|file| (path, file)),
+                result => return result.map_err(|error| Failure { path, reason: told(&error) }),
             }
         }
     }
 
+    /// Creates the file, and the folders that are named for the day.
+    ///
     /// # Errors
-    /// The file system's; [`io::ErrorKind::AlreadyExists`] where a file must not be overwritten.
-    pub(super) fn create(&self, path: &Path) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        if self.overwrite {
-            options.create(true).truncate(true)
-        } else {
-            options.create_new(true)
-        };
-        options.write(true).open(path)
+    /// The file system's; [`io::ErrorKind::AlreadyExists`] if a file must not be overwritten.
+    pub(super) fn create(&self, path: &Path) -> io::Result<Created> {
+        let is_named = |path: &Path| path.to_str().is_some_and(|path| path.contains('{'));
+        if let (Some(pattern), Some(folder)) = (self.path.parent(), path.parent())
+            && is_named(pattern)
+        {
+            std::fs::create_dir_all(folder)?;
+        }
+        let path = path.to_owned();
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Ok(file) => {
+                lock(&file)?;
+                Ok(Created { file, path, is_new: true })
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.overwrite => {
+                let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
+                lock(&file)?;
+                if file.metadata()?.is_file() {
+                    file.set_len(0)?;
+                }
+                Ok(Created { file, path, is_new: false })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Keeps two recordings out of one file. The lock ends with the file handle, also by a crash.
+fn lock(file: &File) -> io::Result<()> {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            Err(io::Error::new(io::ErrorKind::ResourceBusy, "another recording is being written to it"))
+        }
+        // Not every file system has locks, and no pipe has.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
     }
 }
 

@@ -1,14 +1,14 @@
-use crate::feed::formats::recording::{RecordingHeader, RecordingWriter, Totals};
 use crate::hub::{Replica, TopicKey};
 use crate::market::{Event, Timestamp};
+use crate::recording::{RecordingHeader, RecordingWriter, Totals};
 use crate::tape::{Batch, Epoch, Position};
 use std::io::{self, Write};
 
-/// Writes a tape with its checkpoints: it folds what it writes, and so knows what stands where.
+/// Writes a tape with its checkpoints, by folding what it writes.
 pub struct Recorder<W: Write> {
     writer: RecordingWriter<W>,
     replica: Replica,
-    /// Of no interest here, and kept for its room.
+    /// Unused, kept for its capacity.
     touched: Vec<TopicKey>,
 }
 
@@ -22,10 +22,10 @@ impl<W: Write> Recorder<W> {
         Ok(Self { writer, replica: Replica::new(Epoch::new(header.epoch)), touched: Vec::new() })
     }
 
-    /// Appends a batch, and a checkpoint before it where one is due.
+    /// Appends a batch, and a checkpoint before it if one is due.
     ///
     /// # Errors
-    /// Those of the writer, and for batches that no reader would take: see [`RecordingWriter::append`].
+    /// As [`RecordingWriter::append`].
     pub fn append(&mut self, batch: &Batch) -> io::Result<()> {
         if self.writer.wants_checkpoint(batch.time) {
             self.writer.checkpoint(self.replica.time(), self.replica.checkpoint())?;
@@ -36,14 +36,15 @@ impl<W: Write> Recorder<W> {
         Ok(())
     }
 
-    /// What another recording begins with that goes on behind this one: the instruments, states and quotes as they stand.
+    /// The first batch of another recording that continues this one: the current instruments, states and
+    /// quotes.
     #[must_use]
     pub fn opening(&self) -> Batch {
         let (position, time) = (self.replica.position(), self.replica.time());
         Batch { position, time, events: without_past(self.replica.checkpoint()) }
     }
 
-    /// When the open frame was begun, on the tape's clock: what a crash would cost.
+    /// The time of the open frame's first batch, on the tape's clock: what a crash would cost.
     #[must_use]
     pub fn frame_start(&self) -> Option<Timestamp> {
         self.writer.frame_start()
@@ -59,10 +60,16 @@ impl<W: Write> Recorder<W> {
         self.writer.totals()
     }
 
-    /// Bytes written so far that are whole frames.
+    /// Bytes written so far that are complete frames.
     #[must_use]
     pub fn whole_bytes(&self) -> u64 {
         self.writer.whole_bytes()
+    }
+
+    /// Batches in these.
+    #[must_use]
+    pub fn whole_batches(&self) -> u64 {
+        self.writer.whole_batches()
     }
 
     /// Bytes written so far.
@@ -84,7 +91,7 @@ impl<W: Write> Recorder<W> {
     }
 }
 
-/// What is known without what has led to it: of snapshots the states and quotes alone.
+/// The known market without its past: of snapshots only the states and quotes.
 pub(super) fn without_past(events: impl Iterator<Item = Event>) -> Vec<Event> {
     let events = events.flat_map(|event| match event {
         Event::Snapshot(id, snapshot) => {

@@ -1,10 +1,10 @@
-use crate::feed::{Feed, FeedError};
+use crate::feed::{Feed, FeedError, LeftOut};
 use crate::market::{Event, InstrumentId, Instruments, Quote, Timestamp};
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// What a recording holds, read once from its beginning to its end, in memory that does not grow with it.
+/// What a recording holds, read once from beginning to end, in memory that does not grow with it.
 #[derive(Debug, Default)]
 pub struct Summary {
     pub quotes: u64,
@@ -22,15 +22,15 @@ pub struct Summary {
     pub one_sided: u64,
     /// Quotes and trades that arrived earlier than one before them.
     pub backwards: u64,
-    /// Records of which nothing is meant to be read.
-    pub left_out: u64,
+    /// Records that hold nothing for a tape.
+    pub left_out: LeftOut,
     pub faults: u64,
     /// The first of them, as many as [`FAULTS_KEPT`].
     pub first_faults: Vec<String>,
     latest_arrival: Option<Timestamp>,
 }
 
-/// What a recording holds of one symbol.
+/// The counts of one symbol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SymbolSummary {
     pub symbol: String,
@@ -38,14 +38,14 @@ pub struct SymbolSummary {
     pub trades: u64,
 }
 
-/// How many events came when.
+/// Numbers of events over time.
 #[derive(Debug, Default)]
 pub struct Rates {
     /// Events in consecutive stretches of `width` ns from the first moment on.
     counts: Vec<u64>,
     width: i64,
     first: Timestamp,
-    /// The second under way, and its events.
+    /// The current second, and its events.
     second: (i64, u64),
     /// The busiest second, and its events.
     busiest: (i64, u64),
@@ -58,20 +58,20 @@ pub struct Silences {
     last: Option<Timestamp>,
 }
 
-/// A time in which nothing came.
+/// A time without events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Silence {
     pub from: Timestamp,
     pub nanos: i64,
 }
 
-/// Faults that are told one by one.
+/// Faults that are reported one by one.
 pub const FAULTS_KEPT: usize = 20;
-/// Stretches of which events are counted; when more are needed, two become one.
+/// Stretches whose events are counted; when more are needed, each two become one.
 const STRETCHES: usize = 4096;
 const SILENCES_KEPT: usize = 1000;
 const SECOND: i64 = 1_000_000_000;
-/// A silence is so many times as long as moments are apart on average, and a second at least.
+/// A silence is this many times as long as the mean time between moments, and a second at least.
 const SILENT_FOR: i64 = 20;
 
 impl Summary {
@@ -91,7 +91,7 @@ impl Summary {
             }
             events.clear();
         }
-        summary.left_out = feed.left_out();
+        summary.left_out = feed.left_out_by_kind();
         summary.symbols = instruments
             .iter()
             .map(|x| {
@@ -109,13 +109,19 @@ impl Summary {
         self.quotes + self.trades + self.states
     }
 
+    /// Whether there were records, and none could be read.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.events() + self.definitions == 0 && (self.faults > 0 || self.left_out.total() > 0)
+    }
+
     #[must_use]
     pub fn seconds(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "for people")]
         self.span.map_or(0.0, |(first, last)| last.nanos_since(first) as f64 / 1e9)
     }
 
-    /// The silences of more than a second that stand out, the longest first, a thousand at the most.
+    /// The silences, the longest first, at most a thousand.
     #[must_use]
     pub fn silences(&self) -> Vec<Silence> {
         let moments = i64::try_from(self.events()).unwrap_or(i64::MAX).max(1);
@@ -143,7 +149,7 @@ impl Summary {
                 }
                 Event::Status(..) => self.states += 1,
                 Event::Instrument(_) => self.definitions += 1,
-                Event::Feed(_) | Event::Snapshot(..) | Event::Stats(_) | Event::Reset => {}
+                Event::Feed(_) | Event::Snapshot(..) | Event::Reset => {}
             }
         }
         let first = self.span.map_or(time, |(first, _)| first);
@@ -211,7 +217,7 @@ impl Rates {
         (count > 0).then(|| (Timestamp::from_nanos(second.saturating_mul(SECOND)), count))
     }
 
-    /// Events in so many equal parts of the time until `last`, or in fewer where it is too short for so many.
+    /// Events in this many equal parts of the time until `last`, in fewer if it is too short.
     #[must_use]
     pub fn profile(&self, last: Timestamp, parts: usize) -> Vec<u64> {
         let span = last.nanos_since(self.first) / self.width.max(1) + 1;
@@ -256,7 +262,7 @@ mod tests {
         }
         let profile = rates.profile(at(99_999), 4);
         assert_eq!(profile.iter().sum::<u64>(), 200_000);
-        // Within a stretch of each other: the parts' edges are those of stretches.
+        // Within one stretch: the edges of parts are those of stretches.
         assert!(profile[0].abs_diff(25_000) < 100 && profile[3].abs_diff(75_000) < 200, "{profile:?}");
         assert_eq!(rates.busiest(), Some((at(50_000), 3000)));
         assert!(rates.counts.len() <= STRETCHES);

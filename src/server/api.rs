@@ -1,10 +1,13 @@
 use super::App;
 use super::problem::Problem;
 use super::replay::asked_room;
+use super::rights::Rights;
 use super::room::Room;
+use super::stats;
 use crate::feed::sim::SimConfig;
-use crate::hub::{Book, Kind, Replica, bar_field, nearest};
-use crate::market::{FeedKind, Speed};
+use crate::hint::nearest;
+use crate::hub::{Book, Kind, Replica};
+use crate::market::{Bar, Symbol};
 use crate::tape::Timeline;
 use crate::wire::json;
 use axum::Json;
@@ -15,28 +18,45 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, atomic::Ordering};
 
-/// Entries of a list that are given unless the request asks for fewer.
+/// Entries of a list unless the request asks for another number.
 const DEFAULT_LIMIT: usize = 100;
 /// Symbols of one `/v1/quotes` request.
 const MAX_SYMBOLS: usize = 1000;
 
-/// `GET /healthz`: the process lives.
+/// `GET /healthz`: whether the process runs.
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: events can be had here.
+/// `GET /readyz`: whether events can be received here.
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
     let not_ready =
         |detail| Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).header(header::RETRY_AFTER, "1"));
     if app.leaving.load(Ordering::Relaxed) {
         return not_ready("the server is shutting down");
     }
-    let replica = app.replica();
-    if replica.position().get() == 0 {
+    let (market, status) = (&app.public, app.public.progress.timeline().status);
+    if market.progress.has_ended() || market.shards().iter().any(|shard| shard.end().is_over()) {
+        return not_ready(super::room::FAILED);
+    }
+    let position = app.replica().position().get();
+    if position == 0 {
         return not_ready("the tape has not begun");
     }
-    Ok(Json(json!({ "ready": true, "position": replica.position().get(), "connections": app.seats.taken() })))
+    if !market.has_begun() {
+        return not_ready("what is played is being brought to where it is to begin");
+    }
+    let mut answer = json!({
+        "ready": true,
+        "position": position,
+        "connections": app.connections.sockets.taken(),
+        "feed": status.state.name(),
+    });
+    // The market goes on without its recording, so a monitor must learn of a failure here.
+    if let Some(recording) = stats::recording(&app) {
+        answer["recording"] = json!(recording);
+    }
+    Ok(Json(answer))
 }
 
 /// `GET /version`
@@ -48,19 +68,14 @@ pub(super) async fn version() -> Json<Value> {
     }))
 }
 
-/// `GET /v1/feed`: what feeds the tape, and its clock.
+/// `GET /v1/feed`: the feed of the tape, and its clock.
 pub(super) async fn feed(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, Problem> {
     let [room] = query_of(query.as_deref(), ["room"])?;
     let room = market(&app, room.as_deref())?;
-    let Timeline { status, feed, wall, speed, reanchored } = room.progress.timeline();
-    let speed = match speed {
-        _ if status.kind == FeedKind::Publisher => Value::Null,
-        Speed::Max => "max".into(),
-        Speed::Times(factor) => factor.into(),
-    };
+    let Timeline { status, feed, wall, reanchored, .. } = room.progress.timeline();
     let simulator =
         room.source().and_then(|source| source.simulation()).map(|SimConfig { symbols, rate, seed, start }| {
             json!({ "symbols": symbols, "rate": rate, "seed": seed, "start": start.to_string() })
@@ -69,7 +84,7 @@ pub(super) async fn feed(
     Ok(Json(json!({
         "kind": status.kind.name(),
         "state": status.state.name(),
-        "speed": speed,
+        "speed": status.speed,
         "simulator": simulator,
         "scenario": scenario,
         "clock": { "feed_us": feed.micros(), "wall_us": wall.micros() },
@@ -87,31 +102,40 @@ pub(super) async fn instruments(
 ) -> Result<Response, Problem> {
     let [room] = query_of(query.as_deref(), ["room"])?;
     let market = market(&app, room.as_deref())?;
-    let replica = market.folded.replica();
-    let list: Vec<Value> = replica.books().map(|book| json::instrument(&book.definition)).collect();
-    Ok(Json(at(&replica, "instruments", &list)).into_response())
+    let answer = market.look(|replica| {
+        let rows = replica.books().map(|book| json::instrument(&book.definition));
+        list(replica, "instruments", rows)
+    });
+    app.memory.answer(answer.await?)
 }
 
-/// `GET /v1/quotes?symbols=A,B`: the current quotes, of all where no symbols are given.
+/// `GET /v1/quotes?symbols=A,B`: the current quotes, of all instruments without `symbols`.
 pub(super) async fn quotes(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let [symbols, room] = query_of(query.as_deref(), ["symbols", "room"])?;
     let market = market(&app, room.as_deref())?;
-    let replica = market.folded.replica();
-    let books: Vec<&Book> = match &symbols {
-        None => replica.books().collect(),
-        Some(symbols) => {
-            let symbols: Vec<&str> = symbols.split(',').filter(|symbol| !symbol.is_empty()).collect();
-            if symbols.len() > MAX_SYMBOLS {
-                return Err(Problem::bad_request(format!("symbols: at most {MAX_SYMBOLS} in one request")));
+    let answer = market.look(move |replica| {
+        let books: Vec<&Book> = match &symbols {
+            None => replica.books().collect(),
+            Some(symbols) => {
+                let symbols: Vec<&str> = symbols.split(',').filter(|symbol| !symbol.is_empty()).collect();
+                if symbols.len() > MAX_SYMBOLS {
+                    return Err(Problem::bad_request(format!(
+                        "symbols: at most {MAX_SYMBOLS} in one request"
+                    )));
+                }
+                let listed = |text: &str| match text.parse::<Symbol>() {
+                    Ok(symbol) => book(replica, symbol.as_str()),
+                    Err(error) => Err(Problem::bad_request(format!("symbols: {error}"))),
+                };
+                symbols.into_iter().map(listed).collect::<Result<_, _>>()?
             }
-            symbols.into_iter().map(|symbol| book(&replica, symbol)).collect::<Result<_, _>>()?
-        }
-    };
-    let list: Vec<Value> = books.into_iter().filter_map(quote).collect();
-    Ok(Json(at(&replica, "quotes", &list)).into_response())
+        };
+        Ok(list(replica, "quotes", books.into_iter().filter_map(quote)))
+    });
+    app.memory.answer(answer.await??)
 }
 
 /// `GET /v1/trades/SYMBOL?limit=N`: the newest trades, oldest first.
@@ -124,19 +148,20 @@ pub(super) async fn trades(
     let [limit, room] = query_of(query.as_deref(), ["limit", "room"])?;
     let market = market(&app, room.as_deref())?;
     let limit = limit_of(limit.as_deref(), crate::hub::TRADES_KEPT)?;
-    let replica = market.folded.replica();
-    let book = book(&replica, &symbol)?;
-    let list: Vec<Value> = book
-        .trades
-        .newest(limit)
-        .map(|(number, trade)| json::trade(&book.definition, number, trade))
-        .collect();
-    let mut answer = at(&replica, "trades", &list);
-    answer["symbol"] = book.definition.symbol.as_str().into();
-    Ok(Json(answer).into_response())
+    let answer = market.look(move |replica| {
+        let book = book(replica, &symbol)?;
+        let newest = book.trades.newest(limit);
+        let list: Vec<Value> =
+            newest.map(|(number, trade)| json::trade(&book.definition, number, &trade)).collect();
+        let mut answer = at(replica, "trades", &list);
+        answer["symbol"] = book.definition.symbol.as_str().into();
+        Ok::<_, Problem>(answer)
+    });
+    Ok(Json(answer.await??).into_response())
 }
 
-/// `GET /v1/bars/SYMBOL?interval=1s|1m&limit=N`: the newest bars, oldest first; the last one may still be open.
+/// `GET /v1/bars/SYMBOL?interval=1s|1m&limit=N`: the newest bars, oldest first; the last one may still be
+/// open.
 pub(super) async fn bars(
     State(app): State<Arc<App>>,
     symbol: Result<Path<String>, PathRejection>,
@@ -145,33 +170,35 @@ pub(super) async fn bars(
     let symbol = symbol_of(symbol)?;
     let [interval, limit, room] = query_of(query.as_deref(), ["interval", "limit", "room"])?;
     let market = market(&app, room.as_deref())?;
-    let interval = interval.as_deref().unwrap_or("1m");
-    let kind = match interval {
+    let interval = interval.unwrap_or_else(|| "1m".to_owned());
+    let kind = match &*interval {
         "1s" => Kind::Bars1s,
         "1m" => Kind::Bars1m,
         other => return Err(Problem::bad_request(format!("interval={other:?}: expected 1s or 1m"))),
     };
     let limit = limit_of(limit.as_deref(), crate::hub::BARS_KEPT + 1)?;
-    let replica = market.folded.replica();
-    let book = book(&replica, &symbol)?;
-    let bars = book.bars(kind).expect("a kind of bars");
-    let show = |bar, open: bool| {
-        let mut fields = json::bar(&book.definition, bar_field::BAR, bar);
-        fields.insert("closed".to_owned(), (!open).into());
-        Value::Object(fields)
-    };
-    let open = bars.latest.open().map(|bar| show(bar, true));
-    let closed = bars.closed.newest(limit - usize::from(open.is_some())).map(|(_, bar)| show(bar, false));
-    let list: Vec<Value> = closed.chain(open).collect();
-    let mut answer = at(&replica, "bars", &list);
-    answer["symbol"] = book.definition.symbol.as_str().into();
-    answer["interval"] = interval.into();
-    Ok(Json(answer).into_response())
+    let answer = market.look(move |replica| {
+        let book = book(replica, &symbol)?;
+        let bars = book.bars(kind).expect("a kind of bars");
+        let show = |bar: &Bar, open: bool| {
+            let mut fields = json::bar(&book.definition, bar);
+            fields.insert("closed".to_owned(), (!open).into());
+            Value::Object(fields)
+        };
+        let open = bars.latest.open().map(|bar| show(bar, true));
+        let closed = bars.newest(limit - usize::from(open.is_some()));
+        let list: Vec<Value> = closed.iter().map(|bar| show(bar, false)).chain(open).collect();
+        let mut answer = at(replica, "bars", &list);
+        answer["symbol"] = book.definition.symbol.as_str().into();
+        answer["interval"] = interval.into();
+        Ok::<_, Problem>(answer)
+    });
+    Ok(Json(answer.await??).into_response())
 }
 
 /// The market that a request is of: the public one, or a room's.
 fn market(app: &App, room: Option<&str>) -> Result<Arc<Room>, Problem> {
-    asked_room(app, room, None).map(|(room, _)| room)
+    asked_room(app, room, None, Rights::NONE).map(|(room, _)| room)
 }
 
 /// Any other path.
@@ -197,12 +224,12 @@ pub(super) fn not_found(uri: &axum::http::Uri) -> Problem {
     Problem::not_found(format!("nothing at {path}: {hint}"))
 }
 
-/// A known path asked with the wrong method.
+/// A known path with the wrong method.
 pub(super) async fn wrong_method(method: axum::http::Method, uri: axum::http::Uri) -> Problem {
     Problem::wrong_method(&method, &uri)
 }
 
-/// A list with the moment on the tape that it shows.
+/// A list with its moment on the tape.
 fn at(replica: &Replica, name: &str, list: &[Value]) -> Value {
     json!({
         "epoch": replica.epoch().get(),
@@ -212,20 +239,27 @@ fn at(replica: &Replica, name: &str, list: &[Value]) -> Value {
     })
 }
 
+/// As [`at`], written row by row: the rows of a hundred thousand symbols as values would take ten times their
+/// text.
+fn list(replica: &Replica, name: &str, rows: impl Iterator<Item = Value>) -> Vec<u8> {
+    let mut text = at(replica, name, &[]).to_string().into_bytes();
+    // The list is empty and comes last, so its brackets are at the end.
+    text.truncate(text.len() - "]}".len());
+    for (number, row) in rows.enumerate() {
+        if number > 0 {
+            text.push(b',');
+        }
+        serde_json::to_writer(&mut text, &row).expect("a vector takes all");
+    }
+    text.extend_from_slice(b"]}");
+    text
+}
+
 fn quote(book: &Book) -> Option<Value> {
     let (quote, definition) = (book.quote.get()?, &book.definition);
-    let mut fields = Map::new();
-    for (name, value) in [
-        ("symbol", definition.symbol.as_str().into()),
-        ("bid", json::price(definition, quote.bid)),
-        ("bid_size", json::size(definition, quote.bid_size)),
-        ("ask", json::price(definition, quote.ask)),
-        ("ask_size", json::size(definition, quote.ask_size)),
-        ("ts_event", json::moment(quote.ts_event)),
-        ("ts_recv", json::moment(quote.ts_recv)),
-    ] {
-        fields.insert(name.to_owned(), value);
-    }
+    let mut fields = Map::from_iter([("symbol".to_owned(), definition.symbol.as_str().into())]);
+    fields.extend(json::quote(definition, quote));
+    fields.insert("ts_recv".to_owned(), json::moment(quote.ts_recv));
     Some(Value::Object(fields))
 }
 
@@ -246,7 +280,7 @@ fn symbol_of(path: Result<Path<String>, PathRejection>) -> Result<String, Proble
     path.map(|Path(symbol)| symbol).map_err(|error| Problem::bad_request(error.body_text()))
 }
 
-/// The values of the query parameters of these names; any other is an error.
+/// The values of the query parameters of these names; any other parameter is an error.
 pub(super) fn query_of<const N: usize>(
     query: Option<&str>,
     names: [&str; N],

@@ -3,20 +3,24 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rust_embed::RustEmbed;
 
-/// The pages as `build.rs` made them.
+/// The pages that `build.rs` made.
 #[derive(RustEmbed)]
 #[folder = "$OUT_DIR/web"]
 struct Page;
 
-/// Nothing the page loads comes from anywhere else.
+/// The page loads nothing from elsewhere.
 const POLICY: &str = "default-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self' ws: wss:; \
                       object-src 'none'; base-uri 'none'; frame-ancestors 'none'";
 
-/// A file of the dashboard; `None` where the path names none.
+/// A file of the dashboard; `None` if the path names none.
 pub(super) fn file(request: &Request) -> Option<Response> {
     let path = match request.uri().path().trim_start_matches('/') {
         "" => "index.html",
-        "ops" | "ops/" => "ops.html",
+        "ops" => "ops.html",
+        // The page finds everything next to itself, whatever path a proxy serves it under.
+        "ops/" => {
+            return Some((StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, "../ops")]).into_response());
+        }
         path => path,
     };
     let file = Page::get(path)?;
@@ -29,7 +33,7 @@ pub(super) fn file(request: &Request) -> Option<Response> {
         let mime = HeaderValue::from_str(file.metadata.mimetype()).expect("MIME types are ASCII");
         ([(header::CONTENT_TYPE, mime)], file.data).into_response()
     };
-    // Vite puts a hash of their content into the names of all but the page itself.
+    // Vite puts a content hash into the names of all but the page itself.
     let keep = if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(keep));

@@ -1,19 +1,23 @@
-use super::fanout::{Fanout, Socket};
+use super::fanout::Fanout;
 use super::latency::Latency;
+use super::link::Link;
 use crate::tape::Batch;
 use std::collections::VecDeque;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-/// Batches that may wait for a shard. It folds all that wait at once, so more would only hide that it cannot keep up.
+/// Batches that may be pending for a shard. It folds all of them at once, so more would only hide that it
+/// cannot keep up.
 pub(super) const WAITING_BATCHES: usize = 256;
-/// Between two folds within a turn, at least. To fold costs by topics, so not after each of a thousand cohorts of one session.
+/// The least time between two folds within a turn. A fold costs by topics, so there is none after each of a
+/// thousand cohorts of one session.
 const FOLD_EVERY: Duration = Duration::from_millis(1);
 
 /// A batch, and when it was put on the tape.
 pub(super) type Pending = (Instant, Arc<Batch>);
 
-/// The batches on their way through a shard: they wait here, are folded in, and are under way until all are served who are owed them.
+/// The batches on their path through a shard: pending here, then folded in, then in flight until all sessions
+/// that they are pending for are served.
 #[derive(Debug)]
 pub(super) struct Inbox {
     batches: mpsc::Receiver<Pending>,
@@ -30,7 +34,7 @@ struct UnderWay {
     put: Instant,
     /// Frames that had been sent before.
     sent: u64,
-    /// When so many cohorts have left the line it is on its way to everyone; known when all of them are in line.
+    /// When this many cohorts have left the queue it is sent to everyone; known once all of them are queued.
     until: Option<u64>,
 }
 
@@ -40,8 +44,9 @@ impl Inbox {
         Self { batches, folded: Instant::now(), took: Duration::ZERO, under_way, latency: Latency::default() }
     }
 
-    /// Folds in everything that waits. Returns whether more may wait: there is a bound, because a feed without a pace never stops.
-    pub fn fold<S: Socket>(&mut self, fanout: &mut Fanout<S>) -> bool {
+    /// Folds in everything pending. Returns whether more may be pending: it is bounded, because a feed
+    /// without a pace never stops.
+    pub fn fold<L: Link>(&mut self, fanout: &mut Fanout<L>) -> bool {
         let (begun, sent) = (Instant::now(), fanout.counters().sent);
         let mut left = WAITING_BATCHES;
         for (put, batch) in self.batches.try_iter().take(WAITING_BATCHES) {
@@ -54,19 +59,20 @@ impl Inbox {
         left == 0
     }
 
-    /// To be called after a cohort was served: takes down which batches are through, and folds in what has come if it is time for that.
-    pub fn served<S: Socket>(&mut self, fanout: &mut Fanout<S>, start: Instant) {
+    /// Call it after a cohort was served: it records which batches are through, and folds in what has come if
+    /// it is time.
+    pub fn served<L: Link>(&mut self, fanout: &mut Fanout<L>, start: Instant) {
         let now = Instant::now();
         self.note_sent(fanout, now);
-        // Where folding takes long, as of a feed without a pace, it is not to be most of what a turn does.
+        // If folding takes long, as with a feed without a pace, it must not be most of a turn.
         if now.saturating_duration_since(self.folded) >= FOLD_EVERY.max(self.took) {
             fanout.tick(now.saturating_duration_since(start));
             self.fold(fanout);
         }
     }
 
-    /// Counts how long the batches took that are through by now, if anything was sent since they came.
-    pub fn note_sent<S: Socket>(&mut self, fanout: &Fanout<S>, now: Instant) {
+    /// Records how long the batches took that are through by now, if anything was sent since they came.
+    pub fn note_sent<L: Link>(&mut self, fanout: &Fanout<L>, now: Instant) {
         let (left_line, sent) = (fanout.left_line(), fanout.counters().sent);
         let until = left_line + fanout.in_line() as u64;
         for batch in self.under_way.iter_mut().rev() {
@@ -82,7 +88,7 @@ impl Inbox {
         }
     }
 
-    /// From the tape to the last one who was sent it, one value for each batch after which anything was sent.
+    /// From the tape to the last session, one value for each batch after which anything was sent.
     pub fn latency(&self) -> Latency {
         self.latency
     }
@@ -91,15 +97,16 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::Form;
     use crate::market::{Event, Status, Timestamp, TradingState};
     use crate::server::fanout::Opening;
+    use crate::server::rights::Rights;
     use crate::tape::{Epoch, Position};
+    use crate::wire::Form;
     use std::io;
 
     struct Sink;
 
-    impl Socket for Sink {
+    impl Link for Sink {
         fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
             Ok(bytes.len())
         }
@@ -109,7 +116,7 @@ mod tests {
 
     fn opening(topic: &str) -> Opening {
         let topics = vec![topic.to_owned()];
-        Opening { form: Form::MessagePack, topics, max_hz: None, times: false, since: None }
+        Opening { topics, ..Opening::new(Form::MSGPACK, Rights::ALL) }
     }
 
     fn batch(position: u64) -> Pending {
@@ -120,12 +127,12 @@ mod tests {
         (Instant::now(), Arc::new(batch))
     }
 
-    /// A fan-out of two cohorts, each of one session that has heard of batch 1, and an inbox in front of it.
+    /// A fan-out of two cohorts, each of one session that has received batch 1, and its inbox.
     fn two_cohorts(topic: &str) -> (Fanout<Sink>, Inbox, mpsc::Sender<Pending>) {
         let mut fanout = Fanout::with_limits(Epoch::new(1), 1 << 16, 1);
         fanout.apply(&batch(1).1);
         for _ in 0..2 {
-            fanout.open(&opening(topic), &[], |_| Sink);
+            fanout.open(&opening(topic), |_| Sink);
         }
         fanout.flush();
         let (batches, batches_in) = mpsc::channel();
@@ -140,7 +147,7 @@ mod tests {
         let mut counted = Vec::new();
         fanout.flush_with(|fanout| {
             if counted.is_empty() {
-                // This one comes when the first has been served, who is told it by the next flush.
+                // This one comes after the first was served, which gets it with the next flush.
                 batches.send(batch(3)).unwrap();
                 inbox.note_sent(fanout, Instant::now());
                 inbox.fold(fanout);

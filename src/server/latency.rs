@@ -34,7 +34,7 @@ impl Latency {
         self.sum += other.sum;
     }
 
-    /// What was recorded since `before`, an earlier state of the same.
+    /// What was recorded since `before`, an earlier state of it.
     pub fn since(&self, before: &Self) -> Self {
         let mut since = *self;
         since
@@ -58,8 +58,8 @@ impl Latency {
         self.sum
     }
 
-    /// The time in µs that `share` of all took at most, interpolated in its bucket; the last bound for all that took longer. `None` where
-    /// nothing was recorded.
+    /// The time in µs that `share` of all took at most, interpolated in its bucket; the last bound for all
+    /// that took longer. `None` if nothing was recorded.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,

@@ -1,138 +1,180 @@
 //! Everything with a socket: HTTP routes, the WebSocket upgrade, the fan-out shards.
 //!
-//! axum answers HTTP and does the handshake; from then on a WebSocket belongs to one shard, a thread that polls its own sockets
-//! and folds the tape for itself. Nothing is shared between shards, and nothing is locked on the way of a tick.
+//! axum answers HTTP and does the handshake; from then on a WebSocket belongs to one shard, a thread that
+//! polls its own sockets and folds the tape for itself. Shards share nothing, and no lock is on the path of a
+//! tick.
 
 mod api;
+mod body;
+mod connections;
 mod dashboard;
+mod doors;
 pub mod fanout;
+mod gate;
 mod inbox;
 mod latency;
+mod limits;
+pub mod link; // what a session's bytes go over
 mod metrics;
 mod origin;
+mod paced;
+mod permits;
 mod problem;
 mod publish;
 mod replay;
+pub mod rights;
 pub mod room;
 mod rooms;
-mod seats;
 mod shard;
 mod stats;
-mod upgrade;
 
+pub use publish::PublishRule;
 pub use replay::ControlRule;
 
-use crate::feed::Source;
+use crate::feed::{Source, Stop};
 use crate::hub::Replica;
 use crate::market::{Speed, Timestamp};
 use crate::record::{Failure, Output, Recording, RecordingStatus, Written};
-use crate::tape::{Epoch, Publisher, Reader};
+use crate::tape::Log;
 use crate::wire::CloseCode;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use body::Memory;
+use connections::{Connections, Places};
+use futures_util::future::join_all;
+use gate::{Gate, RefusedRequests};
 use metrics::Refused;
+use permits::Permit;
 use problem::Problem;
-use room::{Beginning, Room};
+use publish::RejectedEvents;
+use room::{Beginning, Folded, Known, Parts, Room, start_shards};
 use rooms::Rooms;
-use seats::{Seat, Seats};
 use shard::Shard;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::watch;
 
 /// What a server is made of.
 pub struct Config {
-    /// Where to listen; port 0 takes a free one.
-    pub listen: SocketAddr,
+    /// The addresses to listen at; port 0 takes a free one, the same for all.
+    pub listen: Vec<SocketAddr>,
     /// Fan-out threads.
     pub shards: NonZeroUsize,
-    /// WebSocket connections in all; more are refused with 503.
+    /// WebSocket connections in total; more are refused with 503.
     pub max_connections: usize,
-    /// Origins of pages that may connect, besides the server's own and loopback ones: `https://desk.example`, a host, or `*`.
+    /// Connections that speak HTTP, in total; more are refused with 503.
+    pub max_http_connections: usize,
+    /// Origins of pages that may connect, in addition to the server's own and loopback ones:
+    /// `https://desk.example`, a host, or `*`.
     pub allowed_origins: Vec<String>,
-    /// What is played; `None`: only what is published.
+    /// The feed to play; `None`: only publications.
     pub source: Option<Arc<dyn Source>>,
     /// How fast the feed's clock runs.
     pub speed: Speed,
-    /// From where it is played; `None`: from the beginning.
+    /// The moment to play it from; `None`: the beginning.
     pub start: Option<Timestamp>,
-    /// No moment of it is waited for any longer; `None`: however long it takes.
+    /// The longest wait for a moment of it, in wall time; `None`: no bound.
     pub max_gap: Option<Duration>,
     /// Who may control that.
     pub control: ControlRule,
+    /// Who may publish.
+    pub publish: PublishRule,
+    /// Whether every published trade counts for everything, whatever its publisher states.
+    pub all_prints: bool,
     /// Private markets at a time.
     pub max_rooms: usize,
-    /// A private market that is paused or at its end is closed when nobody asked anything of it for so long.
+    /// A private market that is paused or at its end is closed after this long without a request.
     pub room_idle: Duration,
-    /// The life of the tape that begins now.
-    pub epoch: Epoch,
-    /// Where the tape is written down, and what is to be said of it there.
+    /// The log of all that is played and published. One that has entries already is read first.
+    pub log: Box<dyn Log>,
+    /// The recording of the tape, and its source as stated there.
     pub record: Option<(Output, String)>,
-    /// Whether sessions may watch the topic `stats`, which tells of other sessions.
-    pub ops: bool,
-    /// Whether sessions may ask for the way to them to be broken (`fault`), which is for tests.
+    /// Whether sessions may watch the topic `stats`, which is about other sessions. `None`: those of this
+    /// machine may, if only this machine reaches the server.
+    pub ops: Option<bool>,
+    /// Whether sessions may have their own connection impaired (`fault`), for tests.
     pub allow_faults: bool,
 }
 
 /// A running server.
 pub struct Server {
     app: Arc<App>,
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     recording: Option<Recording>,
     tape: std::thread::JoinHandle<()>,
     stop: watch::Sender<bool>,
     accepting: tokio::task::JoinHandle<()>,
     telling: tokio::task::JoinHandle<()>,
+    watching: tokio::task::JoinHandle<()>,
 }
 
-/// What stands in the way of starting a server.
+/// Why a server cannot start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     #[error("cannot serve on {0} (another address: --listen HOST:PORT): {1}")]
     Listen(SocketAddr, io::Error),
+    #[error("no address to serve on")]
+    NoAddress,
     #[error("cannot record: {0}")]
-    Record(#[from] Failure),
+    Record(Failure),
     #[error("cannot start: {0}")]
-    System(#[from] io::Error),
+    System(io::Error),
+}
+
+// The messages above contain them in full; as sources they would be printed twice.
+
+impl From<Failure> for StartError {
+    fn from(failure: Failure) -> Self {
+        Self::Record(failure)
+    }
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
 }
 
 /// What the routes share.
 struct App {
     public: Arc<Room>,
+    /// The public market, folded.
+    folded: Arc<Folded>,
     rooms: Arc<Rooms>,
-    control: ControlRule,
+    gate: Gate,
     recording: Option<Arc<RecordingStatus>>,
-    shards: Vec<Shard>,
-    next_shard: AtomicUsize,
-    seats: Seats,
+    connections: Arc<Connections>,
+    memory: Memory,
     refused: Refused,
+    requests_refused: RefusedRequests,
+    events_rejected: Arc<RejectedEvents>,
+    all_prints: bool,
     started: Timestamp,
-    allowed_origins: Vec<String>,
-    /// Whether only this machine can reach the server.
-    is_local: bool,
     leaving: AtomicBool,
 }
 
-/// Connections that wait to be accepted.
+/// Connections that may be queued to be accepted.
 const BACKLOG: u32 = 4096;
-/// A client that has not sent its request by then is not going to.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long requests under way may take once the server leaves.
+/// Free ports that are tried for several addresses, which must all have the same.
+const PORTS_TRIED: usize = 16;
+/// Bytes that the kernel keeps of an answer for a client that does not read it.
+const SEND_BUFFER_BYTES: u32 = 256 * 1024;
+/// Descriptors for other than connections: files, the runtime's, and those of each shard and each room.
+const DESCRIPTORS: usize = 32;
+const DESCRIPTORS_EACH: usize = 4;
+/// How long running requests may take once the server shuts down.
 const DRAIN: Duration = Duration::from_secs(2);
-/// When clients may come back to a server that leaves.
+/// When clients may come back to a server that shuts down.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Server {
@@ -142,74 +184,127 @@ impl Server {
     /// [`StartError`]: an address in use, a file that cannot be written, no threads or descriptors left.
     #[expect(clippy::unused_async, reason = "it spawns tasks, so it must be called within a runtime")]
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let listener = listen(config.listen).map_err(|error| StartError::Listen(config.listen, error))?;
-        let address = listener.local_addr()?;
-        let epoch = config.epoch;
-        // Only now that it has its address: a server that cannot start must not overwrite a recording, nor leave an empty one.
+        let listeners = listen(&config.listen)?;
+        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
+        let reserved = DESCRIPTORS + DESCRIPTORS_EACH * (config.shards.get() + config.max_rooms);
+        let limit = descriptor_limit();
+        let places = Places::within(limit, reserved, config.max_connections, config.max_http_connections);
+        let epoch = config.log.epoch();
+        let folded = Folded::new(epoch);
+        let (shards, mut readers) = start_shards(config.shards.get(), None, epoch)?;
+        readers.push(Box::new(folded.reader()));
+        // Last of all: a server that cannot start must not overwrite a recording, nor leave an empty one.
         let recording =
             config.record.map(|(to, about)| Recording::start(to, epoch, &about, Timestamp::now()));
         let mut recording = recording.transpose()?;
-        let mut readers: Vec<Box<dyn Reader>> = Vec::new();
         if let Some(recording) = &mut recording {
             readers.push(Box::new(recording.reader()));
         }
-        let mut shards = Vec::new();
-        for number in 0..config.shards.get() {
-            let (shard, reader) = Shard::start(number, epoch, config.ops, config.allow_faults)?;
-            shards.push(shard);
-            readers.push(Box::new(reader));
-        }
         let beginning = Beginning { speed: config.speed, start: config.start, max_gap: config.max_gap };
-        let (public, tape) = Room::start(None, epoch, config.source, beginning, readers)?;
+        let started = Room::start(Parts {
+            name: None,
+            log: config.log,
+            source: config.source,
+            beginning,
+            readers,
+            known: Known::Folded(Arc::clone(&folded)),
+            shards,
+            access: None,
+            presence: Arc::default(),
+            share: None,
+            span: None,
+            stop: Stop::default(),
+        });
+        let (public, tape) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                recording.into_iter().for_each(Recording::discard);
+                return Err(error.into());
+            }
+        };
         let app = Arc::new(App {
             public,
+            folded,
             rooms: Arc::new(Rooms::new(config.max_rooms, config.room_idle)),
-            control: config.control,
+            gate: Gate {
+                control: config.control,
+                publish: config.publish,
+                ops: config.ops,
+                allow_faults: config.allow_faults,
+                allowed_origins: config.allowed_origins,
+                is_local: addresses.iter().all(|address| address.ip().is_loopback()),
+            },
             recording: recording.as_ref().map(|recording| Arc::clone(recording.status())),
-            shards,
-            next_shard: AtomicUsize::new(0),
-            seats: Seats::new(config.max_connections),
+            connections: Arc::new(Connections::new(places)),
+            memory: Memory::new(),
             refused: Refused::default(),
+            requests_refused: RefusedRequests::default(),
+            events_rejected: Arc::default(),
+            all_prints: config.all_prints,
             started: Timestamp::now(),
-            allowed_origins: config.allowed_origins,
-            is_local: address.ip().is_loopback(),
             leaving: AtomicBool::new(false),
         });
-        for shard in &app.shards {
-            shard.serve(app.public.replay_control(), app.may_control());
-        }
         let (stop, stopped) = watch::channel(false);
         let telling = tokio::spawn(stats::tell(Arc::clone(&app), stopped.clone()));
-        let accepting = tokio::spawn(accept(listener, routes(Arc::clone(&app)), stopped));
-        Ok(Self { app, address, recording, tape, stop, accepting, telling })
+        let watching = tokio::spawn(watch(Arc::clone(&app), stopped.clone()));
+        let routes = routes(Arc::clone(&app));
+        let accepting = listeners.into_iter().map(|listener| {
+            connections::accept(listener, Arc::clone(&app.connections), routes.clone(), stopped.clone())
+        });
+        let accepting = join_all(accepting.collect::<Vec<_>>());
+        let accepting = tokio::spawn(async { drop(accepting.await) });
+        Ok(Self { app, addresses, recording, tape, stop, accepting, telling, watching })
+    }
+
+    /// The first of the addresses that it listens at.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0]
     }
 
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
-    /// Stops accepting, says goodbye to every client, and waits for all to be gone, a few seconds at the most. What became of the
-    /// recording, where there is one.
+    /// WebSocket connections that are possible: fewer than configured if the process may not have as many
+    /// descriptors.
+    #[must_use]
+    pub fn max_connections(&self) -> usize {
+        self.app.connections.sockets.all()
+    }
+
+    /// Waits until the market fails, for example because its log has failed. Returns why.
+    pub async fn failed(&self) -> String {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        self.app.public.progress.end().when_over(move || _ = tell.send(()));
+        let _ = told.await;
+        room::FAILED.to_owned()
+    }
+
+    /// Stops accepting, says goodbye to every client, and waits until all are gone, a few seconds at most.
+    /// Returns the outcome of the recording, if there is one.
     pub async fn shutdown(self) -> Option<Result<Written, Failure>> {
-        let Self { app, recording, tape, stop, accepting, telling, .. } = self;
+        let Self { app, recording, tape, stop, accepting, telling, watching, .. } = self;
         app.leaving.store(true, Ordering::Relaxed);
-        for shard in &app.shards {
-            shard.leave(CloseCode::RESTART, "server is shutting down", RETRY_AFTER);
-        }
+        app.public.say_goodbye(CloseCode::RESTART, "server is shutting down", RETRY_AFTER);
+        let rooms = app.rooms.leave(CloseCode::RESTART, "server is shutting down", RETRY_AFTER);
         let _ = stop.send(true);
         let _ = telling.await;
+        let _ = watching.await;
         let _ = accepting.await;
         app.public.end();
-        app.rooms.leave(CloseCode::RESTART, "server is shutting down", RETRY_AFTER);
-        let joined = tokio::task::spawn_blocking(move || {
-            // Upgrades under way may hold the app a little longer; their sockets close with their shard.
-            if let Some(app) = Arc::into_inner(app) {
-                app.shards.into_iter().for_each(Shard::join);
+        let said = async {
+            for room in &rooms {
+                room.emptied().await;
             }
+        };
+        let _ = tokio::time::timeout(DRAIN, said).await;
+        let joined = tokio::task::spawn_blocking(move || {
+            app.public.shards().iter().for_each(Shard::join);
             let _ = tape.join();
         });
-        // A feed that hangs in the file system keeps the tape's thread, and must not keep the process.
+        // A feed that hangs in the file system blocks the tape's thread; it must not block the process.
         let _ = tokio::time::timeout(DRAIN * 2, joined).await;
         let recording = recording?;
         tokio::task::spawn_blocking(|| recording.finish()).await.ok()
@@ -218,37 +313,38 @@ impl Server {
 
 impl App {
     fn replica(&self) -> MutexGuard<'_, Replica> {
-        self.public.folded.replica()
+        self.folded.replica()
     }
 
-    fn publisher(&self) -> Option<Publisher> {
-        self.public.publisher()
-    }
-
-    /// Whether anybody may control what the public market plays.
-    fn may_control(&self) -> bool {
-        match self.control {
-            ControlRule::Off => false,
-            ControlRule::Local => self.is_local,
-            ControlRule::All => true,
-        }
-    }
-
-    /// The shard for the next connection, and its seat there.
-    fn admit(&self) -> Result<(usize, Seat), Problem> {
+    /// A permit for the next connection.
+    fn admit(&self) -> Result<Permit, Problem> {
         let refuse =
             |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).header(header::RETRY_AFTER, "5");
         if self.leaving.load(Ordering::Relaxed) {
             return Err(refuse("the server is shutting down"));
         }
-        let seat = self.seats.take().ok_or_else(|| refuse("the server has as many connections as it may"))?;
-        Ok((self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len(), seat))
+        if self.public.failure().is_some() {
+            return Err(refuse(room::FAILED));
+        }
+        self.connections.sockets.take().ok_or_else(|| refuse("the server has as many connections as it may"))
+    }
+}
+
+/// Says goodbye to all in the public market if it fails. If it was ended, the code that ended it does that.
+async fn watch(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    tokio::select! {
+        () = app.public.failed() => {
+            app.public.say_goodbye(CloseCode::SERVER_ERROR, "the market has failed", RETRY_AFTER);
+        }
+        _ = stopped.changed() => {}
     }
 }
 
 fn routes(app: Arc<App>) -> Router {
     Router::new()
-        .route("/v1/ws", any(upgrade::upgrade))
+        .route("/v1/ws", any(doors::websocket::upgrade))
+        .route("/v1/sse", any(doors::stream::events))
+        .route("/v1/lines", any(doors::stream::lines))
         .route("/v1/publish", post(publish::publish))
         .route("/v1/instruments", get(api::instruments))
         .route("/v1/quotes", get(api::quotes))
@@ -262,6 +358,7 @@ fn routes(app: Arc<App>) -> Router {
         .route("/version", get(api::version))
         .fallback(page_or_problem)
         .method_not_allowed_fallback(api::wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&app), gate::gate))
         .with_state(app)
 }
 
@@ -276,65 +373,60 @@ async fn page_or_problem(request: Request) -> Response {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// Listens at all of these addresses. If the first takes a free port the others take the same.
+fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
+    let is_in_use = |error: &StartError| matches!(error, StartError::Listen(_, e) if e.kind() == io::ErrorKind::AddrInUse);
+    let takes_any = addresses.len() > 1 && addresses.iter().all(|address| address.port() == 0);
+    // A port that is free at one address may be taken at another.
+    for _ in 1..PORTS_TRIED {
+        match listen_once(addresses) {
+            Err(error) if takes_any && is_in_use(&error) => {}
+            outcome => return outcome,
+        }
+    }
+    listen_once(addresses)
+}
+
+fn listen_once(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
+    let mut listeners = Vec::new();
+    let mut port = None;
+    for &address in addresses {
+        let address = match port {
+            Some(port) if address.port() == 0 => SocketAddr::new(address.ip(), port),
+            _ => address,
+        };
+        match listen_at(address) {
+            Ok(listener) => {
+                port = Some(listener.local_addr()?.port());
+                listeners.push(listener);
+            }
+            // A name may have an IPv6 address that the machine does not have.
+            Err(error) if addresses.len() > 1 && is_no_address(&error) => {
+                tracing::info!("not serving on {address}: {error}");
+            }
+            Err(error) => return Err(StartError::Listen(address, error)),
+        }
+    }
+    if listeners.is_empty() { Err(StartError::NoAddress) } else { Ok(listeners) }
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // A restarted server gets its port back at once.
     socket.set_reuseaddr(true)?;
+    // Its connections inherit it.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Accepts until told to stop. hyper takes 16 KiB for a connection from its first moment on, and what many that come at once took stays with
-/// the process: so a connection is hyper's only from its first byte on, and a WebSocket's handshake is over at once.
-/// axum's own loop has no timeout for slow requests.
-async fn accept(listener: TcpListener, routes: Router, mut stopped: watch::Receiver<bool>) {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    // Closed when the last connection has dropped its half.
-    let (under_way, mut all_done) = mpsc::channel::<()>(1);
-    loop {
-        let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!("a connection could not be accepted: {error}");
-                    // Out of descriptors most likely; accepting again at once would spin.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            },
-            _ = stopped.changed() => break,
-        };
-        let (http, routes) = (http.clone(), routes.clone());
-        let (mut stopped, under_way) = (stopped.clone(), under_way.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                said = tokio::time::timeout(HEADER_TIMEOUT, stream.readable()) => if let Ok(Ok(())) = said {
-                    // In a box, so that those who wait above take no room for what comes behind.
-                    Box::pin(serve(http, stream, routes, stopped)).await;
-                },
-                _ = stopped.changed() => {}
-            }
-            drop(under_way);
-        });
-    }
-    drop((listener, under_way));
-    // Requests that take longer than this lose their connection when the process ends.
-    let _ = tokio::time::timeout(DRAIN, all_done.recv()).await;
+fn is_no_address(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
-/// Serves one connection whose client has begun to speak.
-async fn serve(http: http1::Builder, stream: TcpStream, routes: Router, mut stopped: watch::Receiver<bool>) {
-    let service = TowerToHyperService::new(routes);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        _ = stopped.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!("a connection ended early: {error}");
-    }
+/// How many descriptors the process may have.
+fn descriptor_limit() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }

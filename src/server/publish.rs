@@ -1,115 +1,133 @@
+use super::App;
 use super::api::query_of;
+use super::body::Packing;
+use super::gate::Pass;
+use super::limits::HTTP;
 use super::problem::Problem;
-use super::{App, origin};
-use crate::feed::publish::{LineError, Parsed, parse_msgpack, parse_ndjson};
+use super::rights::Action;
+use crate::feed::publish::{Parsed, REASONS, Rejected, parse_msgpack, parse_ndjson};
+use crate::tape::{Publication, Receipt};
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Value, json};
+use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::oneshot;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-/// The longest body of one request.
-const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
-/// The longest time its body may take.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bad lines told one by one; the rest are counted.
-const ERRORS_TOLD: usize = 1000;
+/// Who may publish.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PublishRule {
+    /// Nobody.
+    Off,
+    /// Anyone who reaches the server directly, and nobody through a proxy.
+    #[default]
+    Direct,
+    /// Everybody.
+    All,
+}
 
-/// `POST /v1/publish`: events of the user's own, as newline-JSON or MessagePack. Good ones go on the tape together; each bad one
-/// is told with its number and reason.
-pub(super) async fn publish(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, Problem> {
-    // Publications are of the public market.
-    query_of::<0>(request.uri().query(), [])?;
-    let headers = request.headers();
-    if !origin::is_allowed(headers, &app.allowed_origins, app.is_local) {
-        return Err(Problem::new(StatusCode::FORBIDDEN, "pages of this origin may not publish here"));
-    }
-    let parse = parser(headers)?;
-    let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
-    let body = tokio::time::timeout(BODY_TIMEOUT, body)
-        .await
-        .map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come within 30 s"))?;
-    let body = body.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            let detail = format!("a request may carry {} MiB: send several", MAX_BODY_BYTES >> 20);
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-        } else {
-            Problem::bad_request(format!("the body cannot be read: {error}"))
+impl FromStr for PublishRule {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        match word {
+            "off" => Ok(Self::Off),
+            "direct" => Ok(Self::Direct),
+            "all" => Ok(Self::All),
+            _ => Err("expected off, direct or all".to_owned()),
         }
-    })?;
-    let body = body.to_bytes();
-    // Parsing may take milliseconds, and the tape may make us wait: neither belongs on the threads that serve.
-    let outcome = tokio::task::spawn_blocking(move || put_on_tape(&app, parse(&body)));
-    let outcome = outcome.await.map_err(|_| gone())?.ok_or_else(gone)?;
-    let Outcome { accepted, errors, position } = outcome.await.map_err(|_| gone())?;
-    let told = errors.iter().take(ERRORS_TOLD);
-    let rejected: Vec<Value> =
+    }
+}
+
+/// Events that were published and not accepted, by [`REASONS`].
+#[derive(Debug, Default)]
+pub(super) struct RejectedEvents([AtomicU64; REASONS.len()]);
+
+impl RejectedEvents {
+    fn count(&self, rejected: &Rejected) {
+        for (count, more) in self.0.iter().zip(rejected.counts()) {
+            count.fetch_add(more, Ordering::Relaxed);
+        }
+    }
+
+    pub fn counts(&self) -> [(&'static str, u64); REASONS.len()] {
+        std::array::from_fn(|at| (REASONS[at], self.0[at].load(Ordering::Relaxed)))
+    }
+}
+
+/// `POST /v1/publish`: the user's own events, as newline-JSON or MessagePack. Valid ones go on the tape
+/// together; the answer lists each invalid one with its number and reason.
+pub(super) async fn publish(
+    State(app): State<Arc<App>>,
+    pass: Pass,
+    request: Request,
+) -> Result<Json<Value>, Problem> {
+    // Publications go to the public market.
+    query_of::<0>(request.uri().query(), [])?;
+    pass.rights.may(Action::Publish)?;
+    let parse = parser(request.headers())?;
+    let packing = Packing::of(request.headers())?;
+    let body = app.memory.body(request.into_body(), HTTP.publish_bytes).await?;
+    let turn = app.memory.turn(packing.most(body.bytes.len(), HTTP.publish_bytes)).await;
+    // Parsing may take milliseconds, and the tape may block: neither belongs on the threads that serve.
+    let market = Arc::clone(&app.public);
+    let gone = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, market.gone().message);
+    let outcome = tokio::task::spawn_blocking(move || {
+        let body = body.unpack(packing, HTTP.publish_bytes)?;
+        let parsed = parse(&body);
+        drop(body);
+        Ok::<_, Problem>(put_on_tape(&app, parsed, turn))
+    });
+    let outcome = outcome.await.map_err(|_| gone())??.ok_or_else(gone)?;
+    let Receipt { position, accepted, mut rejected } = outcome.await.map_err(|_| gone())?;
+    let told = rejected.first().iter();
+    let told: Vec<Value> =
         told.map(|error| json!({ "line": error.line, "reason": error.reason.to_string() })).collect();
-    let mut answer = json!({ "accepted": accepted, "rejected": rejected, "position": position });
-    if errors.len() > ERRORS_TOLD {
-        answer["rejected_total"] = errors.len().into();
+    let total = rejected.total();
+    let all_told = told.len() as u64 == total;
+    let mut answer = json!({ "accepted": accepted, "rejected": told, "position": position.get() });
+    if !all_told {
+        answer["rejected_total"] = total.into();
     }
     Ok(Json(answer))
 }
 
-struct Outcome {
-    accepted: usize,
-    errors: Vec<LineError>,
-    position: u64,
-}
-
-fn put_on_tape(app: &App, parsed: Parsed) -> Option<oneshot::Receiver<Outcome>> {
-    let Parsed { events, mut errors } = parsed;
-    let (count, applied) = oneshot::channel();
+/// `turn` ends when the events are on the tape, whether their publisher waits for that or not.
+fn put_on_tape(app: &App, parsed: Parsed, turn: OwnedSemaphorePermit) -> Option<oneshot::Receiver<Receipt>> {
+    let Parsed { mut events, rejected } = parsed;
+    if app.all_prints {
+        for (_, event) in &mut events {
+            event.count_for_everything();
+        }
+    }
     let (done, outcome) = oneshot::channel();
-    let mut applied = applied;
-    let publisher = app.publisher()?;
-    let sent = publisher.publish(
-        Box::new(move |arrival, instruments, out| {
-            let mut accepted = 0;
-            for (line, event) in events {
-                match event.apply(arrival, instruments, out) {
-                    Ok(()) => accepted += 1,
-                    Err(reason) => errors.push(LineError { line, reason }),
-                }
-            }
-            errors.sort_by_key(|error| error.line);
-            // Nobody waits any more where the client has left; the events stand all the same.
-            let _ = count.send((accepted, errors));
-        }),
-        move |position| {
-            if let Ok((accepted, errors)) = applied.try_recv() {
-                let _ = done.send(Outcome { accepted, errors, position: position.get() });
-            }
-        },
-    );
-    sent.then_some(outcome)
+    let counts = Arc::clone(&app.events_rejected);
+    let reply = move |mut receipt: Receipt| {
+        drop(turn);
+        receipt.rejected.add(rejected);
+        counts.count(&receipt.rejected);
+        // If the client has left nobody waits for it; the events are on the tape nevertheless.
+        let _ = done.send(receipt);
+    };
+    app.public.tape()?.publish(Publication { events }, reply).then_some(outcome)
 }
 
-fn parser(headers: &HeaderMap) -> Result<fn(&Bytes) -> Parsed, Problem> {
+fn parser(headers: &HeaderMap) -> Result<fn(&[u8]) -> Parsed, Problem> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     match kind.split(';').next().unwrap_or_default().trim() {
-        "application/msgpack" | "application/x-msgpack" | "application/vnd.msgpack" => {
-            Ok(|body| parse_msgpack(body))
-        }
-        // What `curl --data-binary` says when it is not told otherwise is in the list.
+        "application/msgpack" | "application/x-msgpack" | "application/vnd.msgpack" => Ok(parse_msgpack),
+        // The default of `curl --data-binary` is in the list.
         ""
         | "application/x-ndjson"
         | "application/jsonl"
         | "application/json"
         | "text/plain"
-        | "application/x-www-form-urlencoded" => Ok(|body| parse_ndjson(body)),
+        | "application/x-www-form-urlencoded" => Ok(parse_ndjson),
         other => Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             format!("{other:?} is not understood: send application/x-ndjson or application/msgpack"),
         )),
     }
-}
-
-fn gone() -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down")
 }

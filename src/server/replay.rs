@@ -1,21 +1,25 @@
+use super::App;
 use super::api::query_of;
+use super::body::Packing;
+use super::gate::Pass;
+use super::limits::HTTP;
 use super::problem::Problem;
+use super::rights::{Action, Rights};
 use super::room::{Refusal, Room};
-use super::{App, origin};
 use crate::wire::{ErrorCode, ReplayAction, ReplayState};
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{RawQuery, Request, State};
+use axum::http::StatusCode;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// Who may control what the public market plays.
+/// Who may control the public market's feed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ControlRule {
     /// Nobody.
     Off,
-    /// Everybody, where only this machine reaches the server.
+    /// Everybody on this machine, if only this machine reaches the server. What a proxy forwards may come
+    /// from elsewhere.
     #[default]
     Local,
     /// Everybody.
@@ -35,54 +39,53 @@ impl FromStr for ControlRule {
     }
 }
 
-/// `GET /v1/replay`: what is played, and where it stands.
+/// `GET /v1/replay`: what is played, and its moment.
 pub(super) async fn state(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
+    pass: Pass,
 ) -> Result<Json<ReplayState>, Problem> {
     let [room, key] = query_of(query.as_deref(), ["room", "key"])?;
-    let (room, controllable) = asked_room(&app, room.as_deref(), key.as_deref())?;
+    let (room, rights) = asked_room(&app, room.as_deref(), key.as_deref(), pass.rights)?;
     let playing = room.control(ReplayAction::Look).await?;
-    Ok(Json(room.state(&playing, controllable)))
+    Ok(Json(room.state(&playing, rights.control.is_none())))
 }
 
 /// `POST /v1/replay`: plays, pauses, seeks, steps, or changes the speed.
 pub(super) async fn control(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: Bytes,
+    pass: Pass,
+    request: Request,
 ) -> Result<Json<ReplayState>, Problem> {
     let [room, key] = query_of(query.as_deref(), ["room", "key"])?;
-    if !origin::is_allowed(&headers, &app.allowed_origins, app.is_local) {
-        return Err(Problem::new(StatusCode::FORBIDDEN, "pages of this origin may not control the replay"));
+    let (of_room, rights) = asked_room(&app, room.as_deref(), key.as_deref(), pass.rights)?;
+    rights.may(Action::Control)?;
+    if Packing::of(request.headers())? != Packing::None {
+        let detail = "an action is too short to be packed: send it without Content-Encoding";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
-    let (of_room, controllable) = asked_room(&app, room.as_deref(), key.as_deref())?;
-    if !controllable {
-        let message = match room {
-            None => "the replay may not be controlled here: the operator allows it with --control all",
-            Some(_) => "this room is controlled by whoever opened it, or by its key: room=NAME&key=KEY",
-        };
-        return Err(Problem::new(StatusCode::FORBIDDEN, message));
-    }
-    let action = ReplayAction::from_json(&body).map_err(Problem::bad_request)?;
+    let body = app.memory.body(request.into_body(), HTTP.replay_bytes).await?;
+    let action = ReplayAction::from_json(&body.bytes).map_err(Problem::bad_request)?;
     let playing = of_room.control(action).await?;
     Ok(Json(of_room.state(&playing, true)))
 }
 
-/// The market that a request is about, and whether it may control it.
+/// The market that a request is about, and the sender's rights in it.
 pub(super) fn asked_room(
     app: &App,
     name: Option<&str>,
     key: Option<&str>,
-) -> Result<(Arc<Room>, bool), Problem> {
-    let Some(name) = name else { return Ok((Arc::clone(&app.public), app.may_control())) };
-    let private = app.rooms.get(name).ok_or_else(|| no_room(name))?;
-    private.asked();
-    Ok((Arc::clone(&private.room), private.lets_control(key)))
+    rights: Rights,
+) -> Result<(Arc<Room>, Rights), Problem> {
+    let Some(name) = name else { return Ok((Arc::clone(&app.public), rights)) };
+    let room = app.rooms.get(name).ok_or_else(|| no_room(name))?;
+    room.asked();
+    let rights = room.rights(rights, key, false);
+    Ok((room, rights))
 }
 
-/// What those are told who ask of a room that is not there.
+/// The error for a room that does not exist.
 fn no_room(name: &str) -> Problem {
     let name: String = name.chars().take(100).collect();
     Problem::not_found(format!(

@@ -1,10 +1,13 @@
-use super::fanout::{AskedReplay, Fanout, Opening, Report, Socket};
+use super::fanout::{AskedReplay, Fanout, Opening, Report};
 use super::inbox::{Inbox, Pending, WAITING_BATCHES};
+use super::link::{Breakable, Link};
 use super::metrics::{ShardMonitor, ShardStatus};
-use super::seats::Seat;
-use crate::hub::TopicKey;
-use crate::tape::{Batch, Epoch, Reader};
-use crate::wire::{CloseCode, ErrorCode, ReplayAction, ReplayState};
+use super::room::Guest;
+use crate::hub::{Replica, ServerStats, TopicKey};
+use crate::tape::{Batch, End, Epoch, Ration, Reader};
+use crate::wire::{
+    CloseCode, ErrorCode, FrameError, FrameReader, Framing, Incoming, ReplayAction, ReplayState,
+};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use rustix::io::Errno;
@@ -13,36 +16,39 @@ use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// One read buffer serves all connections of a shard.
 const READ_BYTES: usize = 64 * 1024;
-/// Reads from one socket in one turn, so that nobody who sends without end keeps the others waiting.
+/// Reads from one socket in one turn, so that a client that sends without end does not delay the others.
 const READS: usize = 4;
-/// Sockets told of by one poll.
+/// Sockets reported by one poll.
 const EVENTS: usize = 1024;
-/// How far the sweep may be behind its schedule before it gives up the rest.
+/// How far the sweep may be behind its schedule; the rest is skipped.
 const MAX_SWEEP_LAG: Duration = Duration::from_secs(1);
-/// Sweeps after which those that are blocked are counted: about a second of them, as it takes a look at every connection.
+/// Sweeps between two counts of blocked connections: about a second of them, since a count visits every
+/// connection.
 const SWEEPS_PER_COUNT: u32 = 20;
-/// How long a shard that leaves waits for its peers to close.
+/// How long a shard that shuts down waits for its peers to close.
 const DRAIN: Duration = Duration::from_secs(3);
 
 const WAKE: Token = Token(usize::MAX);
 
-/// A fan-out thread and the way to it.
+/// A handle to a fan-out thread.
 #[derive(Debug)]
 pub(super) struct Shard {
     commands: mpsc::Sender<Command>,
     waker: Arc<Waker>,
     monitor: ShardMonitor,
-    thread: JoinHandle<()>,
+    end: End,
+    /// `None` once it was joined.
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// The tape's way to a shard.
+/// The tape's reader for a shard.
 struct ShardReader {
     batches: mpsc::SyncSender<Pending>,
     waker: Arc<Waker>,
@@ -50,23 +56,40 @@ struct ShardReader {
     watched: Arc<AtomicBool>,
 }
 
-/// Does what is asked of what is played, and tells the outcome when it is done.
+/// Does a request to the feed, and calls back with the outcome when it is done.
 pub(super) type ReplayControl = Box<dyn Fn(ReplayAction, Box<dyn FnOnce(ReplayOutcome) + Send>) + Send>;
+/// Calls back with a shard's replica, which has all that was on the tape at the call. A shard that is gone
+/// drops the callback.
+pub(super) type Look = Arc<dyn Fn(Box<dyn FnOnce(&Replica) + Send>) + Send + Sync>;
 pub(super) type ReplayOutcome = Result<ReplayState, (ErrorCode, String)>;
+
+/// What a shard may use.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    /// Batches that may be pending for it.
+    pub waiting_batches: usize,
+    /// Entries of its rings: trades, and closed bars of each width. `None`: as many as usual.
+    pub rings: Option<(usize, usize)>,
+    /// Whether its thread has a lower priority.
+    pub steps_back: bool,
+}
+
+impl Budget {
+    pub const PUBLIC: Self = Self { waiting_batches: WAITING_BATCHES, rings: None, steps_back: false };
+    /// Small, because there may be many private markets: one without a pace always has the most pending
+    /// batches, and each has the rings of all symbols.
+    pub const PRIVATE: Self = Self { waiting_batches: 8, rings: Some((512, 240)), steps_back: true };
+}
 
 enum Command {
     Open {
         stream: std::net::TcpStream,
-        seat: Seat,
+        guest: Guest,
         opening: Opening,
         early: Vec<u8>,
-        controls: bool,
     },
-    /// From here on what sessions ask of what is played is done by this.
-    Serve {
-        control: ReplayControl,
-        controllable: bool,
-    },
+    /// From here on this does the sessions' requests to the feed.
+    Serve(ReplayControl),
     Replayed {
         key: usize,
         number: u64,
@@ -81,72 +104,63 @@ enum Command {
         topics: Arc<[TopicKey]>,
         reply: oneshot::Sender<Report>,
     },
+    Look(Box<dyn FnOnce(&Replica) + Send>),
+    Stats(Option<Arc<ServerStats>>),
 }
 
-/// The thread's own: polls its sockets, and moves bytes and batches between them and the core.
+/// The thread's state: polls its sockets, and moves bytes and batches between them and the core.
 struct Run {
     poll: Poll,
-    fanout: Fanout<ShardSocket>,
+    fanout: Fanout<ShardLink>,
     inbox: Inbox,
     commands: mpsc::Receiver<Command>,
-    /// The way back for answers that others find.
+    /// For answers from other threads.
     answers: mpsc::Sender<Command>,
     waker: Arc<Waker>,
     control: Option<ReplayControl>,
     watched: Arc<AtomicBool>,
     monitor: ShardMonitor,
-    /// Connections that took no more when they were last looked through.
+    /// Connections that took no more at the last count.
     blocked: usize,
     start: Instant,
     turns: u64,
-    /// How long it did not wait for its poll.
+    /// The time in which it did not wait for its poll.
     busy: Duration,
     buffer: Vec<u8>,
-    /// Connections of which more could be read than their turn allowed.
+    /// Connections with more to read than their turn permitted.
     unread: VecDeque<usize>,
     leaving: Option<Instant>,
 }
 
+type ShardLink = Breakable<TcpLink>;
+
+/// A plain socket.
 #[derive(Debug)]
-struct ShardSocket {
+struct TcpLink {
     stream: TcpStream,
-    _seat: Seat,
+    reader: FrameReader,
+    /// Its peer only receives, and what it sends is ignored. A flag fits between the others, an option would
+    /// take 8 bytes of every connection.
+    is_one_way: bool,
+    _guest: Guest,
 }
 
 impl Shard {
     /// # Errors
-    /// The operating system's, where it has no thread or poll to give.
-    pub fn start(
-        number: usize,
-        epoch: Epoch,
-        ops: bool,
-        allow_faults: bool,
-    ) -> io::Result<(Self, impl Reader + use<>)> {
-        Self::spawn(format!("shard-{number}"), epoch, ops, allow_faults)
-    }
-
-    /// One for a private market.
-    ///
-    /// # Errors
-    /// As [`Self::start`].
-    pub fn start_room(name: &str, epoch: Epoch) -> io::Result<(Self, impl Reader + use<>)> {
-        Self::spawn(format!("room-{name}"), epoch, false, false)
-    }
-
-    fn spawn(name: String, epoch: Epoch, ops: bool, allow_faults: bool) -> io::Result<(Self, ShardReader)> {
+    /// The operating system's, if it has no thread or poll.
+    pub fn start(name: String, epoch: Epoch, budget: Budget) -> io::Result<(Self, impl Reader + use<>)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
-        let (batches, batches_in) = mpsc::sync_channel(WAITING_BATCHES);
+        let (batches, batches_in) = mpsc::sync_channel(budget.waiting_batches);
         let (commands, commands_in) = mpsc::channel();
         let watched = Arc::new(AtomicBool::new(false));
         let monitor = ShardMonitor::default();
         let mut fanout = Fanout::new(epoch);
-        if !ops {
-            fanout.forbid_stats();
+        if let Some((trades, bars)) = budget.rings {
+            fanout.keep(trades, bars);
         }
-        if allow_faults {
-            fanout.allow_faults();
-        }
+        let end = End::default();
+        let ending = end.ending();
         let run = Run {
             poll,
             fanout,
@@ -165,53 +179,83 @@ impl Shard {
             unread: VecDeque::new(),
             leaving: None,
         };
-        let thread = std::thread::Builder::new().name(name).spawn(|| run.run())?;
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            let _ending = ending;
+            if budget.steps_back {
+                Ration::step_back();
+            }
+            run.run();
+        })?;
         let reader = ShardReader { batches, waker: Arc::clone(&waker), watched };
-        Ok((Self { commands, waker, monitor, thread }, reader))
+        Ok((Self { commands, waker, monitor, end, thread: Mutex::new(Some(thread)) }, reader))
     }
 
-    /// Hands a connection over, its handshake done.
-    /// `controls`: it may control what is played, even where others may not.
-    pub fn open(
-        &self,
-        stream: std::net::TcpStream,
-        seat: Seat,
-        opening: Opening,
-        early: Vec<u8>,
-        controls: bool,
-    ) {
-        self.command(Command::Open { stream, seat, opening, early, controls });
+    /// Passes a connection to it, after its handshake.
+    pub fn open(&self, stream: std::net::TcpStream, guest: Guest, opening: Opening, early: Vec<u8>) {
+        self.command(Command::Open { stream, guest, opening, early });
     }
 
-    /// Lets sessions ask how what is played does and, where they may, control it.
-    pub fn serve(&self, control: ReplayControl, controllable: bool) {
-        self.command(Command::Serve { control, controllable });
+    /// Lets sessions ask for the state of the feed and, if they may, control it.
+    pub fn serve(&self, control: ReplayControl) {
+        self.command(Command::Serve(control));
     }
 
-    /// Says goodbye to all and ends the thread when they are gone, at the latest after a few seconds.
+    /// Says goodbye to all, and ends the thread when they are gone or after a few seconds.
     pub fn leave(&self, code: CloseCode, reason: &'static str, retry_after: Duration) {
         self.command(Command::Leave { code, reason, retry_after });
     }
 
-    /// Asks for what the shard has to tell of its sessions. No answer comes from one that is gone.
+    /// Asks for a report on its sessions. A shard that is gone does not answer.
     pub fn report(&self, topics: Arc<[TopicKey]>, reply: oneshot::Sender<Report>) {
         self.command(Command::Report { topics, reply });
+    }
+
+    /// Passes the server's stats to it, delivered with the next batch; `None`: no more.
+    pub fn note_stats(&self, stats: Option<Arc<ServerStats>>) {
+        self.command(Command::Stats(stats));
     }
 
     pub fn monitor(&self) -> &ShardMonitor {
         &self.monitor
     }
 
-    pub fn join(self) {
-        if self.thread.join().is_err() {
+    pub fn look(&self) -> Look {
+        let (commands, waker) = (self.commands.clone(), Arc::clone(&self.waker));
+        Arc::new(move |at| {
+            let _ = commands.send(Command::Look(at));
+            let _ = waker.wake();
+        })
+    }
+
+    /// The end of its thread.
+    pub fn end(&self) -> &End {
+        &self.end
+    }
+
+    /// Waits for its thread.
+    pub fn join(&self) {
+        if self.take_thread().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("a shard has panicked");
         }
     }
 
+    fn take_thread(&self) -> Option<JoinHandle<()>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     fn command(&self, command: Command) {
-        // A shard that is gone has told of it itself, and its sockets are closed with it.
+        // A shard that is gone has logged that itself, and its sockets are closed with it.
         let _ = self.commands.send(command);
         let _ = self.waker.wake();
+    }
+}
+
+impl Drop for Shard {
+    /// Nothing else can say goodbye for it any more.
+    fn drop(&mut self) {
+        if self.take_thread().is_some() {
+            self.leave(CloseCode::GOING_AWAY, "the server is shutting down", Duration::ZERO);
+        }
     }
 }
 
@@ -225,7 +269,8 @@ impl Reader for ShardReader {
             }
             Err(mpsc::TrySendError::Disconnected(_)) => return,
         }
-        // A shard that nobody is connected to folds at its next sweep: an idle server need not wake up for every tick.
+        // A shard without connections folds at its next sweep: an idle server need not wake up for every
+        // tick.
         if self.watched.load(Ordering::Relaxed) {
             let _ = self.waker.wake();
         }
@@ -239,7 +284,7 @@ impl Run {
         let mut sweeps = 0_u32;
         while !self.is_done() {
             let now = self.start.elapsed();
-            let next_sweep = swept + Fanout::<ShardSocket>::SWEEP_EVERY;
+            let next_sweep = swept + Fanout::<ShardLink>::SWEEP_EVERY;
             let wake = match self.fanout.next_due() {
                 _ if more || !self.unread.is_empty() => now,
                 Some(due) => due.min(next_sweep),
@@ -253,17 +298,17 @@ impl Run {
             }
             let woken = self.start.elapsed();
             self.fanout.tick(woken);
-            // Everything pending is folded before anything is sent: that is where conflation comes from.
+            // Everything pending is folded before anything is sent: that is conflation.
             more = self.inbox.fold(&mut self.fanout);
             for _ in 0..self.unread.len() {
                 if let Some(key) = self.unread.pop_front() {
-                    self.read(key);
+                    self.read(key, true);
                 }
             }
             for event in events.iter().filter(|event| event.token() != WAKE) {
                 let key = event.token().0;
                 if event.is_readable() || event.is_read_closed() || event.is_error() {
-                    self.read(key);
+                    self.read(key, event.is_read_closed() || event.is_error());
                 }
                 if event.is_writable() {
                     self.fanout.writable(key);
@@ -275,7 +320,8 @@ impl Run {
             }
             self.pass_on();
             if self.start.elapsed() >= next_sweep {
-                // A turn that was late does not stretch the sweep; one that was very late does not make up for it.
+                // A turn that was late does not stretch the sweep; one that was very late does not make up
+                // for it.
                 swept = next_sweep.max(self.start.elapsed().saturating_sub(MAX_SWEEP_LAG));
                 self.fanout.sweep();
                 sweeps = sweeps.wrapping_add(1);
@@ -284,24 +330,31 @@ impl Run {
                 }
             }
             self.watched.store(!self.fanout.is_empty(), Ordering::Relaxed);
-            self.monitor.tell(|| ShardStatus {
-                connections: self.fanout.len(),
-                blocked: self.blocked,
-                position: self.fanout.replica().position(),
-                counters: self.fanout.counters(),
-                tally: self.fanout.tally(),
-                turns: self.turns,
-                busy: self.busy,
-                latency: self.inbox.latency(),
-                watches_stats: self.fanout.watches_stats(),
-            });
+            self.monitor.tell(|| self.status());
             self.turns += 1;
-            self.busy += self.start.elapsed().saturating_sub(woken);
+            let took = self.start.elapsed().saturating_sub(woken);
+            self.fanout.took(took);
+            self.busy += took;
+        }
+        self.monitor.tell_last(&self.status());
+    }
+
+    fn status(&self) -> ShardStatus {
+        ShardStatus {
+            connections: self.fanout.len(),
+            blocked: self.blocked,
+            position: self.fanout.replica().position(),
+            counters: self.fanout.counters(),
+            tally: self.fanout.tally(),
+            turns: self.turns,
+            busy: self.busy,
+            latency: self.inbox.latency(),
+            watches_stats: self.fanout.watches_stats(),
         }
     }
 
-    /// Sends what is due. While that lasts, what has come in the meantime is folded in between two cohorts: a tick that waited for the whole
-    /// turn to end, and then for its place in the next, would be twice as late.
+    /// Sends what is due. Meanwhile, what comes is folded in between two cohorts: a tick that waited for the
+    /// turn to end, and then in the queue of the next one, would be twice as late.
     fn flush(&mut self) {
         self.fanout.flush_with(|fanout| self.inbox.served(fanout, self.start));
         self.inbox.note_sent(&self.fanout, Instant::now());
@@ -311,13 +364,22 @@ impl Run {
         self.leaving.is_some_and(|deadline| self.fanout.is_empty() || Instant::now() >= deadline)
     }
 
-    /// Reads until the socket has no more, as edge-triggered polling asks, or its turn is over.
-    fn read(&mut self, key: usize) {
+    /// Reads until the socket has no more, as edge-triggered polling requires, or its turn is over. Anything
+    /// after a read that did not fill the buffer is reported anew. Only the end is not, if it was reported
+    /// already: then it is read `to_the_end`.
+    fn read(&mut self, key: usize, to_the_end: bool) {
         for _ in 0..READS {
-            let Some(socket) = self.fanout.socket(key) else { return };
-            match socket.stream.read(&mut self.buffer) {
+            let Some(link) = self.fanout.link(key) else { return };
+            let link = link.inner_mut();
+            match link.stream.read(&mut self.buffer) {
                 Ok(0) => return self.fanout.closed(key),
-                Ok(len) => self.fanout.received(key, &self.buffer[..len]),
+                Ok(len) => {
+                    let (messages, broke) = link.take(&self.buffer[..len], self.start.elapsed());
+                    receive(&mut self.fanout, key, messages, broke.as_ref());
+                    if len < self.buffer.len() && !to_the_end {
+                        return;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return self.fanout.closed(key),
@@ -328,7 +390,7 @@ impl Run {
         }
     }
 
-    /// Hands on what sessions ask of what is played.
+    /// Passes on the sessions' requests to the feed.
     fn pass_on(&mut self) {
         for AskedReplay { key, number, action } in self.fanout.take_asked() {
             let (answers, waker) = (self.answers.clone(), Arc::clone(&self.waker));
@@ -345,27 +407,31 @@ impl Run {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Serve { control, controllable } => {
-                self.control = Some(control);
-                self.fanout.set_controllable(controllable);
-            }
+            Command::Serve(control) => self.control = Some(control),
             Command::Replayed { key, number, outcome } => self.fanout.answer_replay(key, number, outcome),
-            Command::Open { stream, seat, opening, early, controls } => {
+            Command::Open { stream, guest, opening, early } => {
                 let registry = self.poll.registry();
                 let mut broken = false;
-                let key = self.fanout.open(&opening, &early, |key| {
-                    let mut socket = ShardSocket { stream: TcpStream::from_std(stream), _seat: seat };
-                    broken = socket.register(registry, key).is_err();
-                    socket
+                let (mut messages, mut broke) = (Vec::new(), None);
+                let key = self.fanout.open(&opening, |key| {
+                    let mut link = TcpLink::new(stream, guest, opening.form.framing());
+                    broken = link.register(registry, key).is_err();
+                    (messages, broke) = link.take(&early, self.start.elapsed());
+                    Breakable::new(link)
                 });
                 if broken {
-                    self.fanout.closed(key);
-                } else if controls {
-                    self.fanout.let_control(key);
+                    return self.fanout.closed(key);
+                }
+                if !early.is_empty() {
+                    receive(&mut self.fanout, key, messages, broke.as_ref());
                 }
             }
-            // Whoever asked may have given up.
+            // The caller may have given up.
             Command::Report { topics, reply } => drop(reply.send(self.fanout.report(&topics))),
+            Command::Look(at) => at(self.fanout.replica()),
+            Command::Stats(stats) => self.fanout.note_stats(stats),
+            // The first one has given the reason.
+            Command::Leave { .. } if self.leaving.is_some() => {}
             Command::Leave { code, reason, retry_after } => {
                 self.leaving = Some(Instant::now() + DRAIN);
                 self.fanout.say_goodbye_to_all(code, reason, retry_after);
@@ -374,13 +440,41 @@ impl Run {
     }
 }
 
-impl ShardSocket {
+/// Passes on what a peer has sent.
+fn receive(fanout: &mut Fanout<ShardLink>, key: usize, messages: Vec<Incoming>, broke: Option<&FrameError>) {
+    let reason = broke.map(ToString::to_string);
+    let broke = broke.map(FrameError::code).zip(reason.as_deref());
+    fanout.received(key, messages, broke);
+}
+
+impl TcpLink {
+    fn new(stream: std::net::TcpStream, guest: Guest, framing: Framing) -> Self {
+        let is_one_way = framing != Framing::WebSocket;
+        Self {
+            stream: TcpStream::from_std(stream),
+            reader: FrameReader::default(),
+            is_one_way,
+            _guest: guest,
+        }
+    }
+
+    /// The messages that these bytes complete, and the peer's error after them, if there is one.
+    fn take(&mut self, bytes: &[u8], now: Duration) -> (Vec<Incoming>, Option<FrameError>) {
+        let mut messages = Vec::new();
+        if self.is_one_way {
+            return (messages, None);
+        }
+        let second = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
+        let broke = self.reader.read(bytes, second, |message| messages.push(message)).err();
+        (messages, broke)
+    }
+
     fn register(&mut self, registry: &Registry, key: usize) -> io::Result<()> {
         registry.register(&mut self.stream, Token(key), Interest::READABLE | Interest::WRITABLE)
     }
 }
 
-impl Socket for ShardSocket {
+impl Link for TcpLink {
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // `send` is cheaper than `write`, and must not raise a signal when the peer is gone.
         loop {
@@ -394,7 +488,11 @@ impl Socket for ShardSocket {
     }
 
     fn finish(&mut self) {
-        // Fails only where the peer is gone already.
+        // Fails only if the peer is gone already.
         let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    fn begun(&self) -> Option<u32> {
+        self.reader.begun()
     }
 }

@@ -2,11 +2,12 @@ use super::App;
 use super::fanout::{MAX_SLOW, Report};
 use super::latency::{BOUNDS_US, Latency};
 use super::metrics::{ShardStatus, resident_bytes};
-use crate::hub::{Kind, Scope, Topic, TopicKey};
-use crate::market::{
-    Event, FeedStats, InstrumentId, LatencyStats, ServerStats, SessionStats, ShardStats, SlowSession, Speed,
-    TapeStats, Timestamp, TopicStats, TopicsStats,
+use crate::hub::{
+    FeedStats, Kind, LatencyStats, RecordingStats, Scope, ServerStats, SessionStats, ShardStats, SlowSession,
+    TapeStats, Topic, TopicKey, TopicStats, TopicsStats,
 };
+use crate::market::{InstrumentId, Timestamp};
+use crate::record::Written;
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -16,21 +17,19 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout_at};
 
 const PERIOD: Duration = Duration::from_secs(1);
-/// A shard that takes longer than this to tell of its sessions is told of without them.
+/// A shard that takes longer than this to report on its sessions is shown without them.
 const REPORT_WITHIN: Duration = Duration::from_millis(500);
-/// Shards told of one by one: an update has to hold them all.
+/// Shards shown one by one: an update must hold them all.
 const MAX_SHARDS: usize = 64;
 /// The length of the lists of topics.
 const MAX_TOPICS: usize = 20;
 
-/// Puts what the server tells of itself on the tape once a second, as long as anyone watches the topic `stats`.
-///
-/// Only then, because nobody else should notice: a tape that nobody watches from here holds the market and nothing else, and no shard
-/// spends a moment on looking through its sessions.
+/// Passes the server's stats to the shards once a second, as long as a session watches the topic `stats`.
+/// Only then, so that no shard spends time on its sessions for nobody.
 pub(super) async fn tell(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     let mut every = interval(PERIOD);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut teller = Teller { before: Counts::of(&app), changes: Changes::default(), watched: false };
+    let mut teller = Teller { before: Counts::of(&app), changes: Changes::default() };
     loop {
         tokio::select! {
             _ = every.tick() => {}
@@ -46,22 +45,24 @@ pub(super) async fn tell(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
 struct Teller {
     before: Counts,
     changes: Changes,
-    watched: bool,
 }
 
-/// What only grows, at one moment.
+/// Counters at one moment.
 struct Counts {
     at: Instant,
     position: u64,
     events: u64,
     shards: Vec<ShardStatus>,
+    /// Of all rooms together.
+    rooms: ShardStatus,
 }
 
-/// How often quotes have changed and how many trades there were, by instrument. Bars and days change with trades.
+/// How often quotes have changed and how many trades there were, by instrument. Bars and days change with
+/// trades.
 #[derive(Default)]
 struct Changes {
     counts: Vec<[u64; 2]>,
-    /// Of those, since they were counted before; empty where they were not.
+    /// Since the count before; empty if there was none.
     grown: Vec<[u64; 2]>,
 }
 
@@ -75,18 +76,18 @@ impl Teller {
     async fn turn(&mut self, app: &App) {
         let now = Counts::of(app);
         let watched = now.shards.iter().any(|shard| shard.watches_stats);
-        let event = if watched {
+        let stats = if watched || now.rooms.watches_stats {
             self.changes.count(app);
-            Some(Event::Stats(Some(Arc::new(self.stats(app, &now).await))))
+            Some(Arc::new(self.stats(app, &now).await))
         } else {
             self.changes = Changes::default();
-            // Whoever comes back to it later must not be told what is long past.
-            self.watched.then_some(Event::Stats(None))
+            // A session that comes back to it later must not get old stats.
+            None
         };
-        if let (Some(event), Some(publisher)) = (event, app.publisher()) {
-            publisher.note(event);
+        // Each room gets it only while it is watched there, and `None` once after that.
+        for room in app.rooms.all().iter().chain([&app.public]) {
+            room.tell_stats(stats.as_ref());
         }
-        self.watched = watched;
         self.before = now;
     }
 
@@ -110,6 +111,7 @@ impl Teller {
                 faults: app.public.progress.faults(),
                 instruments: self.changes.counts.len() as u64,
             },
+            recording: recording(app).unwrap_or_default(),
             feed: feed(app),
             sessions: sessions(app, now),
             shards: period.shards(&reports),
@@ -166,7 +168,8 @@ impl Counts {
             at: Instant::now(),
             position: app.public.progress.position().get(),
             events: app.public.progress.events(),
-            shards: app.shards.iter().map(|shard| shard.monitor().status()).collect(),
+            shards: app.public.shards().iter().map(|shard| shard.monitor().status()).collect(),
+            rooms: app.rooms.shards().status(),
         }
     }
 }
@@ -258,14 +261,14 @@ impl Period<'_> {
     }
 }
 
-/// What each shard tells of its sessions; `None` of those that take too long.
+/// Each shard's report on its sessions; `None` for those that take too long.
 async fn reports(app: &App, topics: Arc<[TopicKey]>) -> Vec<Option<Report>> {
     let ask = |shard: &super::Shard| {
         let (reply, report) = oneshot::channel();
         shard.report(Arc::clone(&topics), reply);
         report
     };
-    let asked: Vec<oneshot::Receiver<Report>> = app.shards.iter().map(ask).collect();
+    let asked: Vec<oneshot::Receiver<Report>> = app.public.shards().iter().map(ask).collect();
     let deadline = tokio::time::Instant::now() + REPORT_WITHIN;
     let mut reports = Vec::with_capacity(asked.len());
     for report in asked {
@@ -274,15 +277,27 @@ async fn reports(app: &App, topics: Arc<[TopicKey]>) -> Vec<Option<Report>> {
     reports
 }
 
+/// The state of the recording, if there is one.
+pub(super) fn recording(app: &App) -> Option<RecordingStats> {
+    let status = app.recording.as_ref()?;
+    let failure = status.failure();
+    let Written { files, bytes, position, .. } = status.written();
+    Some(RecordingStats {
+        state: if failure.is_none() { "live" } else { "ended" }.to_owned(),
+        position: position.get(),
+        files,
+        bytes,
+        // Without the path: it concerns nobody outside.
+        error: failure.map_or_else(String::new, |failure| failure.reason),
+    })
+}
+
 fn feed(app: &App) -> FeedStats {
     let timeline = app.public.progress.timeline();
     FeedStats {
         kind: timeline.status.kind.name().to_owned(),
         state: timeline.status.state.name().to_owned(),
-        speed: match timeline.status.speed {
-            Speed::Times(factor) => Some(factor),
-            Speed::Max => None,
-        },
+        speed: timeline.status.speed,
         clock: app.replica().time().micros(),
         behind_ms: millis(app.public.progress.behind()),
         reanchored: timeline.reanchored,
@@ -290,16 +305,17 @@ fn feed(app: &App) -> FeedStats {
 }
 
 fn sessions(app: &App, now: &Counts) -> SessionStats {
-    let sum = |count: fn(&ShardStatus) -> u64| now.shards.iter().map(count).sum::<u64>();
+    let all = || now.shards.iter().chain([&now.rooms]);
+    let sum = |count: fn(&ShardStatus) -> u64| all().map(count).sum::<u64>();
     let mut closed_by_code = BTreeMap::new();
-    for (code, count) in now.shards.iter().flat_map(|shard| shard.tally.closed()) {
+    for (code, count) in all().flat_map(|shard| shard.tally.closed()) {
         if count > 0 {
             *closed_by_code.entry(code).or_default() += count;
         }
     }
     SessionStats {
         open: sum(|shard| shard.connections as u64),
-        max: app.seats.all() as u64,
+        max: app.connections.sockets.all() as u64,
         blocked: sum(|shard| shard.blocked as u64),
         opened: sum(|shard| shard.tally.opened),
         closed: closed_by_code.values().sum(),
@@ -308,7 +324,7 @@ fn sessions(app: &App, now: &Counts) -> SessionStats {
     }
 }
 
-/// The slowest of all shards, under numbers that are theirs alone.
+/// The slowest sessions of all shards, with numbers that are unique on the server.
 fn slow(reports: &[Option<Report>]) -> Vec<SlowSession> {
     let shards = reports.len() as u64;
     let mut slow: Vec<SlowSession> = (0..)

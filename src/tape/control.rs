@@ -1,57 +1,42 @@
-use super::Position;
-use super::playhead::Playhead;
-use crate::market::{Event, FeedStatus, Instruments, Speed, Timestamp};
+//! Controls of a tape that plays a feed, and their answer. Any thread: plain data. Built without `server`,
+//! too.
+//! Invariant: every control has the same answer, the state after it.
+
+use crate::market::{FeedStatus, Speed, Timestamp};
 use std::time::Duration;
 
 /// What may be asked of a tape that plays a feed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Control {
-    /// Nothing; the answer tells how things are.
+    /// Changes nothing; the answer is the state.
     Look,
+    /// Goes on.
     Play,
+    /// Stands still.
     Pause,
+    /// Plays at another pace.
     Speed(Speed),
-    /// Pauses, and goes on by so much.
+    /// Pauses, then advances by this much.
     Step(Step),
 }
 
+/// How far a step goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// One quote, trade or status.
     Event,
-    /// All that happens within so much of the feed's time.
+    /// All that happens within this much of the feed's time.
     Interval(Duration),
 }
 
-/// What a tape plays, and where it stands.
+/// What a tape plays, and its time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Playing {
+    /// Its kind, state and speed.
     pub status: FeedStatus,
     /// The tape's clock.
     pub now: Timestamp,
-    /// How much later than recorded that is, in ns: more with each round of what is played again and again.
+    /// How much later than recorded that is, in ns. It grows with each round of a feed that is played in a
+    /// loop.
     pub shift: i64,
-}
-
-/// The feed taken off a tape, which stands still meanwhile: for whoever winds it to another moment and puts it on again.
-pub struct Detached {
-    /// `None` where the feed has ended.
-    pub playhead: Option<Playhead>,
-    /// The tape's own.
-    pub instruments: Instruments,
-    /// The tape's last position and its clock.
-    pub position: Position,
-    pub now: Timestamp,
-    /// Nothing but this feed is on the tape since it last began anew: what a replica knows came out of it.
-    pub is_pure: bool,
-}
-
-/// A feed to be put on a tape.
-pub struct Attachment {
-    /// `None`: it has ended.
-    pub playhead: Option<Playhead>,
-    pub instruments: Instruments,
-    /// The events that make the market as of `now` out of nothing, with which the tape begins anew; `None`: it goes on as it was.
-    pub checkpoint: Option<Vec<Event>>,
-    pub now: Timestamp,
 }

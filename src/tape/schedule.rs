@@ -1,20 +1,30 @@
+//! The map between wall time and the feed's. Any thread: pure.
+//! Invariant: `clock(due(t))` is `t` up to rounding, for any `t` from `feed` on, if there is a pace.
+
 use crate::market::{Speed, Timestamp};
 use std::time::{Duration, Instant};
 
-/// Which wall time belongs to which time of the feed: `feed` to `wall`, and from there on as `speed` says.
+/// Which wall time belongs to which time of the feed: `feed` is due at `wall`, what follows at `speed`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Schedule {
     pub wall: Instant,
-    /// What the clock on the wall showed at `wall`, for those who cannot read an `Instant`.
+    /// The wall clock's time at `wall`, for readers that have no use for an `Instant`.
     pub wall_time: Timestamp,
     pub feed: Timestamp,
     pub speed: Speed,
 }
 
 impl Schedule {
-    /// The schedule by which it is `feed` now.
-    pub fn from_now(feed: Timestamp, speed: Speed) -> Self {
-        Self { wall: Instant::now(), wall_time: Timestamp::now(), feed, speed }
+    /// The schedule by which it is `feed` now, on both clocks of the machine.
+    pub fn from_now((wall, wall_time): (Instant, Timestamp), feed: Timestamp, speed: Speed) -> Self {
+        Self { wall, wall_time, feed, speed }
+    }
+
+    /// How far the wall clock is ahead of what it would show if it had not been set and the machine had not
+    /// slept, in ns.
+    pub fn wall_jump(&self, (now, wall_time): (Instant, Timestamp)) -> i64 {
+        let elapsed = now.saturating_duration_since(self.wall).as_nanos();
+        wall_time.nanos_since(self.wall_time).saturating_sub(i64::try_from(elapsed).unwrap_or(i64::MAX))
     }
 
     pub fn due(&self, at: Timestamp) -> Instant {

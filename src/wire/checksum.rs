@@ -1,9 +1,13 @@
+//! The hash that a client's image is compared by. Pure; any thread.
+//!
+//! Invariant: it is a function of the topic and the fields in units, the same in every language.
+
 use std::io::Write;
 
-/// The hash by which a client proves its copy of an image: FNV-1a, 32 bits, over the topic, `=`, and the fields as decimal
-/// integers in units, separated by commas, empty where there is none.
+/// FNV-1a, 32 bits, over the topic, `=`, and the fields as decimal integers in units, separated by commas,
+/// empty where there is none. A client compares its image by it.
 #[must_use]
-pub fn checksum(topic: &str, fields: impl IntoIterator<Item = Option<i64>>) -> u32 {
+pub fn checksum(topic: &str, fields: impl IntoIterator<Item = Option<i128>>) -> u32 {
     let mut text = topic.as_bytes().to_vec();
     for (index, field) in fields.into_iter().enumerate() {
         text.push(if index == 0 { b'=' } else { b',' });

@@ -1,39 +1,95 @@
+//! Close codes, and what a client does after each. Pure; any thread.
+//!
+//! Invariant: each code that the protocol gives a meaning is in `close_codes!` once.
+
 use std::fmt;
 
-/// Why a connection ends, as its Close frame says.
+/// The code of a Close frame: why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CloseCode(pub u16);
 
-impl CloseCode {
-    pub const NORMAL: Self = Self(1000);
-    pub const GOING_AWAY: Self = Self(1001);
-    pub const PROTOCOL_ERROR: Self = Self(1002);
-    pub const UNSUPPORTED_DATA: Self = Self(1003);
-    pub const INVALID_DATA: Self = Self(1007);
-    pub const POLICY: Self = Self(1008);
-    pub const TOO_BIG: Self = Self(1009);
-    pub const SERVER_ERROR: Self = Self(1011);
-    pub const RESTART: Self = Self(1012);
-    pub const OVERLOADED: Self = Self(1013);
-    /// Owed data was not read in time.
-    pub const STALLED: Self = Self(4408);
-    /// The room is over: its last session has left, or nothing was asked in it for too long.
-    pub const ROOM_CLOSED: Self = Self(4410);
-    /// Too many requests.
-    pub const RATE_LIMITED: Self = Self(4429);
+/// A code's meaning, and what a client does after it.
+#[derive(Clone, Copy, Debug)]
+pub struct CloseSchema {
+    /// Of the Close frame.
+    pub code: CloseCode,
+    /// In words, for a Close frame without a reason.
+    pub meaning: &'static str,
+    /// Whether the client comes back.
+    pub then: Return,
+}
 
-    /// Whether a client that is closed so may come back by itself.
+/// Whether a client comes back by itself after this code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Return {
+    /// After the usual backoff.
+    Yes,
+    /// After a longer backoff: the server has more load than it can take, or more than it takes from this
+    /// client.
+    Slower,
+    /// Not by itself, as the same would happen again.
+    No,
+}
+
+macro_rules! close_codes {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $then:ident, $meaning:literal;)+) => {
+        impl CloseCode {
+            $($(#[$doc])* pub const $name: Self = Self($code);)+
+
+            /// All codes with a meaning in the protocol.
+            pub const KNOWN: [CloseSchema; [$($code),+].len()] = [$(CloseSchema {
+                code: Self::$name,
+                meaning: $meaning,
+                then: Return::$then,
+            }),+];
+        }
+    };
+}
+
+close_codes! {
+    /// The end of a connection that is done.
+    NORMAL = 1000, Yes, "done";
+    /// Server or client shuts down.
+    GOING_AWAY = 1001, Yes, "the server is going away";
+    /// A frame broke RFC 6455.
+    PROTOCOL_ERROR = 1002, No, "a rule of WebSocket was broken";
+    /// A message of a kind that the receiver does not take.
+    UNSUPPORTED_DATA = 1003, No, "data of a kind that is not accepted";
+    /// A text message was not UTF-8.
+    INVALID_DATA = 1007, No, "a text that is not UTF-8";
+    /// A rule of the server was broken.
+    POLICY = 1008, No, "a rule was broken";
+    /// A message exceeded the limit of bytes.
+    TOO_BIG = 1009, No, "a message that is too large";
+    /// An error within the server.
+    SERVER_ERROR = 1011, Yes, "the server failed";
+    /// The server is being restarted.
+    RESTART = 1012, Yes, "the server restarts";
+    /// The server has too much load.
+    OVERLOADED = 1013, Slower, "the server is overloaded";
+    /// Pending data was not read in time.
+    STALLED = 4408, Yes, "what was sent was not read";
+    /// The room is over: its last session left, or no request came for too long.
+    ROOM_CLOSED = 4410, No, "the room is over";
+    /// More requests a second than the limit.
+    RATE_LIMITED = 4429, Slower, "too many requests";
+}
+
+impl CloseCode {
+    /// Whether a client comes back by itself after this code. After an unknown one it does.
     #[must_use]
-    pub fn may_return(self) -> bool {
-        !matches!(
-            self,
-            Self::PROTOCOL_ERROR
-                | Self::UNSUPPORTED_DATA
-                | Self::INVALID_DATA
-                | Self::POLICY
-                | Self::TOO_BIG
-                | Self::ROOM_CLOSED
-        )
+    pub fn then(self) -> Return {
+        self.schema().map_or(Return::Yes, |known| known.then)
+    }
+
+    /// In words, for a Close frame without a reason.
+    #[must_use]
+    pub fn meaning(self) -> Option<&'static str> {
+        self.schema().map(|known| known.meaning)
+    }
+
+    fn schema(self) -> Option<&'static CloseSchema> {
+        const { &Self::KNOWN }.iter().find(|known| known.code == self)
     }
 
     /// Whether a peer may send this code (RFC 6455, section 7.4).

@@ -1,93 +1,113 @@
-use super::fields::{BarFields, QuoteFields};
-use super::json;
+//! Updates read from their MessagePack form, on the client's thread. Pure.
+//!
+//! Invariant: no bytes make it panic, or take more memory than they have elements for.
+
 use super::reader::{DecodeError, Reader, moment};
-use super::tag;
-use crate::hub::{Kind, TopicKey, bar_field};
+use super::schema::{BarFields, Fields, SIDES, TOPICS, tag, trade_flag};
+use crate::hub::{Kind, ServerStats, TopicKey, bar_field};
 use crate::market::{
-    Conditions, FeedStatus, Instrument, InstrumentId, Price, ServerStats, Side, Status, Timestamp, Trade,
-    TradingState,
+    Conditions, Counts, FeedStatus, Instrument, InstrumentId, Price, Status, Timestamp, Trade, TradingState,
 };
 use crate::tape::Position;
 use rustc_hash::FxHashMap;
-use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// Reads the updates of one session, one after the other, from their MessagePack form.
 ///
-/// Keeps what is not said again: position and time, the definitions, and how far each ring is counted. After an error
-/// these may have fallen behind the server's; begin a new session then.
+/// It keeps what is not sent again: position and time, the definitions, and the next number of each ring.
+/// After an error these may differ from the server's: begin a new session then.
 #[derive(Debug)]
 pub struct UpdateDecoder {
     position: u64,
     /// µs since 1970.
     micros: i64,
     definitions: FxHashMap<InstrumentId, Arc<Instrument>>,
-    /// The number of the next entry of each ring that was heard of; 0 for the others.
+    /// Number of the next entry of each ring that was received; 0 for the others.
     numbers: FxHashMap<TopicKey, u64>,
 }
 
-/// One update: where the session stands after it, and what it tells, in order. All prices are absolute.
+/// One update: the session's position after it, and the entries in order. All prices are absolute.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Update {
+    /// Unchanged where `whole` is false.
     pub position: Position,
+    /// The tape's clock, in complete µs.
     pub time: Timestamp,
-    /// Whether it ends a flush; else the rest of what is owed follows, and the position stays.
+    /// Whether it ends a flush; if not, the rest follows in more updates.
     pub whole: bool,
+    /// To be applied in this order.
     pub entries: Vec<Entry>,
 }
 
+/// One entry of an update.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
-    /// The tape began anew: all that was known is void.
+    /// The tape was reset: all that was known is void.
     Reset,
+    /// Reference data of an instrument; it replaces the one before, with the same symbol and no coarser
+    /// scales.
     Definition(Arc<Instrument>),
-    /// The fields that changed.
-    Quote(Arc<Instrument>, QuoteFields),
-    /// The wire has no `ts_recv`; it is `ts_event` once more.
+    /// The fields that changed of a quote, of the latest bar of a width, or of the day.
+    Image(Arc<Instrument>, Kind, Fields),
+    /// Trades. The wire has no `ts_recv`; it is set to `ts_event`.
     Trades(Arc<Instrument>, Numbered<Trade>),
-    /// The fields that changed of the latest bar of a width, or of the day.
-    Bar(Arc<Instrument>, Kind, BarFields),
+    /// Closed bars of a width; one with a known start replaces that bar.
     ClosedBars(Arc<Instrument>, Kind, Numbered<BarFields>),
-    /// Of one instrument or of the whole market.
+    /// State of one instrument; `None`: of the market.
     Status(Option<Arc<Instrument>>, Status),
+    /// State of the market's feed.
     Feed(FeedStatus),
+    /// Figures of the server: the topic `stats`.
     Stats(Arc<ServerStats>),
+    /// The topic joins the session's sets, as its instrument has moved into one: all of it follows.
+    Joined(Arc<Instrument>, Kind),
+    /// The topic leaves the session's sets, as its instrument has moved out of them: nothing more of it
+    /// follows.
+    Left(Arc<Instrument>, Kind),
 }
 
 /// Consecutive entries of a ring.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Numbered<T> {
-    /// Of the first one; of the next to come where there is none.
+    /// Number of the first one; of the next to come where there is none.
     pub number: u64,
-    /// The server said so; else it was counted from the ones before.
+    /// Whether the server stated it; if not, it was counted from the ones before.
     pub stated: bool,
+    /// In the order of their numbers.
     pub entries: Vec<T>,
 }
 
+/// Named in errors.
+const KIND: &str = "a kind of topic";
+
 impl UpdateDecoder {
-    /// Starts where `welcome` says.
+    /// For a new session; `position` and `time` are those of `welcome`.
     #[must_use]
     pub fn new(position: Position, time: Timestamp) -> Self {
         let (definitions, numbers) = (FxHashMap::default(), FxHashMap::default());
         Self { position: position.get(), micros: time.micros(), definitions, numbers }
     }
 
-    /// Goes on in another session of the same epoch, where its `welcome` says: definitions still hold.
+    /// Goes on in another session of the same epoch, from its `welcome`: definitions still hold.
     pub fn reconnect(&mut self, position: Position, time: Timestamp) {
         self.position = position.get();
         self.micros = time.micros();
     }
 
+    /// Position after the last update.
     #[must_use]
     pub fn position(&self) -> Position {
         Position::new(self.position)
     }
 
+    /// The tape's clock after the last update.
     #[must_use]
     pub fn time(&self) -> Timestamp {
         Timestamp::from_micros(self.micros)
     }
 
+    /// Reads the next update.
+    ///
     /// # Errors
     /// [`DecodeError`] names the first element that is wrong.
     pub fn decode(&mut self, bytes: &[u8]) -> Result<Update, DecodeError> {
@@ -138,72 +158,68 @@ impl UpdateDecoder {
             .get(&InstrumentId(id))
             .cloned()
             .ok_or(DecodeError::UnknownInstrument { element, instrument: id })?;
-        match tag {
-            1..=15 | 17..=31 => {
-                let quote = self.quote(&instrument, tag, reader)?;
-                Ok(Entry::Quote(instrument, quote))
-            }
-            tag::TRADES | tag::TRADES_NUMBERED => {
-                let stated = (tag == tag::TRADES_NUMBERED).then(|| reader.uint("a number")).transpose()?;
-                let count = reader.count(4)?;
-                let mut trades = Vec::with_capacity(count);
-                for _ in 0..count {
-                    trades.push(self.trade(&instrument, trades.last(), reader)?);
-                }
-                let trades = self.number(&instrument, Kind::Trades, stated, trades, reader.element)?;
-                Ok(Entry::Trades(instrument, trades))
-            }
-            tag::BAR_1S | tag::BAR_1M | tag::DAY => {
-                let kind = match tag {
-                    tag::BAR_1S => Kind::Bars1s,
-                    tag::BAR_1M => Kind::Bars1m,
-                    _ => Kind::Day,
-                };
-                let all = bar_field::BAR | if kind == Kind::Day { bar_field::PREVIOUS_CLOSE } else { 0 };
-                let mask = reader.small::<u16>("a mask of bar fields")?;
-                if mask & !all != 0 {
-                    return Err(reader.out_of_range("a mask of bar fields"));
-                }
-                let bar = reader.bar(&instrument, mask)?;
-                Ok(Entry::Bar(instrument, kind, bar))
-            }
-            tag::CLOSED_1S | tag::CLOSED_1M | tag::CLOSED_1S_NUMBERED | tag::CLOSED_1M_NUMBERED => {
-                let kind = match tag {
-                    tag::CLOSED_1S | tag::CLOSED_1S_NUMBERED => Kind::Bars1s,
-                    _ => Kind::Bars1m,
-                };
-                let numbered = tag >= tag::CLOSED_1S_NUMBERED;
-                let stated = numbered.then(|| reader.uint("a number")).transpose()?;
-                let count = reader.count(8)?;
-                let mut bars = Vec::with_capacity(count);
-                for _ in 0..count {
-                    bars.push(reader.bar(&instrument, bar_field::BAR)?);
-                }
-                let bars = self.number(&instrument, kind, stated, bars, reader.element)?;
-                Ok(Entry::ClosedBars(instrument, kind, bars))
-            }
-            tag::STATUS => Ok(Entry::Status(Some(instrument), self.status(reader)?)),
-            _ => Err(unknown),
+        // Quotes first: they are nearly all that is read.
+        if tag < tag::TRADES && tag != tag::QUOTE && tag != tag::QUOTE_WITH_TIME {
+            return self.image(instrument, Kind::Quote, tag.into(), reader);
         }
+        match tag {
+            tag::STATUS => return Ok(Entry::Status(Some(instrument), self.status(reader)?)),
+            tag::JOINED => return Ok(Entry::Joined(instrument, reader.choice(&Kind::ALL, KIND)?)),
+            tag::LEFT => return Ok(Entry::Left(instrument, reader.choice(&Kind::ALL, KIND)?)),
+            _ => {}
+        }
+        for topic in &TOPICS {
+            if let Some(ring) = topic.ring.filter(|ring| tag == ring.tag || tag == ring.numbered) {
+                let stated = (tag == ring.numbered).then(|| reader.uint("a number")).transpose()?;
+                return self.ring(instrument, topic.kind, reader.count(ring.least)?, stated, reader);
+            }
+            if let Some(image) = topic.image.filter(|image| tag == image.tag) {
+                let mask = reader.small::<u16>("a mask of fields")?;
+                if mask & !image.all != 0 {
+                    return Err(reader.out_of_range("a mask of fields"));
+                }
+                return self.image(instrument, topic.kind, mask, reader);
+            }
+        }
+        Err(unknown)
     }
 
-    fn quote(
+    fn image(
         &self,
-        instrument: &Instrument,
-        tag: u8,
+        instrument: Arc<Instrument>,
+        kind: Kind,
+        mask: u16,
         reader: &mut Reader<'_>,
-    ) -> Result<QuoteFields, DecodeError> {
-        let told = |field: u8| tag & field != 0;
-        Ok(QuoteFields {
-            bid: told(1).then(|| reader.price(instrument.anchor_units())).transpose()?,
-            bid_size: told(2).then(|| reader.size()).transpose()?,
-            ask: told(4).then(|| reader.price(instrument.anchor_units())).transpose()?,
-            ask_size: told(8).then(|| reader.size()).transpose()?,
-            ts_event: told(tag::QUOTE_WITH_TIME).then(|| self.moment(reader)).transpose()?,
-        })
+    ) -> Result<Entry, DecodeError> {
+        let fields = Fields::read(kind, mask, &instrument, self.micros, reader)?;
+        Ok(Entry::Image(instrument, kind, fields))
     }
 
-    /// The first of a run stands by itself, the others beside the one before.
+    fn ring(
+        &mut self,
+        instrument: Arc<Instrument>,
+        kind: Kind,
+        count: usize,
+        stated: Option<u64>,
+        reader: &mut Reader<'_>,
+    ) -> Result<Entry, DecodeError> {
+        if kind == Kind::Trades {
+            let mut trades = Vec::with_capacity(count);
+            for _ in 0..count {
+                trades.push(self.trade(&instrument, trades.last(), reader)?);
+            }
+            let trades = self.number(&instrument, kind, stated, trades, reader.element)?;
+            return Ok(Entry::Trades(instrument, trades));
+        }
+        let mut bars = Vec::with_capacity(count);
+        for _ in 0..count {
+            bars.push(BarFields::read(bar_field::BAR, &instrument, self.micros, reader)?);
+        }
+        let bars = self.number(&instrument, kind, stated, bars, reader.element)?;
+        Ok(Entry::ClosedBars(instrument, kind, bars))
+    }
+
+    /// The first of a run is relative to the anchor and the update's time, the others to the one before.
     fn trade(
         &self,
         instrument: &Instrument,
@@ -213,39 +229,35 @@ impl UpdateDecoder {
         let price = before.and_then(|before| before.price.some());
         let price = reader.price(price.map_or(instrument.anchor_units(), Price::units))?;
         let ts_event = match before {
-            None => self.moment(reader)?,
-            Some(before) => {
-                let value = reader.int()?;
-                Timestamp::from_micros(moment(before.ts_event.micros(), value, reader.element - 1)?)
-            }
+            None => reader.moment(self.micros)?,
+            Some(before) => reader.moment(before.ts_event.micros())?,
         };
         let flags = reader.small::<u8>("the flags of a trade")?;
-        let side = match flags & 3 {
-            0 => Side::None,
-            1 => Side::Buy,
-            2 => Side::Sell,
-            _ => return Err(reader.out_of_range("the flags of a trade")),
+        let Some(&side) = SIDES.get(usize::from(flags & trade_flag::SIDE)) else {
+            return Err(reader.out_of_range("the flags of a trade"));
         };
         let amount = reader.size()?;
-        let conditions = if flags & 4 == 0 {
+        let conditions = if flags & trade_flag::CONDITIONS == 0 {
             Conditions::default()
         } else {
             Conditions::new(reader.text()?).ok_or(reader.out_of_range("conditions"))?
         };
-        Ok(Trade { price, size: amount, side, conditions, ts_event, ts_recv: ts_event })
+        let counts = if flags & trade_flag::COUNTS == 0 {
+            Counts::EVERYTHING
+        } else {
+            let bits = reader.small::<u8>("what a trade counts for")?;
+            Counts::from_bits(bits).ok_or(reader.out_of_range("what a trade counts for"))?
+        };
+        let booked = if counts.is_break() { reader.small::<u16>("how long ago a trade was")? } else { 0 };
+        Ok(Trade { price, size: amount, side, conditions, counts, booked, ts_event, ts_recv: ts_event })
     }
 
     fn status(&self, reader: &mut Reader<'_>) -> Result<Status, DecodeError> {
-        let states = [TradingState::PreOpen, TradingState::Open, TradingState::Halted, TradingState::Closed];
-        Ok(Status { state: reader.choice(&states, "a trading state")?, ts_event: self.moment(reader)? })
+        let state = reader.choice(TradingState::ALL, "a trading state")?;
+        Ok(Status { state, ts_event: reader.moment(self.micros)? })
     }
 
-    fn moment(&self, reader: &mut Reader<'_>) -> Result<Timestamp, DecodeError> {
-        let value = reader.int()?;
-        moment(self.micros, value, reader.element - 1).map(Timestamp::from_micros)
-    }
-
-    /// Counts a ring on.
+    /// Numbers entries, and keeps the next number of their ring.
     fn number<T>(
         &mut self,
         instrument: &Instrument,
@@ -280,60 +292,10 @@ impl UpdateDecoder {
     }
 }
 
-impl Update {
-    /// The same update as the JSON form tells it.
-    #[must_use]
-    pub fn to_json(&self) -> Value {
-        let updates: Vec<Value> = self.entries.iter().filter_map(Entry::to_json).collect();
-        let mut update = json!({
-            "type": "update",
-            "position": self.position.get(),
-            "time": json::moment(self.time),
-            "updates": updates,
-        });
-        if !self.whole {
-            update["more"] = true.into();
-        }
-        update
-    }
-}
-
-impl Entry {
-    /// `None` where there is nothing to tell people: a number without entries.
-    #[must_use]
-    pub fn to_json(&self) -> Option<Value> {
-        Some(match self {
-            Self::Reset => json!({ "reset": true }),
-            Self::Definition(definition) => json!({ "instrument": json::instrument(definition) }),
-            Self::Quote(instrument, quote) => {
-                json::entry(Kind::Quote, Some(instrument), json::quote_fields(instrument, quote))
-            }
-            Self::Trades(instrument, trades) => {
-                let list = trades.list(|number, trade| json::trade(instrument, number, trade))?;
-                json::entry(Kind::Trades, Some(instrument), json::one("trades", list))
-            }
-            Self::Bar(instrument, kind, bar) => json::bar_entry(instrument, *kind, bar),
-            Self::ClosedBars(instrument, kind, bars) => {
-                let list = bars.list(|number, bar| json::closed_bar(instrument, number, bar))?;
-                json::entry(*kind, Some(instrument), json::one("closed", list))
-            }
-            Self::Status(instrument, status) => {
-                json::entry(Kind::Status, instrument.as_deref(), json::status_fields(status))
-            }
-            Self::Feed(feed) => json::entry(Kind::Status, None, json::one("feed", json::feed(feed))),
-            Self::Stats(stats) => json::entry(Kind::Stats, None, json::one("stats", json::stats(stats))),
-        })
-    }
-}
-
 impl<T> Numbered<T> {
     /// The entries with their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
         (self.number..).zip(&self.entries)
-    }
-
-    fn list(&self, show: impl Fn(u64, &T) -> Value) -> Option<Vec<Value>> {
-        (!self.entries.is_empty()).then(|| self.iter().map(|(number, entry)| show(number, entry)).collect())
     }
 }
 
@@ -341,7 +303,9 @@ impl<T> Numbered<T> {
 mod tests {
     use super::*;
     use crate::market::Price;
+    use crate::wire::QuoteFields;
     use proptest::prelude::*;
+    use serde_json::json;
 
     /// Decodes after a definition of instrument 0 with anchor 100.
     fn decode(bytes: &[u8]) -> Result<Update, DecodeError> {
@@ -395,7 +359,9 @@ mod tests {
     fn a_quote_is_told_in_absolute_units() {
         let update = decode(&[0x96, 1, 2, 0, 5, 41, 0xc0]).unwrap();
         assert_eq!((update.position, update.time), (Position::new(6), Timestamp::from_micros(1002)));
-        let [Entry::Quote(instrument, quote)] = &update.entries[..] else { panic!("{update:?}") };
+        let [Entry::Image(instrument, Kind::Quote, Fields::Quote(quote))] = &update.entries[..] else {
+            panic!("{update:?}")
+        };
         assert_eq!(instrument.symbol.as_str(), "X");
         let expected =
             QuoteFields { bid: Some(Price::new(141)), ask: Some(Price::NONE), ..QuoteFields::default() };
@@ -406,7 +372,7 @@ mod tests {
         #[test]
         fn no_bytes_make_the_decoder_panic_or_hoard(tail in proptest::collection::vec(any::<u8>(), 0..120), len in 0..15_u8) {
             let _ = decode(&tail);
-            // Nearly all of those fail at once; these get further.
+            // Nearly all of these fail at once; the next get further.
             if let Ok(update) = decode(&[&[0x90 + len, 0, 0][..], &tail].concat()) {
                 prop_assert!(update.entries.len() <= tail.len());
             }

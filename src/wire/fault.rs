@@ -1,38 +1,43 @@
+//! The `fault` request: what a client asks to be impaired, so that it can be tested. Pure; any thread.
+//!
+//! Invariant: a [`Fault`] that was checked is in range, and its [`Fault::request`] reads back as the same
+//! fault.
+
 use super::close::CloseCode;
-use crate::hub::nearest;
+use super::schema::FAULTS;
+use crate::hint::hint;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// How a client asks the server to break the way to it, to see what it does then.
+/// How a client asks the server to impair the connection, to test what the client does then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing is broken any more.
+    /// The fault ends.
     None,
     /// Nothing is sent.
     Mute,
-    /// Everything is sent so much later.
+    /// Everything is sent later by this time.
     Delay(Duration),
-    /// So many bytes a second get through.
+    /// At most this many bytes a second get through.
     Slow(u32),
     /// The connection ends: with a Close frame of that code, or without one.
     Drop(Option<CloseCode>),
-    /// One thing is sent that cannot be read.
+    /// One message is sent that cannot be read.
     Garble(Garbled),
 }
 
-/// What cannot be read of a garbled frame.
+/// Which part of a garbled frame cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Garbled {
-    /// The message in a good frame.
+    /// The message, in a valid frame.
     Message,
     /// The frame itself.
     Frame,
 }
 
-/// The longest that a fault lasts by itself, ms.
+/// The longest `for_ms`.
 const MAX_FOR_MS: u64 = 600_000;
 const MAX_DELAY_MS: u64 = 30_000;
-const FAULTS: [&str; 6] = ["none", "mute", "delay", "slow", "drop", "garble"];
 
 /// The fields of a `fault` request.
 #[derive(Clone, Debug, Default)]
@@ -46,17 +51,18 @@ pub(super) struct FaultFields {
 }
 
 impl Fault {
-    /// Its word in requests and answers.
+    /// Its name in requests and answers.
     #[must_use]
     pub fn name(self) -> &'static str {
-        FAULTS[match self {
+        let index = match self {
             Self::None => 0,
             Self::Mute => 1,
             Self::Delay(_) => 2,
             Self::Slow(_) => 3,
             Self::Drop(_) => 4,
             Self::Garble(_) => 5,
-        }]
+        };
+        FAULTS[index].name
     }
 
     /// The request for it, without an id.
@@ -79,7 +85,7 @@ impl Fault {
 }
 
 impl FaultFields {
-    /// The fields there are, by name.
+    /// Each field by name, and whether it was given.
     pub fn given(&self) -> [(&'static str, bool); 6] {
         [
             ("fault", self.fault.is_some()),
@@ -91,29 +97,19 @@ impl FaultFields {
         ]
     }
 
-    /// The fault and how long it lasts, where it ends by itself; `Err` says what is wrong.
+    /// The fault, and how long it lasts if it ends by itself; `Err` says what is wrong.
     pub fn check(&self) -> Result<(Fault, Option<Duration>), String> {
         let Some(name) = self.fault.as_deref() else {
-            return Err(format!("\"fault\" needs \"fault\": one of {}", FAULTS.join(", ")));
+            let names = FAULTS.map(|fault| fault.name).join(", ");
+            return Err(format!("\"fault\" needs \"fault\": one of {names}"));
         };
-        let known: &[&str] = match name {
-            "none" => &[],
-            "mute" => &["for_ms"],
-            "delay" => &["for_ms", "by_ms"],
-            "slow" => &["for_ms", "bytes_per_second"],
-            "drop" => &["code"],
-            "garble" => &["what"],
-            other => {
-                let hint = match nearest(other, FAULTS.into_iter()) {
-                    Some(fault) => format!("did you mean {fault:?}?"),
-                    None => format!("faults are {}", FAULTS.join(", ")),
-                };
-                let other: String = other.chars().take(40).collect();
-                return Err(format!("unknown fault {other:?}: {hint}"));
-            }
+        let Some(known) = FAULTS.iter().find(|known| known.name == name) else {
+            let hint = hint(name, "faults", FAULTS.iter().map(|fault| fault.name));
+            let name: String = name.chars().take(40).collect();
+            return Err(format!("unknown fault {name:?}: {hint}"));
         };
         let is_strange =
-            |(field, given): &(&str, bool)| *given && *field != "fault" && !known.contains(field);
+            |(field, given): &(&str, bool)| *given && *field != "fault" && !known.fields.contains(field);
         if let Some((field, _)) = self.given().iter().find(|field| is_strange(field)) {
             return Err(format!("fault {name:?} has no field {field:?}"));
         }
@@ -153,6 +149,7 @@ impl FaultFields {
 
 #[cfg(test)]
 mod tests {
+    use super::super::framing::SessionNumber;
     use super::super::message::{Op, Request};
 
     #[track_caller]
@@ -161,7 +158,10 @@ mod tests {
         let got = match request {
             Ok(Request { op: Op::Fault { fault, lasts }, .. }) => {
                 let again = Request::from_json(&fault.request(lasts).to_string()).unwrap();
-                assert_eq!(again, Request { id: None, op: Op::Fault { fault, lasts } });
+                assert_eq!(
+                    again,
+                    Request { id: None, session: SessionNumber::FIRST, op: Op::Fault { fault, lasts } }
+                );
                 format!("{fault:?} {lasts:?}")
             }
             Ok(other) => panic!("{other:?}"),

@@ -1,149 +1,302 @@
-use crate::hub::bar_field as field;
-use crate::market::{Bar, MAX_UNITS, Price, Quote, Size, Timestamp};
+//! What follows from a list of fields with their bits and units ([`super::schema`] has one for each image):
+//! how they are read, written, shown, merged, refined and hashed. Pure; any thread.
+//!
+//! Invariant: all of these take the fields in the order of the list, so a new field is one line.
 
-/// Some fields of a quote: those that an update tells, or all that a client knows. `Some(Price::NONE)` is a side that is empty.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct QuoteFields {
-    pub bid: Option<Price>,
-    pub bid_size: Option<Size>,
-    pub ask: Option<Price>,
-    pub ask_size: Option<Size>,
-    /// Only where the session asked for `times`.
-    pub ts_event: Option<Timestamp>,
+use super::json;
+use super::msgpack::MsgpackUpdate;
+use super::reader::{DecodeError, Reader};
+use crate::market::{Instrument, Price, Size, Timestamp, decimal_text};
+use serde_json::Value;
+
+/// What the numbers of a field are, and how they are written.
+pub(super) trait Unit {
+    /// In memory.
+    type Value: Copy;
+    /// As in `schema.json`.
+    const NAME: &'static str;
+
+    /// At scales that are `price` and `size` digits finer.
+    fn refined(value: Self::Value, price: u8, size: u8) -> Self::Value;
+    /// As in a checksum; `None` is a price that is none.
+    fn units(value: Self::Value) -> Option<i128>;
+    /// As in JSON form, at the instrument's scales.
+    fn json(value: Self::Value, instrument: &Instrument) -> Value;
+    /// As an element of an update in MessagePack form.
+    fn write(value: Self::Value, instrument: &Instrument, to: &mut MsgpackUpdate);
+    /// Reads what [`Self::write`] wrote. `micros`: the time of the update.
+    fn read(from: &mut Reader<'_>, instrument: &Instrument, micros: i64) -> Result<Self::Value, DecodeError>;
 }
 
-/// Some fields of a bar: those that an update tells, or all that a client knows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BarFields {
-    /// In whole seconds.
-    pub start: Option<Timestamp>,
-    pub open: Option<Price>,
-    pub high: Option<Price>,
-    pub low: Option<Price>,
-    pub close: Option<Price>,
-    pub volume: Option<Size>,
-    /// Number of trades.
-    pub trades: Option<u64>,
-    /// Hundredths of a price unit.
-    pub vwap: Option<i64>,
-    /// Days only.
-    pub previous_close: Option<Price>,
+/// A price: on the wire relative to the instrument's anchor, nil where there is none.
+pub(super) struct PriceUnit;
+/// A size: on the wire in units.
+pub(super) struct SizeUnit;
+/// A number of things.
+pub(super) struct CountUnit;
+/// Complete seconds since 1970.
+pub(super) struct SecondUnit;
+/// A moment in µs, on the wire relative to the time of the update.
+pub(super) struct MomentUnit;
+/// Hundredths of a price unit, on the wire relative to 100 times the anchor.
+pub(super) struct HundredthUnit;
+
+/// A struct of such fields, each known or not.
+macro_rules! fields {
+    ($(#[$about:meta])* $name:ident {
+        $($(#[$doc:meta])* $field:ident: $value:ty, $unit:ident = $bit:expr;)+
+    }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct $name {
+            $($(#[$doc])* pub $field: Option<$value>,)+
+        }
+
+        impl $name {
+            /// In the order of the wire.
+            pub const FIELDS: &'static [super::schema::Field] =
+                &[$(Field { name: stringify!($field), bit: $bit, unit: $unit::NAME }),+];
+
+            /// The fields in `mask`.
+            fn only(self, mask: u16) -> Self {
+                Self { $($field: self.$field.filter(|_| mask & $bit != 0)),+ }
+            }
+
+            /// The fields of `change` replace those known before; the others stay.
+            fn take(&mut self, change: &Self) {
+                *self = Self { $($field: change.$field.or(self.$field)),+ };
+            }
+
+            /// The same fields at scales that are `price` and `size` digits finer.
+            #[must_use]
+            pub fn refined(&self, price: u8, size: u8) -> Self {
+                Self { $($field: self.$field.map(|value| $unit::refined(value, price, size))),+ }
+            }
+
+            /// The known fields, in units; `None` is a price that is none.
+            pub fn values(&self) -> impl Iterator<Item = (&'static Field, Option<i128>)> + use<> {
+                let values = [$(self.$field.map($unit::units)),+];
+                Self::FIELDS.iter().zip(values).filter_map(|(field, value)| Some((field, value?)))
+            }
+
+            pub(crate) fn json(&self, instrument: &Instrument) -> Map<String, Value> {
+                let values = [$(self.$field.map(|value| $unit::json(value, instrument))),+];
+                let named = Self::FIELDS.iter().zip(values);
+                named.filter_map(|(field, value)| Some((field.name.to_owned(), value?))).collect()
+            }
+
+            pub(super) fn write(&self, instrument: &Instrument, to: &mut MsgpackUpdate) {
+                $(if let Some(value) = self.$field {
+                    $unit::write(value, instrument, to);
+                })+
+            }
+
+            pub(super) fn read(
+                mask: u16,
+                instrument: &Instrument,
+                micros: i64,
+                from: &mut Reader<'_>,
+            ) -> Result<Self, DecodeError> {
+                $(let $field = match mask & $bit {
+                    0 => None,
+                    _ => Some($unit::read(from, instrument, micros)?),
+                };)+
+                Ok(Self { $($field),+ })
+            }
+        }
+    };
 }
 
-impl QuoteFields {
-    /// The fields that `mask` names, as of [`crate::hub::QuoteImage::changed_since`].
-    #[must_use]
-    pub fn of(mask: u8, times: bool, quote: &Quote) -> Self {
-        Self {
-            bid: (mask & 1 != 0).then_some(quote.bid),
-            bid_size: (mask & 2 != 0).then_some(quote.bid_size),
-            ask: (mask & 4 != 0).then_some(quote.ask),
-            ask_size: (mask & 8 != 0).then_some(quote.ask_size),
-            ts_event: times.then_some(quote.ts_event),
+/// The fields of an image of any kind.
+macro_rules! images {
+    ($($kind:ident($fields:ident)),+) => {
+        /// The fields of an image of some kind.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Fields {
+            $(#[doc = concat!("See [`", stringify!($fields), "`].")] $kind($fields)),+
         }
+
+        impl Fields {
+            /// The known fields, in units; `None` is a price that is none.
+            #[must_use]
+            pub fn values(&self) -> Vec<(&'static Field, Option<i128>)> {
+                match self { $(Self::$kind(fields) => fields.values().collect()),+ }
+            }
+
+            pub(crate) fn json(&self, instrument: &Instrument) -> Map<String, Value> {
+                match self { $(Self::$kind(fields) => fields.json(instrument)),+ }
+            }
+
+            pub(super) fn write(&self, instrument: &Instrument, to: &mut MsgpackUpdate) {
+                match self { $(Self::$kind(fields) => fields.write(instrument, to)),+ }
+            }
+
+            /// Whether the first field is known, as it is once there is an image.
+            #[must_use]
+            pub fn has_begun(&self) -> bool {
+                self.values().first().is_some_and(|(field, _)| field.bit == 1)
+            }
+
+            /// The values of a checksum: each field in `all`, known or not.
+            pub fn units(&self, all: u16) -> impl Iterator<Item = Option<i128>> + use<> {
+                let values = self.values();
+                let fields = match self { $(Self::$kind(_) => $fields::FIELDS),+ };
+                let known = move |field: &Field| values.iter().find(|(known, _)| known.bit == field.bit)?.1;
+                fields.iter().filter(move |field| field.bit & all != 0).map(known)
+            }
+        }
+    };
+}
+
+pub(super) use {fields, images};
+
+impl Unit for PriceUnit {
+    type Value = Price;
+    const NAME: &'static str = "price";
+
+    fn refined(value: Price, price: u8, _: u8) -> Price {
+        value.refined(price)
     }
 
-    /// The fields of `change` replace those known before; the others stay.
-    pub fn merge(&mut self, change: &Self) {
-        *self = Self {
-            bid: change.bid.or(self.bid),
-            bid_size: change.bid_size.or(self.bid_size),
-            ask: change.ask.or(self.ask),
-            ask_size: change.ask_size.or(self.ask_size),
-            ts_event: change.ts_event.or(self.ts_event),
-        }
+    fn units(value: Price) -> Option<i128> {
+        value.some().map(Price::units)
     }
 
-    /// The same at scales that are `price` and `size` digits finer.
-    #[must_use]
-    pub fn refined(&self, price: u8, size: u8) -> Self {
-        Self {
-            bid: self.bid.map(|p| p.refined(price)),
-            bid_size: self.bid_size.map(|s| s.refined(size)),
-            ask: self.ask.map(|p| p.refined(price)),
-            ask_size: self.ask_size.map(|s| s.refined(size)),
-            ts_event: self.ts_event,
-        }
+    fn json(value: Price, instrument: &Instrument) -> Value {
+        json::price(instrument, value)
     }
 
-    /// What a checksum is made of.
-    #[must_use]
-    pub fn units(&self) -> [Option<i64>; 4] {
-        [price(self.bid), self.bid_size.map(Size::units), price(self.ask), self.ask_size.map(Size::units)]
+    fn write(value: Price, instrument: &Instrument, to: &mut MsgpackUpdate) {
+        to.price(instrument, value);
+    }
+
+    fn read(from: &mut Reader<'_>, instrument: &Instrument, _: i64) -> Result<Price, DecodeError> {
+        from.price(instrument.anchor_units())
     }
 }
 
-impl BarFields {
-    /// The fields that `mask` names, as of [`crate::hub::bar_field`].
-    #[must_use]
-    pub fn of(mask: u16, bar: Option<&Bar>, previous_close: Price) -> Self {
-        let told = |name: u16| bar.filter(|_| mask & name != 0);
-        Self {
-            start: told(field::START).map(|bar| bar.start),
-            open: told(field::OPEN).map(|bar| bar.open),
-            high: told(field::HIGH).map(|bar| bar.high),
-            low: told(field::LOW).map(|bar| bar.low),
-            close: told(field::CLOSE).map(|bar| bar.close),
-            volume: told(field::VOLUME).map(|bar| bar.volume),
-            trades: told(field::TRADES).map(|bar| bar.trades),
-            vwap: told(field::VWAP).map(Bar::vwap_hundredths),
-            previous_close: (mask & field::PREVIOUS_CLOSE != 0).then_some(previous_close),
-        }
+impl Unit for SizeUnit {
+    type Value = Size;
+    const NAME: &'static str = "size";
+
+    fn refined(value: Size, _: u8, size: u8) -> Size {
+        value.refined(size)
     }
 
-    /// The fields of `change` replace those known before; a `start` begins a new bar, of which nothing is known yet.
-    pub fn merge(&mut self, change: &Self) {
-        let old = match change.start {
-            Some(_) => Self { previous_close: self.previous_close, ..Self::default() },
-            None => *self,
-        };
-        *self = Self {
-            start: change.start.or(old.start),
-            open: change.open.or(old.open),
-            high: change.high.or(old.high),
-            low: change.low.or(old.low),
-            close: change.close.or(old.close),
-            volume: change.volume.or(old.volume),
-            trades: change.trades.or(old.trades),
-            vwap: change.vwap.or(old.vwap),
-            previous_close: change.previous_close.or(old.previous_close),
-        }
+    fn units(value: Size) -> Option<i128> {
+        Some(value.units())
     }
 
-    /// The same at scales that are `price` and `size` digits finer.
-    #[must_use]
-    pub fn refined(&self, price: u8, size: u8) -> Self {
-        let finer = |field: Option<Price>| field.map(|p| p.refined(price));
-        Self {
-            start: self.start,
-            open: finer(self.open),
-            high: finer(self.high),
-            low: finer(self.low),
-            close: finer(self.close),
-            volume: self.volume.map(|s| s.refined(size)),
-            trades: self.trades,
-            vwap: self.vwap.map(|v| Price::new(v).refined(price).units().clamp(-MAX_UNITS, MAX_UNITS)),
-            previous_close: finer(self.previous_close),
-        }
+    fn json(value: Size, instrument: &Instrument) -> Value {
+        json::size(instrument, value)
     }
 
-    /// What a checksum is made of; the last one for days only.
-    #[must_use]
-    pub fn units(&self) -> [Option<i64>; 9] {
-        [
-            self.start.map(|start| start.nanos().div_euclid(1_000_000_000)),
-            price(self.open),
-            price(self.high),
-            price(self.low),
-            price(self.close),
-            self.volume.map(Size::units),
-            self.trades.map(|trades| i64::try_from(trades).unwrap_or(i64::MAX)),
-            self.vwap,
-            price(self.previous_close),
-        ]
+    fn write(value: Size, _: &Instrument, to: &mut MsgpackUpdate) {
+        to.size(value);
+    }
+
+    fn read(from: &mut Reader<'_>, _: &Instrument, _: i64) -> Result<Size, DecodeError> {
+        from.size()
     }
 }
 
-fn price(field: Option<Price>) -> Option<i64> {
-    field.and_then(Price::some).map(Price::units)
+impl Unit for CountUnit {
+    type Value = u64;
+    const NAME: &'static str = "count";
+
+    fn refined(value: u64, _: u8, _: u8) -> u64 {
+        value
+    }
+
+    fn units(value: u64) -> Option<i128> {
+        Some(value.into())
+    }
+
+    fn json(value: u64, _: &Instrument) -> Value {
+        value.into()
+    }
+
+    fn write(value: u64, _: &Instrument, to: &mut MsgpackUpdate) {
+        to.uint(value);
+    }
+
+    fn read(from: &mut Reader<'_>, _: &Instrument, _: i64) -> Result<u64, DecodeError> {
+        from.uint("a count")
+    }
+}
+
+impl Unit for SecondUnit {
+    type Value = Timestamp;
+    const NAME: &'static str = "second";
+
+    fn refined(value: Timestamp, _: u8, _: u8) -> Timestamp {
+        value
+    }
+
+    fn units(value: Timestamp) -> Option<i128> {
+        Some(value.nanos().div_euclid(1_000_000_000).into())
+    }
+
+    fn json(value: Timestamp, _: &Instrument) -> Value {
+        json::second(value)
+    }
+
+    fn write(value: Timestamp, _: &Instrument, to: &mut MsgpackUpdate) {
+        to.int(value.nanos().div_euclid(1_000_000_000));
+    }
+
+    fn read(from: &mut Reader<'_>, _: &Instrument, _: i64) -> Result<Timestamp, DecodeError> {
+        from.second()
+    }
+}
+
+impl Unit for MomentUnit {
+    type Value = Timestamp;
+    const NAME: &'static str = "moment";
+
+    fn refined(value: Timestamp, _: u8, _: u8) -> Timestamp {
+        value
+    }
+
+    fn units(value: Timestamp) -> Option<i128> {
+        Some(value.micros().into())
+    }
+
+    fn json(value: Timestamp, _: &Instrument) -> Value {
+        json::moment(value)
+    }
+
+    fn write(value: Timestamp, _: &Instrument, to: &mut MsgpackUpdate) {
+        to.moment(value);
+    }
+
+    fn read(from: &mut Reader<'_>, _: &Instrument, micros: i64) -> Result<Timestamp, DecodeError> {
+        from.moment(micros)
+    }
+}
+
+impl Unit for HundredthUnit {
+    type Value = i128;
+    const NAME: &'static str = "hundredth";
+
+    fn refined(value: i128, price: u8, _: u8) -> i128 {
+        // A hundredth is finer than a price, and 128 bits hold ten billion times as much.
+        value.saturating_mul(10_i128.pow(price.into()))
+    }
+
+    fn units(value: i128) -> Option<i128> {
+        Some(value)
+    }
+
+    fn json(value: i128, instrument: &Instrument) -> Value {
+        decimal_text(value, instrument.price_scale + 2).into()
+    }
+
+    fn write(value: i128, instrument: &Instrument, to: &mut MsgpackUpdate) {
+        to.units(value - instrument.anchor_units() * 100);
+    }
+
+    fn read(from: &mut Reader<'_>, instrument: &Instrument, _: i64) -> Result<i128, DecodeError> {
+        from.hundredths(instrument.anchor_units())
+    }
 }

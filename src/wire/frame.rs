@@ -1,4 +1,10 @@
+//! Frames of RFC 6455, read from clients and written for servers. Pure; on the thread that owns the socket.
+//!
+//! Invariant: each rule is checked as soon as its bytes are there, so what is kept is one incomplete message
+//! within the limits.
+
 use super::close::CloseCode;
+use super::framing::Encoding;
 
 /// The longest message a client may send, in one frame or in fragments.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
@@ -18,18 +24,17 @@ pub enum Opcode {
     Pong = 10,
 }
 
-/// One thing a client said.
+/// A message or control frame of a client, in any framing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
-    Text(String),
-    Binary(Vec<u8>),
+    Message(Encoding, Vec<u8>),
     Ping(Vec<u8>),
-    Pong,
-    /// The client closes, with its code where it gave one.
+    Pong(Vec<u8>),
+    /// The client closes; with its code, if it gave one.
     Close(Option<CloseCode>),
 }
 
-/// How a client broke RFC 6455 or a limit. The connection must end, with [`FrameError::code`].
+/// How a client broke RFC 6455 or a limit. The connection must end with [`FrameError::code`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
@@ -55,22 +60,28 @@ pub enum FrameError {
     BadClose,
 }
 
-/// Reads a client's frames from the bytes of its socket, in pieces of any size. Holds only what is incomplete: an idle
-/// client costs no buffer.
+/// Reads a client's frames from the bytes of its socket, in pieces of any size. Holds only what is
+/// incomplete: an idle client costs no buffer.
 #[derive(Debug, Default)]
-pub struct FrameReader {
-    /// Bytes of a frame that is not whole yet.
+pub struct FrameReader(Option<Box<Unfinished>>);
+
+/// The received part of an incomplete message.
+#[derive(Debug)]
+struct Unfinished {
+    /// Bytes of an incomplete frame.
     partial: Vec<u8>,
-    /// Payload of a message whose last fragment has not come yet.
-    message: Option<Box<(Opcode, Vec<u8>)>>,
+    /// Payload of a message without its last fragment.
+    message: Option<(Opcode, Vec<u8>)>,
+    /// Second of the caller's clock in which it began.
+    begun: u32,
 }
 
-/// A frame's header as it stands on the wire.
+/// A frame's header.
 struct Header {
     opcode: Opcode,
     fin: bool,
     mask: [u8; 4],
-    /// Of the header itself.
+    /// Bytes of the header itself.
     len: usize,
     payload: usize,
 }
@@ -86,7 +97,7 @@ impl FrameError {
     }
 }
 
-/// Appends an unmasked, unfragmented frame: what a server sends.
+/// Appends an unmasked, unfragmented frame, as a server sends it.
 pub fn write_frame(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
     write_header(opcode, payload.len(), out);
     out.extend_from_slice(payload);
@@ -116,29 +127,50 @@ pub fn mask(payload: &mut [u8], key: [u8; 4]) {
 }
 
 impl FrameReader {
-    /// Takes bytes from the socket and hands on every message they complete.
+    /// Takes bytes from the socket, in the second `now` of the caller's clock, and passes on every message
+    /// that they complete.
     ///
     /// # Errors
     /// [`FrameError`] at the first violation; nothing of the connection can be trusted after it.
-    pub fn read(&mut self, bytes: &[u8], mut on: impl FnMut(Incoming)) -> Result<(), FrameError> {
-        if self.partial.is_empty() {
-            let read = self.read_frames(bytes, &mut on)?;
-            self.partial.extend_from_slice(&bytes[read..]);
-        } else {
-            let mut partial = std::mem::take(&mut self.partial);
+    pub fn read(&mut self, bytes: &[u8], now: u32, mut on: impl FnMut(Incoming)) -> Result<(), FrameError> {
+        let mut state = Reading { message: None, is_over: false };
+        let mut begun = now;
+        let rest = if let Some(unfinished) = self.0.take() {
+            let Unfinished { mut partial, message, begun: before } = *unfinished;
+            (state.message, begun) = (message, before);
             partial.extend_from_slice(bytes);
-            let read = self.read_frames(&partial, &mut on)?;
+            let read = state.frames(&partial, &mut on)?;
             partial.drain(..read);
-            self.partial = partial;
-        }
-        if self.partial.is_empty() {
-            self.partial = Vec::new();
+            partial
+        } else {
+            let read = state.frames(bytes, &mut on)?;
+            bytes[read..].to_vec()
+        };
+        if state.message.is_some() || !rest.is_empty() {
+            // A message that began before is over if any is complete: the rest belongs to another.
+            let begun = if state.is_over { now } else { begun };
+            self.0 = Some(Box::new(Unfinished { partial: rest, message: state.message, begun }));
         }
         Ok(())
     }
 
-    /// Returns how many bytes the whole frames took.
-    fn read_frames(&mut self, bytes: &[u8], on: &mut impl FnMut(Incoming)) -> Result<usize, FrameError> {
+    /// The second in which the incomplete message began.
+    #[must_use]
+    pub fn begun(&self) -> Option<u32> {
+        self.0.as_ref().map(|unfinished| unfinished.begun)
+    }
+}
+
+/// The state of one call of [`FrameReader::read`].
+struct Reading {
+    message: Option<(Opcode, Vec<u8>)>,
+    /// Whether a message was completed.
+    is_over: bool,
+}
+
+impl Reading {
+    /// Returns how many bytes the complete frames took.
+    fn frames(&mut self, bytes: &[u8], on: &mut impl FnMut(Incoming)) -> Result<usize, FrameError> {
         let mut rest = bytes;
         while let Some(header) = Header::parse(rest)? {
             let is_control = header.opcode as u8 >= 8;
@@ -151,6 +183,8 @@ impl FrameReader {
             mask(&mut payload, header.mask);
             rest = &rest[header.len + header.payload..];
             if let Some(incoming) = self.take(&header, payload)? {
+                // A control frame within a message does not complete it; after one, it is over already.
+                self.is_over |= self.message.is_none();
                 on(incoming);
             }
         }
@@ -160,12 +194,12 @@ impl FrameReader {
     fn take(&mut self, header: &Header, payload: Vec<u8>) -> Result<Option<Incoming>, FrameError> {
         let (opcode, payload) = match header.opcode {
             Opcode::Ping => return Ok(Some(Incoming::Ping(payload))),
-            Opcode::Pong => return Ok(Some(Incoming::Pong)),
+            Opcode::Pong => return Ok(Some(Incoming::Pong(payload))),
             Opcode::Close => return close(&payload).map(Some),
             Opcode::Continuation => {
                 let mut message = self.message.take().ok_or(FrameError::LoneContinuation)?;
                 message.1.extend_from_slice(&payload);
-                *message
+                message
             }
             Opcode::Text | Opcode::Binary if self.message.is_some() => {
                 return Err(FrameError::Interleaved);
@@ -173,14 +207,13 @@ impl FrameReader {
             opcode => (opcode, payload),
         };
         if !header.fin {
-            self.message = Some(Box::new((opcode, payload)));
+            self.message = Some((opcode, payload));
             return Ok(None);
         }
         match opcode {
-            Opcode::Text => {
-                String::from_utf8(payload).map(Incoming::Text).map_err(|_| FrameError::NotUtf8).map(Some)
-            }
-            _ => Ok(Some(Incoming::Binary(payload))),
+            Opcode::Text if std::str::from_utf8(&payload).is_err() => Err(FrameError::NotUtf8),
+            Opcode::Text => Ok(Some(Incoming::Message(Encoding::Json, payload))),
+            _ => Ok(Some(Incoming::Message(Encoding::MessagePack, payload))),
         }
     }
 }
@@ -269,7 +302,7 @@ mod tests {
     fn read(bytes: &[u8], piece: usize) -> Result<Vec<Incoming>, FrameError> {
         let (mut reader, mut got) = (FrameReader::default(), Vec::new());
         for piece in bytes.chunks(piece) {
-            reader.read(piece, |incoming| got.push(incoming))?;
+            reader.read(piece, 0, |incoming| got.push(incoming))?;
         }
         Ok(got)
     }
@@ -283,15 +316,21 @@ mod tests {
 
     #[test]
     fn whole_and_fragmented_messages_arrive_with_control_frames_between() {
-        check(&[client(0x81, b"hello")], &Ok(vec![Incoming::Text("hello".into())]));
+        check(&[client(0x81, b"hello")], &Ok(vec![Incoming::Message(Encoding::Json, b"hello".to_vec())]));
         check(
             &[client(0x02, b"a"), client(0x89, b"p"), client(0x00, b"b"), client(0x80, b"c")],
-            &Ok(vec![Incoming::Ping(b"p".to_vec()), Incoming::Binary(b"abc".to_vec())]),
+            &Ok(vec![
+                Incoming::Ping(b"p".to_vec()),
+                Incoming::Message(Encoding::MessagePack, b"abc".to_vec()),
+            ]),
         );
         check(&[client(0x88, &[0x03, 0xe8])], &Ok(vec![Incoming::Close(Some(CloseCode::NORMAL))]));
-        check(&[client(0x88, b""), client(0x8a, b"")], &Ok(vec![Incoming::Close(None), Incoming::Pong]));
+        check(
+            &[client(0x88, b""), client(0x8a, b"")],
+            &Ok(vec![Incoming::Close(None), Incoming::Pong(Vec::new())]),
+        );
         let long = vec![b'x'; 300];
-        check(&[client(0x82, &long)], &Ok(vec![Incoming::Binary(long)]));
+        check(&[client(0x82, &long)], &Ok(vec![Incoming::Message(Encoding::MessagePack, long)]));
     }
 
     #[test]
@@ -318,12 +357,31 @@ mod tests {
         check(&[client(0x02, &half), client(0x80, &half)], &Err(FrameError::TooLong));
     }
 
+    #[test]
+    fn a_message_is_begun_with_its_first_byte_and_over_with_its_last() {
+        let mut reader = FrameReader::default();
+        let mut at = |second: u32, bytes: &[u8]| {
+            reader.read(bytes, second, |_| ()).unwrap();
+            reader.begun()
+        };
+        let (whole, first, last) = (client(0x81, b"whole"), client(0x01, b"in "), client(0x80, b"two"));
+        assert_eq!(at(1, &whole), None);
+        assert_eq!(at(2, &whole[..1]), Some(2));
+        assert_eq!(at(3, &whole[1..6]), Some(2));
+        // After it another one begins.
+        assert_eq!(at(4, &[&whole[6..], &first].concat()), Some(4));
+        // Neither a control frame between its fragments nor half of one ends it.
+        assert_eq!(at(5, &client(0x89, b"ping")), Some(4));
+        assert_eq!(at(6, &last[..3]), Some(4));
+        assert_eq!(at(7, &last[3..]), None);
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_the_reader_panic_or_hoard(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut reader = FrameReader::default();
-            let _ = reader.read(&bytes, |_| ());
-            prop_assert!(reader.partial.len() <= bytes.len());
+            let _ = reader.read(&bytes, 0, |_| ());
+            prop_assert!(reader.0.is_none_or(|unfinished| unfinished.partial.len() <= bytes.len()));
         }
     }
 }

@@ -1,37 +1,51 @@
 //! The protocol `tickcast.v1`: messages, their MessagePack and JSON forms, WebSocket framing, close codes.
 //! `docs/protocol.md` is the specification.
+//!
+//! Pure: bytes in, bytes out, on any thread. Invariant: each word of the protocol is in [`schema`] or in one
+//! type here, once.
 
 mod checksum;
+#[warn(missing_docs)]
 mod close;
+#[warn(missing_docs)]
 mod decode;
-mod fault; // what a client asks to be broken
+mod fault; // faults that a client asks for
+#[warn(missing_docs)]
 mod fields;
 mod frame;
+mod framing; // encodings, and the bytes around a payload
 pub(crate) mod json;
+mod loose;
+#[warn(missing_docs)]
 mod message;
 mod msgpack;
 mod reader;
+#[warn(missing_docs)]
 mod replay;
 mod runs;
-pub mod tag;
+#[warn(missing_docs)]
+pub mod schema; // names and numbers, each once
 mod told;
 mod update;
 
 pub use checksum::checksum;
-pub use close::CloseCode;
+pub use close::{CloseCode, CloseSchema, Return};
 pub use decode::{Entry, Numbered, Update, UpdateDecoder};
 pub use fault::{Fault, Garbled};
-pub use fields::{BarFields, QuoteFields};
 pub use frame::{FrameError, FrameReader, Incoming, MAX_MESSAGE_BYTES, Opcode, mask, write_frame};
+pub use framing::{Encoding, Form, Framing, MAX_SESSIONS, PING_LEN, SessionNumber, stamp_ping};
 pub use message::{
     Answer, ErrorCode, Id, Limits, MAX_HZ, MIN_HZ, Op, Refusal, Request, RequestError, Resume, TopicAnswer,
     TopicChecksum, check_hz,
 };
 pub use reader::DecodeError;
-pub use replay::{ReplayAction, ReplaySpeed, ReplayState};
+pub use replay::{ReplayAction, ReplayState, Seeking};
+pub use schema::{BarFields, Fields, QuoteFields};
 pub use update::{FULL_BYTES, MAX_UPDATE_BYTES, UpdateEncoder};
 
-/// The two subprotocols by name.
+/// The protocol by name, as `welcome` has it.
 pub const PROTOCOL: &str = "tickcast.v1";
+/// The subprotocol with MessagePack messages.
 pub const PROTOCOL_MSGPACK: &str = "tickcast.v1.msgpack";
+/// The subprotocol with JSON messages.
 pub const PROTOCOL_JSON: &str = "tickcast.v1.json";

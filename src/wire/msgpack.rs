@@ -1,11 +1,15 @@
-use super::frame::{Opcode, write_header};
+//! Updates in MessagePack form, written on the shard thread. Pure.
+//!
+//! Invariant: `elements` counts what is in `entries`. With and without [`Told`] and [`Runs`] the bytes are
+//! the same.
+
+use super::framing::Form;
 use super::runs::Runs;
-use super::tag;
+use super::schema::{self, BarFields, Fields, SIDES, tag, trade_flag};
 use super::told::{Told, Written};
-use crate::hub::{Kind, Owed, Run, TopicKey, Upto, bar_field};
+use crate::hub::{Entries, Image, Kind, Owed, Run, ServerStats, TopicKey, Upto, bar_field, quote_field};
 use crate::market::{
-    Bar, FeedKind, FeedState, FeedStatus, Instrument, MAX_UNITS, Price, Quote, ServerStats, Side, Size,
-    Speed, Status, Timestamp, Trade, TradingState,
+    Bar, FeedStatus, Instrument, Price, Quote, SAFE_INTEGER, Side, Size, Speed, Status, Timestamp, Trade,
 };
 use crate::tape::Position;
 use rmp::encode;
@@ -14,21 +18,21 @@ use std::ops::Range;
 /// Builds one update in MessagePack form: a flat array.
 #[derive(Debug, Default)]
 pub(super) struct MsgpackUpdate {
-    /// The elements behind `positions` and `micros`.
+    /// The elements after `positions` and `micros`.
     entries: Vec<u8>,
     elements: u32,
-    /// The payload up to the entries.
+    /// The payload before the entries.
     head: Vec<u8>,
     times: bool,
     from: Option<Upto>,
     upto: Option<Upto>,
-    /// The update's time in µs, from which moments count.
+    /// The update's time in µs, which moments are relative to.
     micros: i64,
-    /// Bytes of entries from which on it takes no more.
+    /// It is full once entries have this many bytes.
     full: usize,
     pub(super) delivered: u64,
     pub(super) gaps: u64,
-    /// `None`: every entry is encoded anew.
+    /// `None`: each entry is encoded anew.
     told: Option<Told>,
     runs: Option<Runs>,
 }
@@ -41,12 +45,12 @@ impl MsgpackUpdate {
         Self { full, ..Self::default() }
     }
 
-    /// That encodes what several readers of one tape are owed once.
+    /// An encoder that encodes what is pending for several sessions of one tape only once.
     pub(super) fn sharing(full: usize) -> Self {
         Self { full, told: Some(Told::default()), runs: Some(Runs::default()), ..Self::default() }
     }
 
-    /// Forgets what it keeps of a tape that began anew.
+    /// The tape was reset: drops what it kept.
     pub(super) fn forget(&mut self) {
         self.told = self.told.as_ref().map(|_| Told::default());
         self.runs = self.runs.as_ref().map(|_| Runs::default());
@@ -62,8 +66,8 @@ impl MsgpackUpdate {
         (self.from, self.upto) = (Some(from), Some(upto));
     }
 
-    /// Appends the update as a WebSocket frame.
-    pub(super) fn finish(&mut self, whole: bool, out: &mut Vec<u8>) {
+    /// Appends the update in the framing of that form.
+    pub(super) fn finish(&mut self, whole: bool, form: Form, out: &mut Vec<u8>) {
         let (Some(from), Some(upto)) = (self.from, self.upto) else { return };
         let head = &mut self.head;
         head.clear();
@@ -74,9 +78,10 @@ impl MsgpackUpdate {
             encode::write_nil(head).expect(VEC);
         }
         encode::write_sint(head, upto.time.micros() - from.time.micros()).expect(VEC);
-        write_header(Opcode::Binary, head.len() + self.entries.len(), out);
+        form.begin(head.len() + self.entries.len(), out);
         out.extend_from_slice(head);
         out.extend_from_slice(&self.entries);
+        form.end(out);
     }
 
     fn written(&self) -> Written {
@@ -84,12 +89,17 @@ impl MsgpackUpdate {
         Written { bytes: self.entries.len(), elements, delivered, gaps }
     }
 
-    fn int(&mut self, value: i64) {
+    pub(super) fn int(&mut self, value: i64) {
         write_int(value, &mut self.entries);
         self.elements += 1;
     }
 
-    fn uint(&mut self, value: u64) {
+    pub(super) fn units(&mut self, value: i128) {
+        write_units(value, &mut self.entries);
+        self.elements += 1;
+    }
+
+    pub(super) fn uint(&mut self, value: u64) {
         match u8::try_from(value) {
             Ok(small @ ..128) => self.entries.push(small),
             _ => {
@@ -109,54 +119,73 @@ impl MsgpackUpdate {
         self.uint(u64::from(tag));
     }
 
-    fn price(&mut self, instrument: &Instrument, price: Price) {
+    pub(super) fn price(&mut self, instrument: &Instrument, price: Price) {
         match price.some() {
-            // Prices are bounded so that the difference stays below 2^53; this holds the promise whatever a recording says.
-            Some(price) => self.int((price.units() - instrument.anchor_units()).clamp(-MAX_UNITS, MAX_UNITS)),
+            Some(price) => self.units(price.units() - instrument.anchor_units()),
             None => self.nil(),
         }
     }
 
-    fn size(&mut self, size: Size) {
-        self.int(size.units());
+    pub(super) fn size(&mut self, size: Size) {
+        self.units(size.units());
     }
 
-    fn moment(&mut self, at: Timestamp) {
-        self.int(at.micros().saturating_sub(self.micros).clamp(-MAX_UNITS, MAX_UNITS));
+    pub(super) fn moment(&mut self, at: Timestamp) {
+        self.int(at.micros().saturating_sub(self.micros).clamp(-SAFE_INTEGER, SAFE_INTEGER));
     }
 
-    fn bar_values(&mut self, instrument: &Instrument, mask: u16, bar: &Bar) {
-        use bar_field as field;
-        if mask & field::START != 0 {
-            self.int(bar.start.nanos().div_euclid(1_000_000_000));
+    /// The same as [`Fields::write`], by hand: nearly all entries are quotes.
+    fn quote(&mut self, instrument: &Instrument, mask: u16, quote: &Quote) {
+        let with_mask = u8::try_from(mask).expect("a quote has four fields");
+        self.entry(instrument, with_mask + if self.times { tag::QUOTE_WITH_TIME } else { tag::QUOTE });
+        if mask & quote_field::BID != 0 {
+            self.price(instrument, quote.bid);
         }
-        let prices = [
-            (field::OPEN, bar.open),
-            (field::HIGH, bar.high),
-            (field::LOW, bar.low),
-            (field::CLOSE, bar.close),
-        ];
-        for (field, price) in prices {
-            if mask & field != 0 {
-                self.price(instrument, price);
+        if mask & quote_field::BID_SIZE != 0 {
+            self.size(quote.bid_size);
+        }
+        if mask & quote_field::ASK != 0 {
+            self.price(instrument, quote.ask);
+        }
+        if mask & quote_field::ASK_SIZE != 0 {
+            self.size(quote.ask_size);
+        }
+        if self.times {
+            self.moment(quote.ts_event);
+        }
+    }
+
+    fn trades(&mut self, instrument: &Instrument, run: &Run<'_, Trade>) {
+        let Some(first) = run.iter().next() else { return };
+        self.price(instrument, first.price);
+        self.moment(first.ts_event);
+        if let Some(runs) = &mut self.runs {
+            self.elements += runs.append(instrument, run, &mut self.entries);
+        } else {
+            self.elements += write_trade(first, &mut self.entries);
+            for (before, trade) in run.iter().zip(run.iter().skip(1)) {
+                self.elements += write_step(instrument, before, trade, &mut self.entries);
+                self.elements += write_trade(trade, &mut self.entries);
             }
         }
-        if mask & field::VOLUME != 0 {
-            self.size(bar.volume);
+    }
+
+    fn bars(&mut self, instrument: &Instrument, run: &Run<'_, Bar>) {
+        for bar in run.iter() {
+            BarFields::of(bar_field::BAR, Some(bar), Price::NONE).write(instrument, self);
         }
-        if mask & field::TRADES != 0 {
-            self.uint(bar.trades);
-        }
-        if mask & field::VWAP != 0 {
-            let anchor = instrument.anchor_units().saturating_mul(100);
-            self.int(bar.vwap_hundredths().saturating_sub(anchor).clamp(-MAX_UNITS, MAX_UNITS));
-        }
+    }
+
+    /// An entry without an instrument.
+    fn market_entry(&mut self, tag: u8) {
+        self.nil();
+        self.uint(u64::from(tag));
     }
 }
 
 fn write_int(value: i64, out: &mut Vec<u8>) {
     match i8::try_from(value) {
-        // Most numbers are small, and one byte is what they look like as `i8`.
+        // Most numbers are small: one byte, the same as the `i8`.
         Ok(small @ -32..) => out.push(small.cast_unsigned()),
         _ => {
             encode::write_sint(out, value).expect(VEC);
@@ -164,41 +193,66 @@ fn write_int(value: i64, out: &mut Vec<u8>) {
     }
 }
 
+/// A number of units: an integer where JavaScript reads it exactly, else a string of its decimal digits.
+pub(super) fn write_units(value: i128, out: &mut Vec<u8>) {
+    match i64::try_from(value) {
+        Ok(value) if (-SAFE_INTEGER..=SAFE_INTEGER).contains(&value) => write_int(value, out),
+        _ => encode::write_str(out, &value.to_string()).expect(VEC),
+    }
+}
+
 /// From one trade to the next: the differences of price and moment. Returns how many elements it wrote.
 pub(super) fn write_step(instrument: &Instrument, before: &Trade, trade: &Trade, out: &mut Vec<u8>) -> u32 {
     if let Some(price) = trade.price.some() {
         let from = before.price.some().map_or(instrument.anchor_units(), Price::units);
-        // Prices are bounded so that a difference stays below 2^53; this holds the promise whatever a recording says.
-        write_int((price.units() - from).clamp(-MAX_UNITS, MAX_UNITS), out);
+        write_units(price.units() - from, out);
     } else {
         encode::write_nil(out).expect(VEC);
     }
     let micros = trade.ts_event.micros().saturating_sub(before.ts_event.micros());
-    write_int(micros.clamp(-MAX_UNITS, MAX_UNITS), out);
+    write_int(micros.clamp(-SAFE_INTEGER, SAFE_INTEGER), out);
     2
 }
 
-/// What a trade says by itself. Returns how many elements it wrote.
-pub(super) fn write_trade(trade: &Trade, out: &mut Vec<u8>) -> u32 {
-    let side = match trade.side {
-        Side::None => 0,
-        Side::Buy => 1,
-        Side::Sell => 2,
+/// Its index in [`SIDES`].
+const fn side_number(side: Side) -> u8 {
+    const NUMBERS: [u8; 3] = {
+        let mut numbers = [0; 3];
+        let mut number = 0;
+        while number < 3 {
+            numbers[SIDES[number as usize] as usize] = number;
+            number += 1;
+        }
+        numbers
     };
+    NUMBERS[side as usize]
+}
+
+/// The elements of a trade that are not relative to another one. Returns how many it wrote.
+pub(super) fn write_trade(trade: &Trade, out: &mut Vec<u8>) -> u32 {
     let has_conditions = !trade.conditions.is_empty();
-    write_int(side + if has_conditions { 4 } else { 0 }, out);
-    write_int(trade.size.units(), out);
-    if !has_conditions {
-        return 2;
+    let has_counts = !trade.counts.is_everything();
+    let flags = side_number(trade.side)
+        + trade_flag::CONDITIONS * u8::from(has_conditions)
+        + trade_flag::COUNTS * u8::from(has_counts);
+    write_int(flags.into(), out);
+    write_units(trade.size.units(), out);
+    if has_conditions {
+        encode::write_str(out, trade.conditions.as_str()).expect(VEC);
     }
-    encode::write_str(out, trade.conditions.as_str()).expect(VEC);
-    3
+    if has_counts {
+        write_int(trade.counts.bits().into(), out);
+    }
+    let is_break = trade.counts.is_break();
+    if is_break {
+        write_int(trade.booked.into(), out);
+    }
+    2 + u32::from(has_conditions) + u32::from(has_counts) + u32::from(is_break)
 }
 
 impl Owed for MsgpackUpdate {
     fn reset(&mut self) {
-        self.nil();
-        self.uint(u64::from(tag::RESET));
+        self.market_entry(tag::RESET);
     }
 
     fn definition(&mut self, instrument: &Instrument) {
@@ -215,8 +269,8 @@ impl Owed for MsgpackUpdate {
         pair(out, "sector", &instrument.sector);
         pair(out, "currency", &instrument.currency);
         let numbers = [
-            ("price_scale", Some(i64::from(instrument.price_scale))),
-            ("size_scale", Some(i64::from(instrument.size_scale))),
+            ("price_scale", Some(instrument.price_scale.into())),
+            ("size_scale", Some(instrument.size_scale.into())),
             ("tick_size", Some(instrument.tick_size)),
             ("anchor", Some(instrument.anchor_units())),
             ("previous_close", instrument.previous_close.some().map(Price::units)),
@@ -224,148 +278,75 @@ impl Owed for MsgpackUpdate {
         for (key, value) in numbers {
             encode::write_str(out, key).expect(VEC);
             match value {
-                Some(value) => {
-                    encode::write_sint(out, value).expect(VEC);
-                }
+                Some(value) => write_units(value, out),
                 None => encode::write_nil(out).expect(VEC),
             }
         }
     }
 
-    fn quote(&mut self, instrument: &Instrument, mask: u8, quote: &Quote) {
-        self.entry(instrument, mask + if self.times { tag::QUOTE_WITH_TIME } else { tag::QUOTE });
-        if mask & 1 != 0 {
-            self.price(instrument, quote.bid);
-        }
-        if mask & 2 != 0 {
-            self.size(quote.bid_size);
-        }
-        if mask & 4 != 0 {
-            self.price(instrument, quote.ask);
-        }
-        if mask & 8 != 0 {
-            self.size(quote.ask_size);
-        }
-        if self.times {
-            self.moment(quote.ts_event);
-        }
+    fn image(&mut self, instrument: &Instrument, kind: Kind, mask: u16, image: Image<'_>) {
         self.delivered += 1;
+        if let Image::Quote(quote) = image {
+            return self.quote(instrument, mask, quote);
+        }
+        let Some(schema) = schema::image(kind) else { return };
+        self.entry(instrument, schema.tag);
+        self.uint(mask.into());
+        Fields::of(image, mask, false).write(instrument, self);
     }
 
-    fn trades(&mut self, instrument: &Instrument, numbered: bool, run: &Run<'_, Trade>) {
+    fn ring(&mut self, instrument: &Instrument, kind: Kind, numbered: bool, entries: Entries<'_>) {
+        let Some(schema) = schema::ring(kind) else { return };
+        self.entry(instrument, if numbered { schema.numbered } else { schema.tag });
         if numbered {
-            self.entry(instrument, tag::TRADES_NUMBERED);
-            self.uint(run.number);
-        } else {
-            self.entry(instrument, tag::TRADES);
+            self.uint(entries.number());
         }
-        self.uint(run.len() as u64);
-        self.delivered += run.len() as u64;
-        self.gaps += u64::from(run.gap);
-        let Some(first) = run.iter().next() else { return };
-        self.price(instrument, first.price);
-        self.moment(first.ts_event);
-        if let Some(runs) = &mut self.runs {
-            self.elements += runs.append(instrument, run, &mut self.entries);
-        } else {
-            self.elements += write_trade(first, &mut self.entries);
-            for (before, trade) in run.iter().zip(run.iter().skip(1)) {
-                self.elements += write_step(instrument, before, trade, &mut self.entries);
-                self.elements += write_trade(trade, &mut self.entries);
-            }
+        self.uint(entries.count());
+        self.delivered += entries.count();
+        self.gaps += u64::from(entries.is_gap());
+        match entries {
+            Entries::Trades(run) => self.trades(instrument, run),
+            Entries::Bars(run) => self.bars(instrument, run),
         }
-    }
-
-    fn bar(
-        &mut self,
-        instrument: &Instrument,
-        kind: Kind,
-        mask: u16,
-        bar: Option<&Bar>,
-        previous_close: Price,
-    ) {
-        let tag = match kind {
-            Kind::Bars1s => tag::BAR_1S,
-            Kind::Bars1m => tag::BAR_1M,
-            _ => tag::DAY,
-        };
-        self.entry(instrument, tag);
-        self.uint(u64::from(mask));
-        if let Some(bar) = bar {
-            self.bar_values(instrument, mask, bar);
-        }
-        if mask & bar_field::PREVIOUS_CLOSE != 0 {
-            self.price(instrument, previous_close);
-        }
-        self.delivered += 1;
-    }
-
-    fn closed_bars(&mut self, instrument: &Instrument, kind: Kind, numbered: bool, run: &Run<'_, Bar>) {
-        let tag = match (kind, numbered) {
-            (Kind::Bars1s, false) => tag::CLOSED_1S,
-            (Kind::Bars1s, true) => tag::CLOSED_1S_NUMBERED,
-            (_, false) => tag::CLOSED_1M,
-            (_, true) => tag::CLOSED_1M_NUMBERED,
-        };
-        self.entry(instrument, tag);
-        if numbered {
-            self.uint(run.number);
-        }
-        self.uint(run.len() as u64);
-        for bar in run.iter() {
-            self.bar_values(instrument, bar_field::BAR, bar);
-        }
-        self.delivered += run.len() as u64;
-        self.gaps += u64::from(run.gap);
     }
 
     fn status(&mut self, instrument: Option<&Instrument>, status: &Status) {
-        if let Some(instrument) = instrument {
-            self.entry(instrument, tag::STATUS);
-        } else {
-            self.nil();
-            self.uint(u64::from(tag::STATUS));
+        match instrument {
+            Some(instrument) => self.entry(instrument, tag::STATUS),
+            None => self.market_entry(tag::STATUS),
         }
-        self.uint(match status.state {
-            TradingState::PreOpen => 0,
-            TradingState::Open => 1,
-            TradingState::Halted => 2,
-            TradingState::Closed => 3,
-        });
+        self.uint(status.state as u64);
         self.moment(status.ts_event);
         self.delivered += 1;
     }
 
     fn feed(&mut self, feed: &FeedStatus) {
-        self.nil();
-        self.uint(u64::from(tag::FEED));
-        self.uint(match feed.kind {
-            FeedKind::Simulator => 0,
-            FeedKind::Replay => 1,
-            FeedKind::Publisher => 2,
-        });
-        self.uint(match feed.state {
-            FeedState::Live => 0,
-            FeedState::Stale => 1,
-            FeedState::Paused => 2,
-            FeedState::Ended => 3,
-        });
+        self.market_entry(tag::FEED);
+        self.uint(feed.kind as u64);
+        self.uint(feed.state as u64);
         match feed.speed {
-            Speed::Times(factor) => {
-                encode::write_f64(&mut self.entries, factor).expect(VEC);
-                self.elements += 1;
-            }
-            Speed::Max => self.nil(),
+            Speed::Times(factor) => encode::write_f64(&mut self.entries, factor).expect(VEC),
+            Speed::Max => encode::write_str(&mut self.entries, "max").expect(VEC),
         }
+        self.elements += 1;
         self.delivered += 1;
     }
 
     fn stats(&mut self, stats: &ServerStats) {
-        self.nil();
-        self.uint(u64::from(tag::STATS));
+        self.market_entry(tag::STATS);
         rmp_serde::encode::write_named(&mut self.entries, stats).expect(VEC);
         self.elements += 1;
         self.delivered += 1;
+    }
+
+    fn joined(&mut self, instrument: &Instrument, kind: Kind) {
+        self.entry(instrument, tag::JOINED);
+        self.uint(kind.index() as u64);
+    }
+
+    fn left(&mut self, instrument: &Instrument, kind: Kind) {
+        self.entry(instrument, tag::LEFT);
+        self.uint(kind.index() as u64);
     }
 
     fn is_full(&self) -> bool {
@@ -387,5 +368,40 @@ impl Owed for MsgpackUpdate {
         let (written, times) = (self.written(), self.times);
         let (Some(told), Some(upto)) = (&mut self.told, self.upto) else { return };
         told.put(topic, times, since, upto.position, written, &self.entries);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::market::Symbol;
+
+    /// The bytes of an update with this.
+    fn written(times: bool, tell: impl Fn(&mut MsgpackUpdate)) -> (Vec<u8>, u32) {
+        let mut update = MsgpackUpdate::new(usize::MAX);
+        let upto = Upto { position: Position::new(1), time: Timestamp::from_micros(1_000) };
+        update.begin(times, Upto::default(), upto);
+        tell(&mut update);
+        (update.entries, update.elements)
+    }
+
+    #[test]
+    fn the_hand_written_quote_is_the_one_by_the_schema() {
+        let instrument =
+            Instrument { anchor: Price::new(100), ..Instrument::unknown(Symbol::new("X").unwrap()) };
+        let (bid_size, ask_size) = (Size::new(7), Size::new(1_000_000));
+        let (ts_event, ts_recv) = (Timestamp::from_micros(900), Timestamp::from_micros(950));
+        let quote = Quote { bid: Price::new(99), bid_size, ask: Price::NONE, ask_size, ts_event, ts_recv };
+        for mask in 1..=quote_field::ALL {
+            for times in [false, true] {
+                let fast = written(times, |update| update.quote(&instrument, mask, &quote));
+                let plain = written(times, |update| {
+                    let tag = if times { tag::QUOTE_WITH_TIME } else { tag::QUOTE };
+                    update.entry(&instrument, tag + u8::try_from(mask).unwrap());
+                    Fields::of(Image::Quote(&quote), mask, times).write(&instrument, update);
+                });
+                assert_eq!(fast, plain, "mask {mask}, times {times}");
+            }
+        }
     }
 }

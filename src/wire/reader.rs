@@ -1,8 +1,11 @@
-use super::fields::BarFields;
-use crate::hub::bar_field;
+//! The elements of an update's array, read one by one. Pure; any thread.
+//!
+//! Invariant: what bytes announce is known to be there before memory is taken for it.
+
+use crate::hub::ServerStats;
 use crate::market::{
-    FeedKind, FeedState, FeedStatus, Instrument, InstrumentId, MAX_SCALE, MAX_UNITS, Price, ServerStats,
-    Size, Speed, Symbol, Timestamp,
+    FeedKind, FeedState, FeedStatus, Instrument, InstrumentId, MAX_SCALE, Price, SAFE_INTEGER, Size, Speed,
+    Symbol, Timestamp,
 };
 use rmp::decode::{self, NumValueReadError};
 
@@ -10,34 +13,44 @@ use rmp::decode::{self, NumValueReadError};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
+    /// The bytes are no array.
     #[error("not an update: its first byte begins no array")]
     NotAnUpdate,
+    /// The bytes end too early, or the array has too few elements.
     #[error("update ends within element {element}")]
     Truncated { element: usize },
+    /// The bytes go on after the array.
     #[error("update has {bytes} bytes behind its last element")]
     Trailing { bytes: usize },
+    /// An element has another type than its entry says.
     #[error("element {element} is no {expected}")]
     WrongType { element: usize, expected: &'static str },
+    /// An element has the right type, and no valid value.
     #[error("element {element} is out of range for {what}")]
     OutOfRange { element: usize, what: &'static str },
+    /// No entry has this tag.
     #[error("element {element}: unknown tag {tag}")]
     UnknownTag { element: usize, tag: i64 },
+    /// An entry of an instrument comes before its definition.
     #[error("element {element}: instrument {instrument} was never defined")]
     UnknownInstrument { element: usize, instrument: u32 },
+    /// An entry announces more than the array has.
     #[error("element {element}: {count} entries are announced and {left} elements are left")]
     Count { element: usize, count: u64, left: usize },
+    /// The map of a definition is malformed.
     #[error("element {element}: bad definition: {reason}")]
     Definition { element: usize, reason: String },
+    /// The map of `stats` is malformed.
     #[error("element {element}: bad stats: {reason}")]
     Stats { element: usize, reason: String },
 }
 
-/// The elements of an update's array.
+/// The elements of an update's array, one after the other.
 pub(super) struct Reader<'a> {
     pub(super) rest: &'a [u8],
-    /// Of the next one.
+    /// Index of the next one.
     pub(super) element: usize,
-    /// How many elements of the array are not read yet; never more than there are bytes.
+    /// Elements not read yet; never more than there are bytes.
     pub(super) left: usize,
 }
 
@@ -52,7 +65,7 @@ impl<'a> Reader<'a> {
         Ok(Self { rest, element: 0, left })
     }
 
-    /// Steps on to the next element; to be called before its bytes are read.
+    /// Counts the next element; call it before its bytes are read.
     fn step(&mut self) -> Result<usize, DecodeError> {
         let element = self.element;
         self.left = self.left.checked_sub(1).ok_or(DecodeError::Truncated { element })?;
@@ -60,12 +73,12 @@ impl<'a> Reader<'a> {
         Ok(element)
     }
 
-    /// That the element just read is no good.
+    /// The error for the element just read.
     pub(super) fn out_of_range(&self, what: &'static str) -> DecodeError {
         DecodeError::OutOfRange { element: self.element - 1, what }
     }
 
-    /// Takes a nil, if there is one.
+    /// Reads a nil, if it is the next element.
     pub(super) fn nil(&mut self) -> Result<bool, DecodeError> {
         const NIL: u8 = 0xc0;
         if self.left == 0 || self.rest.first() != Some(&NIL) {
@@ -96,27 +109,39 @@ impl<'a> Reader<'a> {
         all.get(usize::from(number)).copied().ok_or_else(|| self.out_of_range(what))
     }
 
-    /// A price told as its distance from another, in units.
-    pub(super) fn price(&mut self, from: i64) -> Result<Price, DecodeError> {
+    /// A price as its distance from `from`, in units; nil is none.
+    pub(super) fn price(&mut self, from: i128) -> Result<Price, DecodeError> {
         if self.nil()? {
             return Ok(Price::NONE);
         }
-        self.units(from, "a price").map(Price::new)
+        let price = from.checked_add(self.units()?).and_then(Price::from_units);
+        price.ok_or_else(|| self.out_of_range("a price"))
     }
 
     pub(super) fn size(&mut self) -> Result<Size, DecodeError> {
-        let units = self.units(0, "a size")?;
-        if units < 0 { Err(self.out_of_range("a size")) } else { Ok(Size::new(units)) }
+        let units = self.units()?;
+        Size::from_units(units).ok_or_else(|| self.out_of_range("a size"))
     }
 
-    fn units(&mut self, from: i64, what: &'static str) -> Result<i64, DecodeError> {
+    /// A number of units: an integer, or its digits as a string.
+    fn units(&mut self) -> Result<i128, DecodeError> {
+        let element = self.step()?;
+        units(&mut self.rest, element)
+    }
+
+    /// Hundredths of a price unit, as their distance from 100 times `anchor`.
+    pub(super) fn hundredths(&mut self, anchor: i128) -> Result<i128, DecodeError> {
+        let value = self.units()?.checked_add(anchor * 100).filter(|value| value.abs() <= Price::LIMIT * 100);
+        value.ok_or_else(|| self.out_of_range("a price"))
+    }
+
+    /// A moment as µs from `from`.
+    pub(super) fn moment(&mut self, from: i64) -> Result<Timestamp, DecodeError> {
         let value = self.int()?;
-        from.checked_add(value)
-            .filter(|units| (-MAX_UNITS..=MAX_UNITS).contains(units))
-            .ok_or_else(|| self.out_of_range(what))
+        moment(from, value, self.element - 1).map(Timestamp::from_micros)
     }
 
-    /// A count of entries of at least `each` elements, none of which is given memory before it is known to be there.
+    /// A count of entries of at least `each` elements, checked to be there before memory is taken.
     pub(super) fn count(&mut self, each: usize) -> Result<usize, DecodeError> {
         let count = self.uint("a count")?;
         let fits = usize::try_from(count).ok().filter(|&count| count <= self.left / each);
@@ -128,67 +153,50 @@ impl<'a> Reader<'a> {
         text(&mut self.rest, element)
     }
 
-    pub(super) fn bar(&mut self, instrument: &Instrument, mask: u16) -> Result<BarFields, DecodeError> {
-        use bar_field as field;
-        let told = |field: u16| mask & field != 0;
-        let anchor = instrument.anchor_units();
-        Ok(BarFields {
-            start: told(field::START).then(|| self.second()).transpose()?,
-            open: told(field::OPEN).then(|| self.price(instrument.anchor_units())).transpose()?,
-            high: told(field::HIGH).then(|| self.price(instrument.anchor_units())).transpose()?,
-            low: told(field::LOW).then(|| self.price(instrument.anchor_units())).transpose()?,
-            close: told(field::CLOSE).then(|| self.price(instrument.anchor_units())).transpose()?,
-            volume: told(field::VOLUME).then(|| self.size()).transpose()?,
-            trades: told(field::TRADES).then(|| self.uint("a count of trades")).transpose()?,
-            vwap: told(field::VWAP).then(|| self.units(anchor.saturating_mul(100), "a price")).transpose()?,
-            previous_close: told(field::PREVIOUS_CLOSE)
-                .then(|| self.price(instrument.anchor_units()))
-                .transpose()?,
-        })
-    }
-
-    fn second(&mut self) -> Result<Timestamp, DecodeError> {
+    /// Complete seconds since 1970.
+    pub(super) fn second(&mut self) -> Result<Timestamp, DecodeError> {
         let nanos = self.int()?.checked_mul(1_000_000_000);
         nanos.map(Timestamp::from_nanos).ok_or_else(|| self.out_of_range("a moment"))
     }
 
     pub(super) fn feed(&mut self) -> Result<FeedStatus, DecodeError> {
-        let kinds = [FeedKind::Simulator, FeedKind::Replay, FeedKind::Publisher];
-        let states = [FeedState::Live, FeedState::Stale, FeedState::Paused, FeedState::Ended];
-        let kind = self.choice(&kinds, "a kind of feed")?;
-        let state = self.choice(&states, "a feed's state")?;
-        let speed = if self.nil()? { Speed::Max } else { Speed::Times(self.float()?) };
+        let kind = self.choice(FeedKind::ALL, "a kind of feed")?;
+        let state = self.choice(FeedState::ALL, "a feed's state")?;
+        let speed = self.speed()?;
         Ok(FeedStatus { kind, state, speed })
     }
 
-    /// A map: one element of the array, whatever it holds.
+    /// A map: one element of the array, whatever is in it.
     pub(super) fn stats(&mut self) -> Result<ServerStats, DecodeError> {
         let element = self.step()?;
         let from = self.rest;
-        // First to its end: so that what it announces is known to be there before memory is taken for it.
+        // Skipped first, so that what it announces is known to be there before memory is taken for it.
         skip(&mut self.rest, element)?;
         let bytes = &from[..from.len() - self.rest.len()];
         rmp_serde::from_slice(bytes)
             .map_err(|error| DecodeError::Stats { element, reason: error.to_string() })
     }
 
-    /// Any number.
-    fn float(&mut self) -> Result<f64, DecodeError> {
+    /// A number, or `max`.
+    fn speed(&mut self) -> Result<Speed, DecodeError> {
         let element = self.step()?;
         let truncated = |_| DecodeError::Truncated { element };
-        match self.rest.first() {
-            Some(0xca) => decode::read_f32(&mut self.rest).map(f64::from).map_err(truncated),
-            Some(0xcb) => decode::read_f64(&mut self.rest).map_err(truncated),
+        let out_of_range = DecodeError::OutOfRange { element, what: "a speed" };
+        let factor = match self.rest.first() {
+            Some(0xca) => decode::read_f32(&mut self.rest).map(f64::from).map_err(truncated)?,
+            Some(0xcb) => decode::read_f64(&mut self.rest).map_err(truncated)?,
+            Some(0xa0..=0xbf | 0xd9..=0xdb) => {
+                return text(&mut self.rest, element)?.parse().map_err(|_| out_of_range);
+            }
             _ => {
                 let whole = int(&mut self.rest, element)?;
-                i32::try_from(whole)
-                    .map(f64::from)
-                    .map_err(|_| DecodeError::OutOfRange { element, what: "a speed" })
+                i32::try_from(whole).map(f64::from).map_err(|_| out_of_range.clone())?
             }
-        }
+        };
+        Speed::times(factor).ok_or(out_of_range)
     }
 
-    /// A map: one element of the array, whatever it holds.
+    /// A map: one element of the array, whatever is in it.
     pub(super) fn definition(&mut self, id: InstrumentId) -> Result<Instrument, DecodeError> {
         let element = self.step()?;
         let bad = |reason: String| DecodeError::Definition { element, reason };
@@ -204,11 +212,9 @@ impl<'a> Reader<'a> {
                     .filter(|&scale| scale <= MAX_SCALE)
                     .ok_or_else(|| bad(format!("{value} is no scale")))
             };
-            let units = |value: Option<i64>| match value {
-                Some(value) if !(-MAX_UNITS..=MAX_UNITS).contains(&value) => {
-                    Err(bad(format!("{value} is beyond 2^53 units")))
-                }
-                value => Ok(value.map_or(Price::NONE, Price::new)),
+            let price = |value: Option<i128>| {
+                let Some(value) = value else { return Ok(Price::NONE) };
+                Price::from_units(value).ok_or_else(|| bad(format!("{value} is beyond 10^28 units")))
             };
             match text(rest, element)? {
                 "symbol" => {
@@ -219,9 +225,9 @@ impl<'a> Reader<'a> {
                 "currency" => text(rest, element)?.clone_into(&mut definition.currency),
                 "price_scale" => definition.price_scale = scale(int(rest, element)?)?,
                 "size_scale" => definition.size_scale = scale(int(rest, element)?)?,
-                "tick_size" => definition.tick_size = units(Some(int(rest, element)?))?.units(),
-                "anchor" => definition.anchor = units(optional_int(rest, element)?)?,
-                "previous_close" => definition.previous_close = units(optional_int(rest, element)?)?,
+                "tick_size" => definition.tick_size = price(Some(units(rest, element)?))?.units(),
+                "anchor" => definition.anchor = price(optional_units(rest, element)?)?,
+                "previous_close" => definition.previous_close = price(optional_units(rest, element)?)?,
                 // Fields that a later server may add.
                 _ => skip(rest, element)?,
             }
@@ -231,7 +237,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// µs since 1970 that a `Timestamp` can hold.
+/// `from` plus `value`, in µs since 1970, if a `Timestamp` can hold it.
 pub(super) fn moment(from: i64, value: i64, element: usize) -> Result<i64, DecodeError> {
     from.checked_add(value)
         .filter(|micros| micros.checked_mul(1000).is_some())
@@ -246,13 +252,25 @@ fn int(rest: &mut &[u8], element: usize) -> Result<i64, DecodeError> {
     })
 }
 
-fn optional_int(rest: &mut &[u8], element: usize) -> Result<Option<i64>, DecodeError> {
+fn units(rest: &mut &[u8], element: usize) -> Result<i128, DecodeError> {
+    match rest.first() {
+        Some(0xa0..=0xbf | 0xd9..=0xdb) => {
+            let digits = text(rest, element)?.parse().ok();
+            // A number has one form only: digits where an integer does not fit.
+            let is_large = |value: &i128| value.unsigned_abs() > SAFE_INTEGER.unsigned_abs().into();
+            digits.filter(is_large).ok_or(DecodeError::OutOfRange { element, what: "an integer" })
+        }
+        _ => int(rest, element).map(i128::from),
+    }
+}
+
+fn optional_units(rest: &mut &[u8], element: usize) -> Result<Option<i128>, DecodeError> {
     match rest {
         [0xc0, after @ ..] => {
             *rest = after;
             Ok(None)
         }
-        _ => int(rest, element).map(Some),
+        _ => units(rest, element).map(Some),
     }
 }
 
@@ -265,7 +283,7 @@ fn text<'a>(rest: &mut &'a [u8], element: usize) -> Result<&'a str, DecodeError>
     std::str::from_utf8(text).map_err(|_| wrong)
 }
 
-/// Passes over one value of any type, without recursion.
+/// Skips one value of any type, without recursion.
 fn skip(rest: &mut &[u8], element: usize) -> Result<(), DecodeError> {
     use rmp::Marker;
     let truncated = DecodeError::Truncated { element };

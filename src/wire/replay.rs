@@ -1,88 +1,104 @@
+//! What is asked of a replay, and how its state is reported, over HTTP and on a WebSocket. Pure; any thread.
+//!
+//! Invariant: a [`ReplayAction`] was checked: it has the fields of its action and no others.
+
 use super::message::Id;
-use crate::hub::nearest;
+use super::schema::ACTIONS;
+use crate::hint::hint;
 use crate::market::{FeedStatus, Speed, Timestamp};
 use crate::tape::Step;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
-/// What is asked of a replay.
+/// A request for a replay.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ReplayAction {
-    /// Only how things are.
+    /// Reports the state; changes nothing.
     Look,
+    /// Goes on.
     Play,
+    /// Stands still.
     Pause,
+    /// Plays at another pace.
     Speed(Speed),
+    /// Goes to a moment of the recording.
     Seek(Timestamp),
+    /// Pauses, then advances by this much.
     Step(Step),
 }
 
-/// How a replay stands, as it is told over HTTP and on a WebSocket.
+/// The state of a replay, over HTTP and on a WebSocket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReplayState {
+    /// The request's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<Id>,
     /// `simulator`, `replay` or `publisher`.
     pub kind: String,
-    /// `playing`, `paused` or `ended`; `stale` of a publisher.
+    /// `playing`, `paused`, `ended` or `seeking`; `stale` of a publisher.
     pub state: String,
-    pub speed: ReplaySpeed,
-    /// RFC 3339, as the other moments are: where it stands, in the time of the recording.
+    /// How fast it is played.
+    pub speed: Speed,
+    /// Its position in the recording's time; RFC 3339, as the other moments are.
     pub now: String,
-    /// The first moment; `None` while it is not known.
+    /// The first moment; `None` while it is unknown.
     pub start: Option<String>,
-    /// The last moment; `None` where there is none, and while it is not known.
+    /// The last moment; `None` where there is none, or it is unknown.
     pub end: Option<String>,
+    /// Whether it begins again at its end.
     #[serde(rename = "loop")]
     pub looped: bool,
-    /// Whether whoever asks may control it.
+    /// Whether the client that asked may control it.
     pub controllable: bool,
     /// `None` for the public market.
     pub room: Option<String>,
+    /// The seek under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seeking: Option<Box<Seeking>>,
 }
 
-/// A factor, or `max`.
+/// A seek under way: the replay goes on as it was until the seek is done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum ReplaySpeed {
-    Times(f64),
-    Word(String),
+pub struct Seeking {
+    /// `None`: to the beginning.
+    pub to: Option<String>,
+    /// How far it has come; `None` while it looks for where to start.
+    pub reached: Option<String>,
 }
 
-/// The fields of a request, as they come.
+/// The fields of a request, unchecked.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReplayFields {
     #[serde(default)]
     pub action: Option<String>,
     #[serde(default)]
-    pub speed: Option<ReplaySpeed>,
+    pub speed: Option<Speed>,
     #[serde(default)]
     pub to: Option<String>,
     #[serde(default)]
     pub by: Option<String>,
 }
 
-const ACTIONS: [&str; 5] = ["play", "pause", "speed", "seek", "step"];
-const SPEEDS: std::ops::RangeInclusive<f64> = 0.1..=1000.0;
 const LONGEST_STEP: Duration = Duration::from_mins(10);
 
 impl ReplayAction {
     /// Reads the body of an HTTP request: `{"action":"seek","to":"2024-08-08T23:54:20Z"}`.
     ///
     /// # Errors
-    /// What is wrong with it, and what would be right.
+    /// What is wrong with it, and what is expected.
     pub fn from_json(body: &[u8]) -> Result<Self, String> {
         let fields: ReplayFields =
             serde_json::from_slice(body).map_err(|error| format!("malformed request: {error}"))?;
         if fields.action.is_none() {
-            return Err(format!("\"action\" is missing: one of {}", ACTIONS.join(", ")));
+            let names = ACTIONS.map(|action| action.name).join(", ");
+            return Err(format!("\"action\" is missing: one of {names}"));
         }
         Self::check(fields)
     }
 
-    /// The fields that ask for it.
+    /// The fields of the request for it.
     #[must_use]
     pub fn fields(&self) -> Map<String, Value> {
         let mut fields = Map::new();
@@ -93,13 +109,7 @@ impl ReplayAction {
             Self::Pause => field("action", "pause".into()),
             Self::Speed(speed) => {
                 field("action", "speed".into());
-                field(
-                    "speed",
-                    match speed {
-                        Speed::Times(factor) => factor.into(),
-                        Speed::Max => "max".into(),
-                    },
-                );
+                field("speed", serde_json::json!(speed));
             }
             Self::Seek(to) => {
                 field("action", "seek".into());
@@ -122,10 +132,13 @@ impl ReplayAction {
     pub(super) fn check(fields: ReplayFields) -> Result<Self, String> {
         let ReplayFields { action, speed, to, by } = fields;
         let action = action.as_deref().unwrap_or_default();
-        let strange =
-            [("speed", speed.is_some(), "speed"), ("to", to.is_some(), "seek"), ("by", by.is_some(), "step")];
-        if (ACTIONS.contains(&action) || action.is_empty())
-            && let Some((field, ..)) = strange.iter().find(|(_, there, of)| *there && *of != action)
+        let given = [("speed", speed.is_some()), ("to", to.is_some()), ("by", by.is_some())];
+        let known = match ACTIONS.iter().find(|known| known.name == action) {
+            Some(known) => Some(known.fields),
+            None => action.is_empty().then_some(&[][..]),
+        };
+        if let Some(known) = known
+            && let Some((field, _)) = given.iter().find(|(field, there)| *there && !known.contains(field))
         {
             let of =
                 if action.is_empty() { "a request without action".to_owned() } else { format!("{action:?}") };
@@ -135,14 +148,14 @@ impl ReplayAction {
             "" => Ok(Self::Look),
             "play" => Ok(Self::Play),
             "pause" => Ok(Self::Pause),
-            "speed" => parse_speed(speed).map(Self::Speed),
+            "speed" => {
+                let missing = || format!("\"speed\" needs a \"speed\": {}", Speed::EXPECTED);
+                speed.map(Self::Speed).ok_or_else(missing)
+            }
             "seek" => parse_moment(to).map(Self::Seek),
             "step" => parse_step(by.as_deref()).map(Self::Step),
             other => {
-                let hint = nearest(other, ACTIONS.into_iter()).map_or_else(
-                    || format!("there are {}", ACTIONS.join(", ")),
-                    |near| format!("did you mean {near:?}?"),
-                );
+                let hint = hint(other, "there", ACTIONS.iter().map(|action| action.name));
                 Err(format!("unknown action {:?}: {hint}", shortened(other)))
             }
         }
@@ -150,38 +163,22 @@ impl ReplayAction {
 }
 
 impl ReplayState {
-    /// Of what is fed to a market; without the time, and uncontrollable.
+    /// The state of a market's feed, without its time, and not controllable.
     #[must_use]
     pub fn of(status: &FeedStatus, state: &str) -> Self {
         Self {
             id: None,
             kind: status.kind.name().to_owned(),
             state: state.to_owned(),
-            speed: match status.speed {
-                Speed::Times(factor) => ReplaySpeed::Times(factor),
-                Speed::Max => ReplaySpeed::Word("max".to_owned()),
-            },
+            speed: status.speed,
             now: String::new(),
             start: None,
             end: None,
             looped: false,
             controllable: false,
             room: None,
+            seeking: None,
         }
-    }
-}
-
-fn parse_speed(speed: Option<ReplaySpeed>) -> Result<Speed, String> {
-    match speed {
-        Some(ReplaySpeed::Times(factor)) if SPEEDS.contains(&factor) => Ok(Speed::Times(factor)),
-        Some(ReplaySpeed::Word(word)) if word == "max" => Ok(Speed::Max),
-        Some(ReplaySpeed::Times(factor)) => {
-            Err(format!("speed {factor} is not from 0.1 to 1000, or \"max\""))
-        }
-        Some(ReplaySpeed::Word(word)) => {
-            Err(format!("speed {:?} is not a number from 0.1 to 1000, or \"max\"", shortened(&word)))
-        }
-        None => Err("\"speed\" needs a \"speed\": a number from 0.1 to 1000, or \"max\"".to_owned()),
     }
 }
 
@@ -245,10 +242,13 @@ mod tests {
         check("{}", "\"action\" is missing: one of play, pause, speed, seek, step");
         check(r#"{"action":"paus"}"#, "unknown action \"paus\": did you mean \"pause\"?");
         check(r#"{"action":"play","speed":2}"#, "\"play\" has no field \"speed\"");
-        check(r#"{"action":"speed","speed":0}"#, "speed 0 is not from 0.1 to 1000, or \"max\"");
+        check(
+            r#"{"action":"speed","speed":0}"#,
+            "malformed request: invalid value: integer `0`, expected a number from 0.001 to 1000000, or \"max\" at line 1 column 27",
+        );
         check(
             r#"{"action":"speed","speed":"fast"}"#,
-            "speed \"fast\" is not a number from 0.1 to 1000, or \"max\"",
+            "malformed request: invalid value: string \"fast\", expected a number from 0.001 to 1000000, or \"max\" at line 1 column 32",
         );
         check(
             r#"{"action":"seek"}"#,

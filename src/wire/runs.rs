@@ -1,26 +1,30 @@
+//! Trades as bytes that many sessions share. Pure; on the shard thread, one per encoder.
+//!
+//! Invariant: the bytes sent are those that encoding the run anew would give.
+
 use super::msgpack::{write_step, write_trade};
 use crate::hub::{Run, TRADES_KEPT};
 use crate::market::{Instrument, Trade};
 
-/// Trades as bytes, each encoded once, when somebody is first told of it.
+/// Trades as bytes, each encoded once, when it is first sent to any session.
 ///
-/// Why: a run of trades is told as the steps from one to the next, so any run of a ring is a slice of these bytes behind its first price
-/// and moment. Readers who stand at many different places, as they do when a market is too loud for them, then cost a copy each and
-/// no encoding. What is told without this is the same to the byte.
+/// Why: a run of trades is sent as the steps from one to the next, so any run of a ring is a slice of these
+/// bytes, after its first price and moment. Sessions at many different positions, as in a market too fast for
+/// them, then cost a copy each and no encoding.
 #[derive(Debug, Default)]
 pub(super) struct Runs {
     /// By instrument.
     logs: Vec<Log>,
 }
 
-/// The newest trades of one ring, at least all that the ring still has and anybody was told.
+/// The newest trades of one ring: at least all that the ring still has and any session was sent.
 #[derive(Debug, Default)]
 struct Log {
-    /// Price scale, size scale and anchor that the bytes hold for.
-    scales: (u8, u8, i64),
+    /// Price scale, size scale and anchor of the bytes.
+    scales: (u8, u8, i128),
     /// Number of the first trade here.
     first: u64,
-    /// Where each trade's step begins, and the end of the last one.
+    /// The start of each trade's step, and the end of the last one.
     starts: Vec<Start>,
     bytes: Vec<u8>,
     last: Option<Trade>,
@@ -29,12 +33,13 @@ struct Log {
 #[derive(Clone, Copy, Debug, Default)]
 struct Start {
     byte: usize,
-    /// Counted from the log's first.
+    /// Elements before it, counted from the log's first.
     elements: u32,
 }
 
 impl Runs {
-    /// Appends a run that is not empty to `out`, behind its first price and moment. Returns how many elements that are.
+    /// Appends a run that is not empty to `out`, after its first price and moment. Returns how many elements
+    /// that are.
     pub fn append(&mut self, instrument: &Instrument, run: &Run<'_, Trade>, out: &mut Vec<u8>) -> u32 {
         let index = instrument.id.index();
         if index >= self.logs.len() {
@@ -51,7 +56,7 @@ impl Runs {
 }
 
 impl Log {
-    /// Takes in what it has not yet of a run.
+    /// Encodes the trades of a run that it does not have yet.
     fn extend(&mut self, instrument: &Instrument, run: &Run<'_, Trade>) {
         let scales = (instrument.price_scale, instrument.size_scale, instrument.anchor_units());
         let end = self.first + self.starts.len().saturating_sub(1) as u64;
@@ -62,7 +67,7 @@ impl Log {
         let known = self.first + self.starts.len() as u64 - 1 - run.number;
         let mut elements = self.starts.last().map_or(0, |start| start.elements);
         for trade in run.iter_from(usize::try_from(known).unwrap_or(usize::MAX)) {
-            // Nobody is ever told the step to a log's first trade.
+            // The step to a log's first trade is never sent.
             elements += write_step(instrument, self.last.as_ref().unwrap_or(trade), trade, &mut self.bytes);
             elements += write_trade(trade, &mut self.bytes);
             self.starts.push(Start { byte: self.bytes.len(), elements });
@@ -73,7 +78,7 @@ impl Log {
         }
     }
 
-    /// Drops the oldest so many.
+    /// Drops the oldest `count` trades.
     fn forget(&mut self, count: usize) {
         let Start { byte, elements } = self.starts[count];
         self.first += count as u64;
@@ -85,7 +90,7 @@ impl Log {
         }
     }
 
-    /// With the memory it has, and nothing in it.
+    /// Empty, with its memory kept.
     fn emptied(mut self) -> Self {
         self.starts.clear();
         self.bytes.clear();
@@ -94,9 +99,11 @@ impl Log {
     }
 }
 
-/// Where the integer, or nil, that begins at `at` ends.
+/// The end of the number (an integer, or its digits as a string) or nil that begins at `at`.
 fn skip_int(bytes: &[u8], at: usize) -> usize {
     at + match bytes[at] {
+        len @ 0xa0..=0xbf => 1 + usize::from(len & 0x1f),
+        0xd9 => 2 + usize::from(bytes[at + 1]),
         0xcc | 0xd0 => 2,
         0xcd | 0xd1 => 3,
         0xce | 0xd2 => 5,
@@ -107,10 +114,12 @@ fn skip_int(bytes: &[u8], at: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use crate::hub::{Form, Owed, Ring, TRADES_KEPT, Upto};
-    use crate::market::{Conditions, Instrument, InstrumentId, Price, Side, Size, Symbol, Timestamp, Trade};
+    use crate::hub::{Entries, Kind, Owed, Ring, TRADES_KEPT, Upto};
+    use crate::market::{
+        Conditions, Counts, Instrument, InstrumentId, Price, Side, Size, Symbol, Timestamp, Trade,
+    };
     use crate::tape::Position;
-    use crate::wire::{FULL_BYTES, UpdateEncoder};
+    use crate::wire::{FULL_BYTES, Form, UpdateEncoder};
 
     fn trade(number: i64) -> Trade {
         let at = Timestamp::from_micros(1_000_000 * number + number * number % 7_919);
@@ -120,12 +129,14 @@ mod tests {
             size: Size::new(number % 400),
             side: [Side::None, Side::Buy, Side::Sell][usize::try_from(number % 3).unwrap()],
             conditions: Conditions::new(letters).unwrap(),
+            counts: if number % 7 == 0 { Counts::VOLUME.and(Counts::BREAK) } else { Counts::EVERYTHING },
+            booked: u16::try_from(number % 7 % 3).unwrap(),
             ts_event: at,
             ts_recv: at,
         }
     }
 
-    /// What an encoder says of a run of the ring.
+    /// What an encoder writes for a run of the ring.
     fn told(
         encoder: &mut UpdateEncoder,
         instrument: &Instrument,
@@ -135,8 +146,9 @@ mod tests {
     ) -> Vec<u8> {
         let at = |position| Upto { position: Position::new(position), time: Timestamp::from_micros(77) };
         let mut out = Vec::new();
-        encoder.begin(Form::MessagePack, false, at(since), at(upto));
-        encoder.trades(instrument, false, &ring.owed(Position::new(since), Position::new(upto)));
+        encoder.begin(Form::MSGPACK, false, at(since), at(upto));
+        let run = ring.owed(Position::new(since), Position::new(upto));
+        encoder.ring(instrument, Kind::Trades, false, Entries::Trades(&run));
         encoder.finish(true, &mut out);
         out
     }
@@ -153,11 +165,11 @@ mod tests {
         for position in 1..=6 * TRADES_KEPT as u64 {
             ring.push(Position::new(position), trade(i64::try_from(position).unwrap()));
             if position == 4 * TRADES_KEPT as u64 {
-                // Everything is counted in finer units from here on.
+                // All numbers are in finer units from here on.
                 instrument.price_scale += 1;
                 ring.update_all(|trade| trade.price = trade.price.refined(1));
             }
-            // Mostly the newest, now and then far back, now and then nothing for a while.
+            // Mostly the newest, now and then a long lag, now and then nothing for a while.
             let back = match position % 100 {
                 0 => TRADES_KEPT as u64 * 2,
                 7 => 600,

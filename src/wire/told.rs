@@ -1,29 +1,35 @@
+//! The bytes last encoded for each topic, for the next session with the same pending. Pure; on the shard
+//! thread, one per encoder.
+//!
+//! Invariant: the entries hold for one end of the tape; a copied entry is what encoding it anew would give.
+
 use crate::hub::{Kind, TopicKey};
 use crate::tape::Position;
 use std::ops::Range;
 
-/// The bytes that were told of each topic at the tape's present end, to be copied for the next reader who is owed the same.
+/// The bytes last encoded for each topic at the tape's present end, to be copied for the next session with
+/// the same pending.
 ///
-/// Why: sessions with different topics have most of them in common, and to copy the entry of a topic takes a tenth of the time that
-/// its numbers take to encode (`benches/fanout`, "different topics"). What is told without it is the same to the byte.
+/// Why: sessions with different topics have most of them in common, and copying the entry of a topic takes a
+/// tenth of the time of encoding its numbers (`benches/fanout`, "different topics").
 #[derive(Debug, Default)]
 pub(super) struct Told {
     /// The end of the tape for which the entries hold.
     upto: Position,
     bytes: Vec<u8>,
-    /// Per style, then per instrument.
+    /// By style, then by instrument.
     entries: [Vec<Slot>; STYLES],
-    /// Where the update stood when the topic that is being told was begun.
+    /// The length of the update when the present topic was begun.
     begun: Written,
 }
 
-/// A kind of topic each, and one for quotes with times.
+/// One for each kind of topic, and one for quotes with times.
 const STYLES: usize = Kind::ALL.len() + 1;
 
-/// More is not kept: who is far behind, or a market that is very loud, is told anew.
+/// More is not kept: for a long lag or a very busy market topics are encoded anew.
 const MAX_BYTES: usize = 4 << 20;
 
-/// How much of an update is written.
+/// How much of an update is written so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Written {
     pub bytes: usize,
@@ -32,7 +38,7 @@ pub(super) struct Written {
     pub gaps: u64,
 }
 
-/// What was told of one topic.
+/// What was encoded for one topic.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ToldEntry<'a> {
     pub bytes: &'a [u8],
@@ -44,7 +50,7 @@ pub(super) struct ToldEntry<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
     upto: Position,
-    /// The positions from which a reader is owed this: not before the first, and before the second.
+    /// The positions from which this is pending: `from` included, `before` excluded.
     from: Position,
     before: Position,
     start: u32,
@@ -55,7 +61,8 @@ struct Slot {
 }
 
 impl Told {
-    /// What a reader from `since` to `upto` is owed of the topic, if it was told. If not, it is about to be, behind `written`.
+    /// What is pending of the topic from `since` to `upto`, if it was encoded. If not, it is about to be,
+    /// after `written`.
     pub fn get(
         &mut self,
         topic: TopicKey,
@@ -74,7 +81,7 @@ impl Told {
         })
     }
 
-    /// The topic was told to its end, `written`, as any reader from `since` is owed it.
+    /// The topic was encoded up to `written`; the same is pending from any of `since`.
     pub fn put(
         &mut self,
         topic: TopicKey,
@@ -95,7 +102,7 @@ impl Told {
             slots.resize(instrument.index() + 1, Slot::default());
         }
         let slot = &mut slots[instrument.index()];
-        // Of two that hold at once the one for readers further on is kept: nearly all are as far as can be.
+        // Of two that hold at once the one for later positions is kept: nearly all sessions are at the end.
         let holds_for_more = slot.upto == upto && slot.from >= since.start;
         if holds_for_more || self.bytes.len() + entry.len() > MAX_BYTES {
             return;

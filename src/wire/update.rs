@@ -1,86 +1,100 @@
-use super::frame::{Opcode, write_frame};
+//! The encoder of updates, in either form. Pure; on the shard thread, or any that has a replica.
+//!
+//! Invariant: an update is at most [`MAX_UPDATE_BYTES`] long, with the one exception named there.
+
+use super::framing::{Encoding, Form};
 use super::{json::JsonUpdate, msgpack::MsgpackUpdate};
-use crate::hub::{Form, Kind, Owed, Run, TopicKey, Upto};
-use crate::market::{Bar, FeedStatus, Instrument, Price, Quote, ServerStats, Status, Trade};
-use crate::tape::Position;
+use crate::hub::{Entries, Image, Kind, Owed, ServerStats, TopicKey, Upto};
+use crate::market::{FeedStatus, Instrument, Status};
+use crate::tape::{Epoch, Position};
 use std::ops::Range;
 
-/// The longest update. What does not fit is owed in the next one.
+/// The longest update, bytes. The exception: one with a full ring of numbers beyond 2^53 may be two and a
+/// half times as long. What does not fit is pending for the next one.
 pub const MAX_UPDATE_BYTES: usize = 64 * 1024;
 
-/// An update is full from here on. The longest single entry is a whole ring of trades or bars, which must still fit.
+/// An update with this many bytes of entries is full. The longest single entry, a full ring of trades or
+/// bars, must still fit.
 pub const FULL_BYTES: usize = 24 * 1024;
 
-/// Writes updates of either form, one after the other, reusing its memory.
+/// Writes updates of either form, one after the other, and reuses its memory.
 #[derive(Debug)]
 pub struct UpdateEncoder {
     msgpack: MsgpackUpdate,
     json: JsonUpdate,
     form: Form,
+    epoch: Epoch,
 }
 
 impl UpdateEncoder {
-    /// `full`: the entries of an update take no more once they have so many bytes; [`FULL_BYTES`], or less.
+    /// `full`: bytes of entries from which on an update is full; [`FULL_BYTES`], or less.
     #[must_use]
     pub fn new(full: usize) -> Self {
         let (msgpack, json) = (MsgpackUpdate::new(full), JsonUpdate::new(full));
-        Self { msgpack, json, form: Form::MessagePack }
+        Self { msgpack, json, form: Form::MSGPACK, epoch: Epoch::new(0) }
     }
 
-    /// As [`Self::new`], for updates that are all told from one replica: what several of them have in common is encoded once (in
+    /// As [`Self::new`], for updates of one replica: what several of them have in common is encoded once (in
     /// MessagePack form). The bytes are the same.
     #[must_use]
     pub fn sharing(full: usize) -> Self {
         Self { msgpack: MsgpackUpdate::sharing(full), ..Self::new(full) }
     }
 
-    /// The tape began anew: what is kept of it to be told again is void.
+    /// For a tape of that epoch.
+    #[must_use]
+    pub fn of(self, epoch: Epoch) -> Self {
+        Self { epoch, ..self }
+    }
+
+    /// The tape was reset: drops the bytes kept of it.
     pub fn forget(&mut self) {
         self.msgpack.forget();
     }
 
-    /// Starts an update of a flush that goes from `from` to `upto`.
+    /// Starts an update of a flush from `from` to `upto`.
     pub fn begin(&mut self, form: Form, times: bool, from: Upto, upto: Upto) {
         self.form = form;
-        match form {
-            Form::MessagePack => self.msgpack.begin(times, from, upto),
-            Form::Json => self.json.begin(times, from, upto),
+        match form.encoding() {
+            Encoding::MessagePack => self.msgpack.begin(times, from, upto),
+            Encoding::Json => self.json.begin(times, form.has_images(), from, upto),
         }
     }
 
-    /// Ends it and appends its WebSocket frame to `out`. `whole`: it ends the flush.
+    /// Ends the update and appends it to `out`, in the framing of its form. `whole`: it ends the flush.
     ///
-    /// Returns how many values and ring entries it tells.
+    /// Returns how many values and ring entries it has.
     pub fn finish(&mut self, whole: bool, out: &mut Vec<u8>) -> u64 {
-        match self.form {
-            Form::MessagePack => {
-                self.msgpack.finish(whole, out);
+        match self.form.encoding() {
+            Encoding::MessagePack => {
+                self.msgpack.finish(whole, self.form, out);
                 self.msgpack.delivered
             }
-            Form::Json => {
-                write_frame(Opcode::Text, self.json.finish(whole), out);
+            Encoding::Json => {
+                let resume = self.json.resume(whole).map(|position| (self.epoch, position));
+                self.form.write_update(self.json.finish(whole), resume, out);
                 self.json.delivered
             }
         }
     }
 
-    /// In how many topics the update tells its reader that entries are missing which it had not been told.
+    /// In how many topics the update reports a gap.
     #[must_use]
     pub fn gaps(&self) -> u64 {
-        match self.form {
-            Form::MessagePack => self.msgpack.gaps,
-            Form::Json => self.json.gaps,
+        match self.form.encoding() {
+            Encoding::MessagePack => self.msgpack.gaps,
+            Encoding::Json => self.json.gaps,
         }
     }
 }
 
-/// Hands each thing owed to the encoder of the form that was begun.
+/// Passes each call on to the encoder of the form that was begun.
 macro_rules! forward {
     ($($name:ident($($arg:ident: $type:ty),*);)+) => {
         $(fn $name(&mut self, $($arg: $type),*) {
-            match self.form {
-                Form::MessagePack => self.msgpack.$name($($arg),*),
-                Form::Json => self.json.$name($($arg),*),
+            match self.form.encoding() {
+                Encoding::MessagePack => self.msgpack.$name($($arg),*),
+                Encoding::Json => self.json.$name($($arg),*),
             }
         })+
     };
@@ -90,28 +104,28 @@ impl Owed for UpdateEncoder {
     forward! {
         reset();
         definition(instrument: &Instrument);
-        quote(instrument: &Instrument, mask: u8, quote: &Quote);
-        trades(instrument: &Instrument, numbered: bool, run: &Run<'_, Trade>);
-        bar(instrument: &Instrument, kind: Kind, mask: u16, bar: Option<&Bar>, previous_close: Price);
-        closed_bars(instrument: &Instrument, kind: Kind, numbered: bool, run: &Run<'_, Bar>);
+        image(instrument: &Instrument, kind: Kind, mask: u16, image: Image<'_>);
+        ring(instrument: &Instrument, kind: Kind, numbered: bool, entries: Entries<'_>);
         status(instrument: Option<&Instrument>, status: &Status);
         feed(feed: &FeedStatus);
         stats(stats: &ServerStats);
+        joined(instrument: &Instrument, kind: Kind);
+        left(instrument: &Instrument, kind: Kind);
     }
 
     fn is_full(&self) -> bool {
-        match self.form {
-            Form::MessagePack => self.msgpack.is_full(),
-            Form::Json => self.json.is_full(),
+        match self.form.encoding() {
+            Encoding::MessagePack => self.msgpack.is_full(),
+            Encoding::Json => self.json.is_full(),
         }
     }
 
     fn repeat(&mut self, topic: TopicKey, since: Position) -> bool {
-        self.form == Form::MessagePack && self.msgpack.repeat(topic, since)
+        self.form.encoding() == Encoding::MessagePack && self.msgpack.repeat(topic, since)
     }
 
     fn remember(&mut self, topic: TopicKey, since: Range<Position>) {
-        if self.form == Form::MessagePack {
+        if self.form.encoding() == Encoding::MessagePack {
             self.msgpack.remember(topic, since);
         }
     }

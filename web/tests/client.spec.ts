@@ -37,9 +37,12 @@ test("trades are numbered without a hole, and images are proved by their checksu
     await expect.poll(() => [...trades.values()].flat().length).toBeGreaterThan(1_000);
     expect(errors).toEqual([]);
     expect(client.state.kind).toBe("live");
-    expect(symbols.size).toBe(60);
-    for (const numbered of trades.values())
-      numbered.forEach(({ number }, i) => expect(number).toBe(numbered[0]!.number + i));
+    await expect.poll(() => symbols.size).toBe(60);
+    // One comparison: an expectation for each of some ten thousand trades would keep the client from its socket for a minute.
+    const holes = [...trades.values()].flatMap((numbered) =>
+      numbered.filter(({ number }, i) => number !== numbered[0]!.number + i),
+    );
+    expect(holes).toEqual([]);
 
     const some = [...trades.keys()].slice(0, 20);
     const topics = some.flatMap((symbol) => [

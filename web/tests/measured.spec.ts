@@ -200,7 +200,8 @@ async function taskSeconds(devtools: CDPSession): Promise<number> {
 async function addWorker(page: Page, url: string, scripts: Map<string, number>): Promise<void> {
   const read = async (path: string) => (await page.request.get(new URL(path, url).href)).text();
   const sources = await Promise.all([...scripts.keys()].map(read));
-  const worker = /\/assets\/worker-[\w-]+\.js/.exec(sources.join("\n"))![0];
+  // Relative, as all addresses of the pages are.
+  const worker = `/assets/${/worker-[\w-]+\.js/.exec(sources.join("\n"))![0]}`;
   scripts.set(worker, gzipSync(await read(worker)).length);
 }
 

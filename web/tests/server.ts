@@ -39,6 +39,20 @@ export class Server {
     }
   }
 
+  /** Publishes `events`, all of which must be good. */
+  async publish(events: readonly object[]): Promise<void> {
+    const body = events.map((event) => JSON.stringify(event)).join("\n");
+    const answer = await fetch(`${this.url}v1/publish`, { method: "POST", body });
+    const told = await answer.text();
+    const { accepted } = JSON.parse(told) as { accepted?: number };
+    if (accepted !== events.length) throw new Error(`${events.length} events: ${told}`);
+  }
+
+  /** Stops it where it is: its connections stay, and nothing answers on them. */
+  freeze(): void {
+    this.process?.kill("SIGSTOP");
+  }
+
   /** Kills it without a goodbye. */
   async kill(): Promise<void> {
     const child = this.process;

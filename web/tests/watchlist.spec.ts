@@ -90,6 +90,25 @@ test("pressing a head sorts, and the order is kept in the address", async ({ des
   await expect(head).toHaveAttribute("aria-sort", "none");
 });
 
+test("what is gone from the page is gone from its address", async ({ desk, page }) => {
+  await desk.open();
+  await page.keyboard.press("h");
+  await expect(page).toHaveURL(/[?]view=heatmap#/);
+  await page.keyboard.press("w");
+  await page.keyboard.press("3");
+  await page.keyboard.press("1");
+  await page.getByTestId("sector").selectOption("energy");
+  await page.getByTestId("sector").selectOption("");
+  expect(new URL(page.url()).search).toBe("");
+  await page.reload();
+  await expect(page.getByRole("grid")).toBeVisible();
+  await expect(page.getByRole("button", { name: "1 second" })).toHaveAttribute(
+    "aria-pressed",
+    "true",
+  );
+  await expect(page.getByTestId("count")).toHaveText("60 symbols");
+});
+
 test("columns are chosen, moved and made wider, and stay so", async ({ desk, page }) => {
   await desk.open();
   const heads = () =>
@@ -227,6 +246,15 @@ test("a sector is shown alone, and so is a list of one's own, which the address 
 test("small lines show the last hour, from the server's bars and what comes", async ({ desk }) => {
   await desk.open();
   await expect.poll(() => desk.trends()).toBeGreaterThan(20);
+});
+
+test.describe("of a market that hardly moves", () => {
+  test.use({ flags: "--symbols 60 --rate 20 --seed 7" });
+
+  test("every row has its small line, also where no price changes", async ({ desk }) => {
+    await desk.open();
+    await expect.poll(async () => (await desk.rows.count()) - (await desk.trends())).toBe(0);
+  });
 });
 
 test("cells flash when their price changes, unless that is turned off", async ({ desk, page }) => {

@@ -8,10 +8,10 @@ use crate::bench::swarm::Swarm;
 use crate::market::Timestamp;
 use std::time::{Duration, Instant};
 
-/// From when a floor is told its moment until then.
+/// How long before its start a floor gets the moment of it.
 const AHEAD: Duration = Duration::from_millis(500);
 
-/// A floor that runs, and its clients, which do the same with its frames as those of the server.
+/// A running floor, and its clients, which handle its frames as the server's clients do.
 pub struct Floor {
     process: Process,
     swarm: Swarm<Session>,
@@ -19,12 +19,12 @@ pub struct Floor {
     first: i64,
     speed: f64,
     length: Duration,
-    /// Frames that all clients get in all.
+    /// Frames of all clients in all.
     frames: u64,
     before: Spent,
 }
 
-/// What stands at one moment.
+/// The counts at one moment.
 #[derive(Clone, Copy, Default)]
 struct Spent {
     usage: Usage,
@@ -33,7 +33,7 @@ struct Spent {
 }
 
 impl Floor {
-    /// Starts one that is to send these logs, and connects its clients.
+    /// Starts a floor that sends these logs, and connects its clients.
     ///
     /// # Errors
     /// The operating system's.
@@ -93,7 +93,7 @@ impl Floor {
         self.side(length)
     }
 
-    /// Lets it begin in the pauses of a market that pauses as long as it runs, `turn` each. Returns when.
+    /// Starts it in the pauses of a market that runs and pauses for `turn` each. Returns when it begins.
     ///
     /// # Errors
     /// That it has ended.
@@ -115,7 +115,7 @@ impl Floor {
         Ok(start)
     }
 
-    /// Reads what has come.
+    /// Reads what has arrived.
     ///
     /// # Errors
     /// The operating system's.
@@ -123,7 +123,7 @@ impl Floor {
         self.swarm.look().map_err(|error| BenchError::io("polling", error))
     }
 
-    /// What it spends from here on is what counts.
+    /// Starts counting its costs.
     ///
     /// # Errors
     /// That it has ended.
@@ -132,7 +132,7 @@ impl Floor {
         Ok(())
     }
 
-    /// What it has spent, and how late its frames came, within this time.
+    /// Its CPU time, and the latencies of its frames, within this time.
     ///
     /// # Errors
     /// That it has ended.

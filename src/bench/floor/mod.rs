@@ -1,4 +1,5 @@
-//! What every server must pay: a bare loop of `send`, of the same bytes at the same moments, to as many sockets.
+//! The least cost of any server: a bare loop of `send`, of the same bytes at the same moments, to as many
+//! sockets.
 
 mod measure;
 
@@ -13,19 +14,19 @@ use std::io::{self, BufRead, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-/// What to send to whom. Connections are in groups; all of one are sent the same.
+/// What to send to which connections. They are in groups; all of a group are sent the same.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Plan {
     /// How many connections to wait for.
     pub connections: usize,
     /// µs after the start, group, bytes; in order of time.
     pub sends: Vec<(u64, u32, u32)>,
-    /// How many bytes each group is sent in all; they follow the plan.
+    /// How many bytes each group is sent in all; these bytes follow the plan.
     pub lengths: Vec<u64>,
 }
 
 impl Plan {
-    /// Of logs of updates, one a group, the first of which is due `at` on the tape's clock.
+    /// From logs of updates, one per group, the first of which is due `at` on the tape's clock.
     #[must_use]
     pub fn new(connections: usize, logs: &[Log], at: i64, clock: &Clock) -> Self {
         let start = clock.due(at);
@@ -47,8 +48,9 @@ impl Plan {
     }
 }
 
-/// The server's side: takes a `Plan` as one line of JSON from `input` and behind it the bytes of each group, prints where it listens, and
-/// carries the plan out once the next line tells the moment to start at, in µs since 1970.
+/// The server's side: reads a `Plan` as one line of JSON from `input`, followed by the bytes of each group,
+/// prints its address, and carries the plan out once the next line states the moment to start at, in µs since
+/// 1970.
 ///
 /// # Errors
 /// Those of its sockets, and a plan that cannot be read.
@@ -89,13 +91,13 @@ pub fn serve(mut input: impl BufRead) -> Result<(), BenchError> {
             send_all(stream, frame).map_err(failed)?;
         }
     }
-    // Until nobody wants to measure it any more.
+    // Until the measuring process closes it.
     line.clear();
     input.read_line(&mut line).map_err(failed)?;
     Ok(())
 }
 
-/// Behind a longer queue than the standard library's, as all clients come at once.
+/// With a longer backlog than the standard library's, as all clients connect at once.
 fn listen() -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SockAddr::from(SocketAddr::from(([127, 0, 0, 1], 0))))?;

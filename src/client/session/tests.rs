@@ -3,7 +3,7 @@ use crate::wire::Limits;
 
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// A session, its clock, and what it said since it was last asked.
+/// A session, its clock, and its outputs since the last check.
 struct World {
     session: Session,
     now: Instant,
@@ -21,7 +21,7 @@ impl World {
         self
     }
 
-    /// Lets time pass, with a tick at each deadline on the way.
+    /// Lets time pass, with a tick at each deadline.
     fn pass(&mut self, time: Duration) -> &mut Self {
         let end = self.now + time;
         while let Some(deadline) = self.session.deadline().filter(|&deadline| deadline <= end) {
@@ -58,7 +58,7 @@ impl World {
         self.input(Input::Command(Command::Unsubscribe { topics: vec![topic.to_owned()] }))
     }
 
-    /// The answer to the first request that has none yet.
+    /// Answers the first outstanding request.
     fn subscribed(&mut self, resumed: Option<bool>, topics: &[&str]) -> &mut Self {
         let id = self.session.asked.keys().next().copied().map(Id::Number);
         let topics = topics.iter().map(|topic| TopicAnswer::granted((*topic).to_owned())).collect();
@@ -70,7 +70,7 @@ impl World {
         self.answer(&Answer::Unsubscribed { id, topics: vec![TopicAnswer::granted(topic.to_owned())] })
     }
 
-    /// An update that moves the position by so much and tells nothing.
+    /// An empty update that moves the position by so much.
     fn moved(&mut self, positions: u8) -> &mut Self {
         self.input(Input::Binary(&[0x92, positions, 0]))
     }
@@ -79,7 +79,7 @@ impl World {
         self.input(Input::Closed { code: Some(CloseCode(code)), reason: format!("closed with {code}") })
     }
 
-    /// What it said since the last check, a line each.
+    /// Its outputs since the last check, a line each.
     #[track_caller]
     fn check(&mut self, expected: &[&str]) -> &mut Self {
         let said: Vec<String> = self.out.drain(..).map(|output| show(&output)).collect();
@@ -140,7 +140,7 @@ fn after_a_lost_connection_it_resumes_what_it_had_whole_and_asks_anew_for_the_re
         r#"subscribe ["trades:A"]"#,
     ]);
     world.subscribed(Some(true), &["quote:A"]).check(&["resumed", "subscribed 1, refused 0"]);
-    // Cut again before a flush came: the welcome's position says nothing of what was had.
+    // Cut again before a flush: the welcome's position says nothing of what was delivered.
     world.closed(1006).welcome(7, 300).forget();
     world.closed(1006).welcome(7, 300);
     assert!(world.out.iter().any(|output| show(output).contains(r#""position":105"#)));
@@ -150,7 +150,8 @@ fn after_a_lost_connection_it_resumes_what_it_had_whole_and_asks_anew_for_the_re
 fn what_is_subscribed_anew_is_granted_by_its_own_answer_only() {
     let mut world = World::new();
     world.subscribe(&["quote:A"]).welcome(7, 100).unsubscribe("quote:A").subscribe(&["quote:A"]).forget();
-    // Both answers and the flush between them are of the first subscription, of which nothing is left to resume.
+    // Both answers and the flush between them are of the first subscription, which has ended and is not
+    // resumed.
     world.subscribed(None, &["quote:A"]).moved(5).unsubscribed("quote:A").moved(5);
     world.check(&["subscribed 1, refused 0", "unsubscribed 1"]);
     world.closed(1006).forget().welcome(7, 200).check(&[
@@ -336,4 +337,175 @@ fn many_topics_are_asked_for_in_several_requests() {
     assert_eq!(world.out.len(), 3);
     let longest = world.out.iter().map(|output| show(output).len()).max();
     assert!(longest.unwrap() < 64 * 1024);
+}
+
+/// Takes the requests among its outputs since the last check.
+fn sent(world: &mut World) -> Vec<String> {
+    let said = world.out.drain(..).filter(|output| matches!(output, Output::Send(_)));
+    said.map(|output| show(&output)).collect()
+}
+
+#[test]
+fn topics_that_are_subscribed_one_by_one_are_gathered() {
+    let mut world = World::new();
+    world.welcome(7, 100).forget();
+    for row in 0..300 {
+        world.subscribe(&[&format!("quote:S{row}")]);
+    }
+    let at_once = sent(&mut world);
+    assert_eq!(at_once.len(), 10, "the first ones need not wait");
+    assert_eq!(at_once[0], r#"subscribe ["quote:S0"]"#);
+    world.pass(Duration::from_millis(100));
+    let gathered = sent(&mut world);
+    assert_eq!(gathered.len(), 2, "{gathered:?}");
+    assert!(gathered[0].contains(r#""quote:S10","quote:S11""#) && gathered[1].ends_with(r#""quote:S299"]"#));
+    world.pass(Duration::from_secs(1)).check(&[]);
+}
+
+#[test]
+fn a_scroll_of_many_rows_stays_well_below_the_limit_and_ends_with_the_rows_in_sight() {
+    let mut world = World::new();
+    world.welcome(7, 100).forget();
+    let mut in_sight = BTreeSet::new();
+    for second in 0..10 {
+        let mut requests = 0;
+        for row in 60 * second..60 * (second + 1) {
+            world.subscribe(&[&format!("quote:S{}", row + 20)]).unsubscribe(&format!("quote:S{row}"));
+            world.pass(Duration::from_micros(16_667));
+            for request in sent(&mut world) {
+                requests += 1;
+                let (op, topics) = request.split_once(' ').unwrap();
+                for topic in serde_json::from_str::<Vec<String>>(topics).unwrap() {
+                    if op == "subscribe" {
+                        in_sight.insert(topic)
+                    } else {
+                        in_sight.remove(&topic)
+                    };
+                }
+            }
+            world.moved(0).forget();
+        }
+        assert!(requests <= 36, "{requests} in a second");
+    }
+    world.pass(Duration::from_secs(1));
+    for request in sent(&mut world) {
+        let (op, topics) = request.split_once(' ').unwrap();
+        for topic in serde_json::from_str::<Vec<String>>(topics).unwrap() {
+            if op == "subscribe" {
+                in_sight.insert(topic)
+            } else {
+                in_sight.remove(&topic)
+            };
+        }
+    }
+    let expected: BTreeSet<String> = (600..620).map(|row| format!("quote:S{row}")).collect();
+    assert_eq!(in_sight, expected);
+}
+
+/// A session that has used up its burst of requests.
+fn busy() -> World {
+    let mut world = World::new();
+    world.welcome(7, 100);
+    for number in 0..10 {
+        world.subscribe(&[&format!("day:S{number}")]);
+    }
+    world.forget();
+    world
+}
+
+#[test]
+fn what_is_given_up_before_it_was_asked_for_is_never_asked_for() {
+    let mut world = busy();
+    world.subscribe(&["quote:A", "quote:B"]).unsubscribe("quote:A").check(&["unsubscribed 1"]);
+    world.pass(Duration::from_secs(1)).check(&[r#"subscribe ["quote:B"]"#]);
+}
+
+#[test]
+fn what_is_given_up_and_taken_again_begins_anew() {
+    let mut world = busy();
+    world.unsubscribe("day:S0").subscribe(&["day:S0", "quote:A"]).unsubscribe("day:S1");
+    world.pass(Duration::from_secs(1));
+    world.check(&[r#"unsubscribe ["day:S0","day:S1"]"#, r#"subscribe ["day:S0","quote:A"]"#]);
+    // Unsubscribed once more while the first unsubscribe waits: no request for the second is sent.
+    let mut world = busy();
+    world.unsubscribe("day:S0").subscribe(&["day:S0"]).unsubscribe("day:S0").check(&["unsubscribed 1"]);
+    world.pass(Duration::from_secs(1)).check(&[r#"unsubscribe ["day:S0"]"#]);
+}
+
+#[test]
+fn other_requests_wait_for_their_turn_behind_what_came_before() {
+    let mut world = busy();
+    let topics = vec!["quote:A".to_owned()];
+    world.subscribe(&["quote:A"]).input(Input::Command(Command::Verify { topics })).unsubscribe("quote:B");
+    world.pass(Duration::from_secs(1)).check(&[
+        r#"subscribe ["quote:A"]"#,
+        r#"checksum ["quote:A"]"#,
+        r#"unsubscribe ["quote:B"]"#,
+    ]);
+}
+
+#[test]
+fn what_waits_when_the_connection_is_lost_is_asked_for_in_the_next() {
+    let mut world = busy();
+    world.subscribe(&["quote:A"]).unsubscribe("day:S0");
+    world.closed(1006).check(&["unsubscribed 1", "disconnected: closed with 1006"]);
+    world.welcome(7, 100);
+    let topics: Vec<String> = (1..10).map(|number| format!("\"day:S{number}\"")).collect();
+    let all = format!("subscribe [{},\"quote:A\"]", topics.join(","));
+    world.check(&["connect", "connected at 100", &all]);
+}
+
+#[test]
+fn more_topics_than_a_server_takes_do_not_cost_the_connection() {
+    let topics: Vec<String> = (0..4_000).map(|number| format!("quote:S{number}")).collect();
+    let mut world = World::new();
+    world.input(Input::Command(Command::Subscribe { topics, options: Options::default() }));
+    world.welcome(7, 100);
+    assert_eq!(sent(&mut world).len(), 10);
+    world.pass(Duration::from_secs(1)).moved(0);
+    assert!(sent(&mut world).len() <= 26);
+}
+
+/// How long it waits after a third close, so long after the welcome.
+#[track_caller]
+fn check_third_wait(code: u16, lasted: Duration, least: u64, most: u64) {
+    let waits: Vec<u128> = (0..50)
+        .map(|seed| {
+            let mut world = World::new();
+            world.session = Session::new(seed, world.now);
+            for _ in 0..3 {
+                world.welcome(7, 100).pass(lasted).moved(0).forget().closed(code);
+            }
+            match &world.out[0] {
+                Output::Event(Event::Disconnected { code: told, retry_in, .. }) => {
+                    assert_eq!(*told, Some(CloseCode(code)));
+                    retry_in.as_millis()
+                }
+                other => panic!("{other:?}"),
+            }
+        })
+        .collect();
+    let longest = *waits.iter().max().unwrap();
+    assert!(u128::from(least) < longest && longest <= u128::from(most), "{code} after {lasted:?}: {longest}");
+}
+
+#[test]
+fn a_session_that_lasted_starts_over_and_one_that_is_dropped_at_once_does_not() {
+    let at_once = HEARTBEAT.saturating_sub(Duration::from_millis(1));
+    check_third_wait(1006, HEARTBEAT, 0, 250);
+    check_third_wait(1006, at_once, 500, 1000);
+    check_third_wait(4429, HEARTBEAT, 3000, 5000);
+    check_third_wait(4429, at_once, 10_000, 20_000);
+}
+
+#[test]
+fn the_server_says_how_old_what_it_sends_is_and_when_it_is_new_again() {
+    let mut world = World::new();
+    world.welcome(7, 100).forget();
+    world.answer(&Answer::Lag { lag_ms: 400 }).check(&[]);
+    world.answer(&Answer::Lag { lag_ms: 1500 }).check(&["lagging { by: 1.5s }"]);
+    world.answer(&Answer::Lag { lag_ms: 2500 }).check(&["lagging { by: 2.5s }"]);
+    world.answer(&Answer::Lag { lag_ms: 900 }).check(&["live"]);
+    world.answer(&Answer::Lag { lag_ms: 1500 }).closed(1006).welcome(7, 100).forget();
+    world.answer(&Answer::Lag { lag_ms: 10 }).check(&[]);
 }

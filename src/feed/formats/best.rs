@@ -2,8 +2,9 @@ use crate::market::{InstrumentId, QuoteValues};
 use rust_decimal::Decimal;
 use rustc_hash::FxHashMap;
 
-/// Folds the quotes of several venues to the best bid and offer over all of them: the highest bid and the lowest ask that any venue
-/// stands by, each with the sum of the sizes at that price. Venues may well cross each other; that is kept.
+/// Folds the quotes of several venues to the best bid and offer over all of them: the highest bid and the
+/// lowest ask of any venue, each with the sum of the sizes at that price. Venues may cross each other; that
+/// is kept.
 #[derive(Debug, Default)]
 pub(super) struct BestQuotes(FxHashMap<InstrumentId, Venues>);
 
@@ -15,7 +16,7 @@ struct Venues {
 }
 
 impl BestQuotes {
-    /// Takes a venue's newest quote; the best one, where it is another now.
+    /// Takes a venue's newest quote; returns the best one if it changed.
     pub(super) fn fold(&mut self, id: InstrumentId, venue: &[u8], quote: QuoteValues) -> Option<QuoteValues> {
         let venues = self.0.entry(id).or_default();
         match venues.quotes.iter_mut().find(|(known, _)| &**known == venue) {

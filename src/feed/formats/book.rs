@@ -4,27 +4,30 @@ use std::collections::BTreeMap;
 
 /// The price levels of one instrument, as a stream of depth states them, folded to their best bid and ask.
 ///
-/// It takes as much memory as the stream has distinct prices, or as its depth where that is known ([`Self::trim`]).
+/// It takes as much memory as the stream has distinct prices, or as its depth where that is known
+/// ([`Self::trim`]).
 #[derive(Debug, Default)]
 pub(super) struct DepthBook {
     bids: BTreeMap<Decimal, Decimal>,
     asks: BTreeMap<Decimal, Decimal>,
-    /// Whether all levels are known, from a snapshot on.
+    /// Whether all levels are known, which a snapshot begins.
     is_whole: bool,
     /// Whether the last row was one of a snapshot.
     in_snapshot: bool,
     told: QuoteValues,
+    /// The most decimals that a price and a size have had.
+    finest: (u32, u32),
 }
 
 impl DepthBook {
-    /// Empties it: a snapshot follows, after which it is whole.
+    /// Empties it: a snapshot follows, which completes it.
     pub(super) fn begin_snapshot(&mut self) {
         self.bids.clear();
         self.asks.clear();
         self.is_whole = true;
     }
 
-    /// Empties it, and says that changes mean nothing until the next snapshot.
+    /// Empties it, and ignores changes until the next snapshot.
     pub(super) fn lose(&mut self) {
         self.begin_snapshot();
         self.is_whole = false;
@@ -34,13 +37,14 @@ impl DepthBook {
         self.is_whole
     }
 
-    /// What is bid ([`Side::Buy`]) or asked at a price from now on; 0 takes the level away.
+    /// Sets the bid ([`Side::Buy`]) or asked size at a price; 0 removes the level.
     pub(super) fn set(&mut self, side: Side, price: Decimal, size: Decimal) {
         let levels = match side {
             Side::Buy => &mut self.bids,
             Side::Sell => &mut self.asks,
             Side::None => return,
         };
+        self.finest = (self.finest.0.max(price.scale()), self.finest.1.max(size.scale()));
         if size.is_zero() {
             levels.remove(&price);
         } else {
@@ -54,7 +58,8 @@ impl DepthBook {
         }
     }
 
-    /// One row of a file that marks the rows of its snapshots; false where it comes before the first of them.
+    /// Applies one row of a file that marks the rows of its snapshots; false if it comes before the first of
+    /// them.
     pub(super) fn set_row(&mut self, side: Side, price: Decimal, size: Decimal, snapshot: bool) -> bool {
         if snapshot && !self.in_snapshot {
             self.begin_snapshot();
@@ -66,7 +71,7 @@ impl DepthBook {
         self.is_whole
     }
 
-    /// Drops what is further from the best price than `depth` levels: a stream of limited depth does not tell when those change.
+    /// Drops levels deeper than `depth`: a stream of limited depth does not report their changes.
     pub(super) fn trim(&mut self, depth: usize) {
         while self.bids.len() > depth {
             self.bids.pop_first();
@@ -74,6 +79,10 @@ impl DepthBook {
         while self.asks.len() > depth {
             self.asks.pop_last();
         }
+    }
+
+    pub(super) fn finest(&self) -> (u32, u32) {
+        self.finest
     }
 
     pub(super) fn bids(&self) -> impl Iterator<Item = (&Decimal, &Decimal)> {

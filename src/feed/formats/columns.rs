@@ -1,10 +1,12 @@
-use crate::feed::text::nearest;
+use crate::feed::Tape;
+use crate::hint::most_like;
+use crate::market::Timestamp;
 use std::{fmt, str::FromStr};
 
 /// What a column of a CSV file means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
-    /// The venue's time; the feed's timeline too, where there is no `ts_recv`.
+    /// The venue's time; the feed's timeline, too, if there is no `ts_recv`.
     Time,
     /// The time of arrival.
     TsRecv,
@@ -16,26 +18,47 @@ pub enum Field {
     Price,
     Size,
     Side,
+    /// Whether the buyer's order was in the book, so that the taker has sold: true or false.
+    BuyerIsMaker,
+    /// The venue's id of a trade: a repeated one counts once.
+    TradeId,
     Conditions,
-    /// The exchange, by which `best_quotes` tells quotes apart.
+    /// What a trade counts for, in words; overrides its conditions.
+    Counts,
+    /// The tape that defines the letters of its conditions: A, B or C.
+    Tape,
+    /// The exchange, by which `best_quotes` distinguishes quotes.
     Venue,
-    /// NYSE TAQ's correction indicator: from 7 on a trade that was cancelled, or a note on another one.
+    /// NYSE TAQ's correction indicator: from 7 on a cancelled trade, or a notice of another one.
     Correction,
     /// Whether a price level of an order book is part of a snapshot: true or false.
     Snapshot,
+    /// The date, if `time` is a time of day alone.
+    Date,
 }
 
-/// Which columns of a CSV file hold what. Written `time=DT,bid=BID,bid_size=BIDSIZ,size_unit=100`; the fields are
-/// `time`, `ts_recv`, `symbol`, `bid`, `bid_size`, `ask`, `ask_size`, `price`, `size`, `side`, `conditions`, `venue`, `correction` and
-/// `snapshot` (which makes the file one of price levels). Where all columns are numbers, from 1, the file has no header line.
+/// Which columns of a CSV file hold what. Written `time=DT,bid=BID,bid_size=BIDSIZ,size_unit=100`; the fields
+/// are `time`, `ts_recv`, `symbol`, `bid`, `bid_size`, `ask`, `ask_size`, `price`, `size`, `side`,
+/// `buyer_is_maker`, `trade_id`, `conditions`, `counts`, `tape`, `venue`, `correction`, `snapshot` (which
+/// makes the file one of price levels) and `date` (of which `time` is the time of day). If all columns are
+/// numbers, from 1, the file has no header line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColumnMapping {
     /// Field and the header's name of its column.
     columns: Vec<(Field, String)>,
-    /// `size_unit`: what bid and ask sizes are multiplied by, such as 100 where a file counts in round lots. Default 1.
+    /// `size_unit`: the factor of bid and ask sizes, such as 100 for a file in round lots. Default 1.
     pub(super) size_unit: u32,
+    /// The moment from which the factor is 1 all the same.
+    pub(super) size_unit_until: Option<Timestamp>,
     /// `zero_is_empty`: a bid or ask of 0 means that there is none. Default false.
     pub(super) zero_is_empty: bool,
+    /// `empty_is_unchanged`: an empty bid or ask is what it was before. Default false.
+    pub(super) empty_is_unchanged: bool,
+    /// `side_is_flags`: the side of a trade is in `MetaTrader`'s flags. Default false.
+    pub(super) side_is_flags: bool,
+    /// `conditions_of`: the tape that defines the letters of conditions, if no column states it. Default
+    /// none: then every trade counts.
+    pub(super) conditions_of: Option<Tape>,
 }
 
 /// Why columns cannot be read as quotes or trades.
@@ -58,8 +81,12 @@ pub enum ColumnError {
     NoTime,
     #[error("no column is mapped to a bid, an ask or a price")]
     NoPrice,
-    #[error("both trades (price) and quotes (bid, ask) are mapped: a file has one kind")]
+    #[error("a date is mapped, and no time of day")]
+    DateAlone,
+    #[error("price levels (snapshot) and quotes (bid, ask) are mapped: a file has one kind")]
     BothKinds,
+    #[error("its columns are bars (open, high, low, close): bars are made of trades, and are not read")]
+    Bars,
     #[error(
         "header {header:?} is of no known form: say what its columns hold, such as time=DT,price=PRICE,size=SIZE"
     )]
@@ -70,6 +97,8 @@ pub enum ColumnError {
 pub(super) enum RecordKind {
     Quotes,
     Trades,
+    /// Quotes, and trades where there is a price.
+    Both,
     /// Price levels of order books.
     Levels,
 }
@@ -81,59 +110,31 @@ pub(super) struct Layout {
     /// For each column of the file, what it holds.
     pub(super) fields: Vec<Option<Field>>,
     pub(super) size_unit: u32,
+    pub(super) size_unit_until: Option<Timestamp>,
     pub(super) zero_is_empty: bool,
+    pub(super) empty_is_unchanged: bool,
+    pub(super) side_is_flags: bool,
+    pub(super) conditions_of: Option<Tape>,
 }
 
-/// Headers that are recognised by themselves: exactly these columns, in any order.
-const KNOWN: &[(&str, &str)] = &[
-    (
-        // NYSE TAQ quotes: sizes in round lots, 0 is no quote on that side.
-        "DT,EX,BID,BIDSIZ,OFR,OFRSIZ,SYMBOL",
-        "time=DT,venue=EX,symbol=SYMBOL,bid=BID,bid_size=BIDSIZ,ask=OFR,ask_size=OFRSIZ,\
-         size_unit=100,zero_is_empty=true",
-    ),
-    (
-        // NYSE TAQ trades.
-        "DT,EX,SYMBOL,COND,SIZE,PRICE,CORR",
-        "time=DT,venue=EX,symbol=SYMBOL,price=PRICE,size=SIZE,conditions=COND,correction=CORR",
-    ),
-    (
-        // Tardis quotes.
-        "exchange,symbol,timestamp,local_timestamp,ask_amount,ask_price,bid_price,bid_amount",
-        "time=timestamp,ts_recv=local_timestamp,symbol=symbol,venue=exchange,\
-         bid=bid_price,bid_size=bid_amount,ask=ask_price,ask_size=ask_amount",
-    ),
-    (
-        // Tardis trades.
-        "exchange,symbol,timestamp,local_timestamp,id,side,price,amount",
-        "time=timestamp,ts_recv=local_timestamp,symbol=symbol,price=price,size=amount,side=side",
-    ),
-    (
-        // Tardis changes of order books, and the snapshots they start from.
-        "exchange,symbol,timestamp,local_timestamp,is_snapshot,side,price,amount",
-        "time=timestamp,ts_recv=local_timestamp,symbol=symbol,snapshot=is_snapshot,side=side,price=price,size=amount",
-    ),
-    ("timestamp,bid,ask", "time=timestamp,bid=bid,ask=ask"), // TrueFX, with a header
-];
+impl Layout {
+    pub(super) fn has_symbol(&self) -> bool {
+        self.fields.contains(&Some(Field::Symbol))
+    }
 
-/// Tardis snapshots of order books of any depth, of which the best level is read.
-const SNAPSHOTS: (&[&str], &str) = (
-    &[
-        "exchange",
-        "symbol",
-        "timestamp",
-        "local_timestamp",
-        "asks[0].price",
-        "asks[0].amount",
-        "bids[0].price",
-        "bids[0].amount",
-    ],
-    "time=timestamp,ts_recv=local_timestamp,symbol=symbol,venue=exchange,\
-     bid=bids[0].price,bid_size=bids[0].amount,ask=asks[0].price,ask_size=asks[0].amount",
-);
+    pub(super) fn is_of_trades(&self) -> bool {
+        matches!(self.kind, RecordKind::Trades | RecordKind::Both)
+    }
+
+    /// Whether quotes are of several exchanges.
+    pub(super) fn has_venues(&self) -> bool {
+        matches!(self.kind, RecordKind::Quotes | RecordKind::Both)
+            && self.fields.contains(&Some(Field::Venue))
+    }
+}
 
 impl Field {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
         Self::Time,
         Self::TsRecv,
         Self::Symbol,
@@ -144,10 +145,15 @@ impl Field {
         Self::Price,
         Self::Size,
         Self::Side,
+        Self::BuyerIsMaker,
+        Self::TradeId,
         Self::Conditions,
+        Self::Counts,
+        Self::Tape,
         Self::Venue,
         Self::Correction,
         Self::Snapshot,
+        Self::Date,
     ];
 
     #[must_use]
@@ -163,10 +169,15 @@ impl Field {
             Self::Price => "price",
             Self::Size => "size",
             Self::Side => "side",
+            Self::BuyerIsMaker => "buyer_is_maker",
+            Self::TradeId => "trade_id",
             Self::Conditions => "conditions",
+            Self::Counts => "counts",
+            Self::Tape => "tape",
             Self::Venue => "venue",
             Self::Correction => "correction",
             Self::Snapshot => "snapshot",
+            Self::Date => "date",
         }
     }
 }
@@ -183,7 +194,9 @@ impl FromStr for Field {
     fn from_str(text: &str) -> Result<Self, ColumnError> {
         Self::ALL.into_iter().find(|field| field.name() == text).ok_or_else(|| {
             let names = Self::ALL.iter().map(|field| field.name());
-            let nearest = nearest(text, names.chain(["size_unit", "zero_is_empty"]));
+            let options =
+                ["size_unit", "zero_is_empty", "empty_is_unchanged", "side_is_flags", "conditions_of"];
+            let nearest = most_like(text, names.chain(options));
             ColumnError::UnknownField { field: text.to_owned(), nearest }
         })
     }
@@ -191,9 +204,17 @@ impl FromStr for Field {
 
 impl ColumnMapping {
     /// # Errors
-    /// [`ColumnError`] for a field that does not exist, stands twice, or is missing.
+    /// [`ColumnError`] for a field that does not exist, is given twice, or is missing.
     pub fn parse(text: &str) -> Result<Self, ColumnError> {
-        let mut mapping = Self { columns: Vec::new(), size_unit: 1, zero_is_empty: false };
+        let mut mapping = Self {
+            columns: Vec::new(),
+            size_unit: 1,
+            size_unit_until: None,
+            zero_is_empty: false,
+            empty_is_unchanged: false,
+            side_is_flags: false,
+            conditions_of: None,
+        };
         for pair in text.split(',') {
             let (field, column) = pair
                 .split_once('=')
@@ -202,35 +223,21 @@ impl ColumnMapping {
                 .ok_or_else(|| ColumnError::NotAPair(pair.to_owned()))?;
             match field {
                 "size_unit" => mapping.size_unit = option("size_unit", column, "a whole number")?,
+                "conditions_of" => {
+                    mapping.conditions_of = Some(option("conditions_of", column, "cta, utp or us")?);
+                }
                 "zero_is_empty" => mapping.zero_is_empty = option("zero_is_empty", column, "true or false")?,
+                "empty_is_unchanged" => {
+                    mapping.empty_is_unchanged = option("empty_is_unchanged", column, "true or false")?;
+                }
+                "side_is_flags" => {
+                    mapping.side_is_flags = option("side_is_flags", column, "true or false")?;
+                }
                 _ => mapping.map(field.parse()?, column)?,
             }
         }
         mapping.kind()?;
         Ok(mapping)
-    }
-
-    /// The mapping that belongs to a known header: see [`KNOWN`], and our own form, whose columns are called as the
-    /// fields are; it may have others, which are not read.
-    pub(super) fn of_header(header: &[&str]) -> Result<Self, ColumnError> {
-        let is_header = |known: &str| {
-            known.split(',').count() == header.len() && known.split(',').all(|name| header.contains(&name))
-        };
-        if let Some((_, mapping)) = KNOWN.iter().find(|(known, _)| is_header(known)) {
-            return Self::parse(mapping);
-        }
-        if SNAPSHOTS.0.iter().all(|name| header.contains(name)) {
-            return Self::parse(SNAPSHOTS.1);
-        }
-        let own = |name: &&&str| **name != "time" && Field::ALL.iter().any(|field| field.name() == **name);
-        let pairs: Vec<_> = header.iter().filter(own).map(|name| format!("{name}={name}")).collect();
-        header
-            .contains(&"time")
-            .then(|| Self::parse(&format!("time=time,{}", pairs.join(","))).ok())
-            .flatten()
-            .ok_or_else(|| ColumnError::UnknownHeader {
-                header: header.join(",").chars().take(200).collect(),
-            })
     }
 
     /// Finds the mapped columns in a file's header.
@@ -240,19 +247,19 @@ impl ColumnMapping {
             let at = header.iter().position(|name| name == column).ok_or_else(|| ColumnError::NoColumn {
                 field: *field,
                 column: column.clone(),
-                nearest: nearest(column, header.iter().copied()).to_owned(),
+                nearest: most_like(column, header.iter().copied()).to_owned(),
             })?;
             fields[at] = Some(*field);
         }
         self.laid_out(fields)
     }
 
-    /// Whether the columns are told by number, as in a file without a header.
+    /// Whether the columns are given by number, as for a file without a header.
     pub(super) fn is_numbered(&self) -> bool {
         self.columns.iter().all(|(_, column)| column.bytes().all(|b| b.is_ascii_digit()))
     }
 
-    /// Finds the mapped columns of a file without a header, whose lines have so many of them.
+    /// Finds the mapped columns of a file without a header, whose lines have this many columns.
     pub(super) fn numbered(&self, columns: usize) -> Result<Layout, ColumnError> {
         let mut fields = vec![None; columns];
         for (field, column) in &self.columns {
@@ -265,8 +272,19 @@ impl ColumnMapping {
     }
 
     fn laid_out(&self, fields: Vec<Option<Field>>) -> Result<Layout, ColumnError> {
-        let &Self { size_unit, zero_is_empty, .. } = self;
-        Ok(Layout { kind: self.kind()?, fields, size_unit, zero_is_empty })
+        let &Self { size_unit, size_unit_until, zero_is_empty, conditions_of, .. } = self;
+        let &Self { empty_is_unchanged, side_is_flags, .. } = self;
+        let kind = self.kind()?;
+        Ok(Layout {
+            kind,
+            fields,
+            size_unit,
+            size_unit_until,
+            zero_is_empty,
+            empty_is_unchanged,
+            side_is_flags,
+            conditions_of,
+        })
     }
 
     fn map(&mut self, field: Field, column: &str) -> Result<(), ColumnError> {
@@ -285,11 +303,15 @@ impl ColumnMapping {
         if !self.has(Field::Time) && !self.has(Field::TsRecv) {
             return Err(ColumnError::NoTime);
         }
+        if self.has(Field::Date) && !self.has(Field::Time) {
+            return Err(ColumnError::DateAlone);
+        }
         match (self.has(Field::Bid) || self.has(Field::Ask), self.has(Field::Price)) {
             (true, false) => Ok(RecordKind::Quotes),
             (false, true) if self.has(Field::Snapshot) => Ok(RecordKind::Levels),
             (false, true) => Ok(RecordKind::Trades),
-            (true, true) => Err(ColumnError::BothKinds),
+            (true, true) if self.has(Field::Snapshot) => Err(ColumnError::BothKinds),
+            (true, true) => Ok(RecordKind::Both),
             (false, false) => Err(ColumnError::NoPrice),
         }
     }
@@ -322,13 +344,6 @@ mod tests {
             },
         );
         assert_eq!(got, expected);
-    }
-
-    #[track_caller]
-    fn check_header(header: &str, expected: Option<RecordKind>) {
-        let columns: Vec<_> = header.split(',').collect();
-        let mapping = ColumnMapping::of_header(&columns);
-        assert_eq!(mapping.as_ref().ok().map(|mapping| mapping.kind().unwrap()), expected, "{mapping:?}");
     }
 
     #[test]
@@ -365,22 +380,9 @@ mod tests {
         check("bid=b", "b", "no column is mapped to time or ts_recv");
         check("time=t,symbol=s", "t,s", "no column is mapped to a bid, an ask or a price");
         check("time=t,size_unit=x", "t", "size_unit is \"x\": expected a whole number");
-        let both = "both trades (price) and quotes (bid, ask) are mapped: a file has one kind";
-        check("time=t,bid=b,price=p", "t,b,p", both);
-    }
-
-    #[test]
-    fn known_headers_are_recognised_in_any_order_and_others_are_not() {
-        check_header("SYMBOL,DT,EX,BID,BIDSIZ,OFR,OFRSIZ", Some(RecordKind::Quotes));
-        check_header("DT,EX,SYMBOL,COND,SIZE,PRICE,CORR", Some(RecordKind::Trades));
-        check_header("time,symbol,price,size,side,venue", Some(RecordKind::Trades));
-        check_header("time,bid,ask", Some(RecordKind::Quotes));
-        let tardis = "exchange,symbol,timestamp,local_timestamp";
-        check_header(&format!("{tardis},id,side,price,amount"), Some(RecordKind::Trades));
-        check_header(&format!("{tardis},is_snapshot,side,price,amount"), Some(RecordKind::Levels));
-        let level = "asks[0].price,asks[0].amount,bids[0].price,bids[0].amount,asks[1].price,asks[1].amount";
-        check_header(&format!("{tardis},{level}"), Some(RecordKind::Quotes));
-        check_header("20200101 170000065,1.1,1.2,0", None);
-        check_header("time,open,high,low,close", None);
+        check("time=t,bid=b,price=p", "t,b,p", "Both time,bid,price x1");
+        let both = "price levels (snapshot) and quotes (bid, ask) are mapped: a file has one kind";
+        check("time=t,bid=b,price=p,snapshot=s", "t,b,p,s", both);
+        check("date=d,ts_recv=t,bid=b", "d,t,b", "a date is mapped, and no time of day");
     }
 }

@@ -1,52 +1,93 @@
 use super::best::BestQuotes;
 use super::book::DepthBook;
-use super::clock::Clock;
+use super::cell::{Nulls, Numbers, Read, boolean, trimmed};
 use super::columns::{ColumnError, ColumnMapping, Field, Layout, RecordKind};
+use super::course::Course;
+use super::datetime;
+use super::dialect::{Delimiter, Dialect};
+use super::known;
 use super::lines::{LineError, Lines};
+use super::rows::{Rows, TooLong};
+use super::seen::{SeenTrades, TradeId};
 use super::times::Times;
 use super::unpack::Input;
 use crate::feed::text::{TimeError, intern};
-use crate::feed::{Feed, FeedError};
+use crate::feed::{Feed, FeedError, LeftOut, Mend, Mends, Tape};
 use crate::market::{
-    Conditions, Event, FeedKind, InstrumentId, Instruments, NumberError, QuoteValues, Side, Symbol,
-    SymbolError, Timestamp, parse_decimal,
+    Conditions, Counts, Event, FeedKind, InstrumentId, Instruments, NumberError, QuoteValues, Side, Symbol,
+    SymbolError, Timestamp, Trade, UnknownName,
 };
 use rust_decimal::Decimal;
 use rustc_hash::FxHashMap;
+use std::borrow::Cow;
 
 /// The longest line that is read.
-const MAX_LINE: u64 = 64 * 1024;
+pub(super) const MAX_LINE: u64 = 64 * 1024;
 
-/// Quotes, trades or price levels of a CSV file. One record a batch, but for price levels: of them what came in one message is one.
+/// Quotes, trades or price levels of a CSV file. A batch is one record, or all price levels of one message.
 pub struct Csv {
     file: String,
-    lines: Lines<Input>,
+    rows: Rows,
     records: Records,
-    clock: Clock,
+    /// The error of a cell in a record that was read otherwise.
+    fault: Option<FeedError>,
 }
 
-/// What is known of a CSV file beside its lines.
+/// What is known of a CSV file other than its lines.
 pub(super) struct About {
     /// As errors name it.
     pub(super) file: String,
-    /// Of a file without a symbol column; only there does it matter whether it is one.
+    /// For a file without a symbol column; elsewhere it need not be valid.
     pub(super) symbol: Result<Symbol, SymbolError>,
     pub(super) times: Times,
     /// Whether quotes of several venues are folded.
     pub(super) best_quotes: bool,
+    pub(super) dialect: Dialect,
+    pub(super) mends: Mends,
+    /// The first lines, for detecting the dialect if it is not given.
+    pub(super) sample: String,
 }
 
 /// Turns lines into events.
-struct Records {
-    layout: Layout,
-    times: Times,
+pub(super) struct Records {
+    pub(super) layout: Layout,
+    delimiter: Delimiter,
+    pub(super) numbers: Numbers,
+    pub(super) times: Times,
+    pub(super) mended: Mended,
+    /// Whether there are blanks after the delimiters, which are then not part of conditions.
+    has_blanks: bool,
+    /// The error of a cell in a record that is valid otherwise.
+    pub(super) fault: Option<RecordError>,
+    /// The last quotes, if a row states only what has changed.
+    quotes: FxHashMap<InstrumentId, QuoteValues>,
+    /// When the row before arrived.
+    last: Option<Timestamp>,
     /// Of a file without a symbol column.
     symbol: Option<Symbol>,
     best: Option<BestQuotes>,
     books: FxHashMap<InstrumentId, DepthBook>,
     /// The message that the last price level belongs to: its book changes as one.
     message: Option<Message>,
-    left_out: u64,
+    pub(super) left_out: LeftOut,
+    seen: SeenTrades,
+    /// If rows can be read ahead.
+    course: Option<Course>,
+}
+
+/// Counts corrections, and where they were.
+pub(super) struct Mended {
+    pub(super) file: String,
+    /// The word for rows of the file: line, or row.
+    pub(super) unit: &'static str,
+    pub(super) line: u64,
+    pub(super) mends: Mends,
+}
+
+impl Mended {
+    pub(super) fn add(&self, mend: Mend, what: impl FnOnce() -> String) {
+        self.mends.add(&self.file, mend, || format!("{} {}, {}", self.unit, self.line, what()));
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -58,7 +99,7 @@ struct Message {
 
 /// Why a line is no quote, trade or price level.
 #[derive(Debug, thiserror::Error)]
-enum RecordError {
+pub(super) enum RecordError {
     #[error("{0}")]
     Line(#[from] LineError),
     #[error("{0}")]
@@ -75,55 +116,120 @@ enum RecordError {
     Value(#[from] NumberError),
     #[error("{field}: {text:?} is none of {expected}")]
     Word { field: Field, text: String, expected: &'static str },
-    #[error("conditions: {0:?} is longer than 4 printable characters")]
-    Conditions(String),
+    #[error("counts: {0}")]
+    Counts(#[from] UnknownName),
+    /// Such a row may not belong to the file; it was not processed.
+    #[error("its time {0} is far from that of the row before")]
+    Leap(Timestamp),
 }
 
-/// The cells of one line by [`Field`]; empty where the file has no such column.
-type Cells<'a> = [&'a str; Field::ALL.len()];
+/// The cells of one row by [`Field`]; empty if the file has no such column.
+pub(super) type Cells<'a> = [Cell<'a>; Field::ALL.len()];
+
+/// The content of a cell: text as it is written, or a value if the file has types.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cell<'a> {
+    Text(&'a str),
+    Number(Read),
+    Time(Timestamp),
+}
+
+impl<'a> Cell<'a> {
+    pub(super) const EMPTY: Self = Self::Text("");
+
+    /// Empty if it is no text.
+    fn text(self) -> &'a str {
+        match self {
+            Self::Text(text) => text,
+            Self::Number(_) | Self::Time(_) => "",
+        }
+    }
+}
 
 impl Csv {
-    /// Reads the header; `columns` says what it means, or it is one of the known ones.
+    /// Reads the header; `columns` maps it, or it is one of the known ones.
     pub(super) fn new(
         input: Input,
         columns: Option<&ColumnMapping>,
         about: About,
     ) -> Result<Self, HeaderError> {
         let mut lines = Lines::new(input, MAX_LINE);
-        let line = lines.next()?.ok_or(HeaderError::Empty)?;
-        let header = csv_record(line.trim_start_matches('\u{feff}'))?;
-        let header: Vec<_> = header.iter().map(str::trim).collect();
+        let line = lines.next()?.ok_or(HeaderError::Empty)?.trim_start_matches('\u{feff}');
+        let delimiter = about.delimiter();
+        let has_blanks = line.contains(", ") && !line.replace(", ", "").contains(',');
+        let header = csv_record(line, delimiter)?;
+        let header: Vec<_> = header.iter().map(trimmed).collect();
         let layout = match columns {
             Some(mapping) => mapping.layout(&header)?,
-            None => ColumnMapping::of_header(&header)?.layout(&header)?,
+            None => known::mapping(&header)?.layout(&header)?,
         };
-        Self::with(lines, layout, about)
+        Self::with(lines, layout, delimiter, has_blanks, about)
     }
 
-    /// Reads a file without a header, whose columns are numbered in `columns`; `first` is its first line, which `input` has, too.
+    /// Reads a file without a header, whose columns are numbered in `columns`; `first` is its first line,
+    /// which `input` has, too.
     pub(super) fn without_header(
         input: Input,
         first: &str,
         columns: &ColumnMapping,
         about: About,
     ) -> Result<Self, HeaderError> {
-        let layout = columns.numbered(csv_record(first)?.len())?;
-        Self::with(Lines::new(input, MAX_LINE), layout, about)
+        let delimiter = about.delimiter();
+        let layout = columns.numbered(csv_record(first, delimiter)?.len())?;
+        Self::with(Lines::new(input, MAX_LINE), layout, delimiter, false, about)
     }
 
-    fn with(lines: Lines<Input>, layout: Layout, about: About) -> Result<Self, HeaderError> {
-        let About { file, symbol, times, best_quotes } = about;
-        let records = Records {
-            symbol: if layout.fields.contains(&Some(Field::Symbol)) { None } else { Some(symbol?) },
-            layout,
-            times,
-            best: best_quotes.then(BestQuotes::default),
-            books: FxHashMap::default(),
-            message: None,
-            left_out: 0,
-        };
-        Ok(Self { file, lines, records, clock: Clock::default() })
+    fn with(
+        lines: Lines<Input>,
+        layout: Layout,
+        delimiter: Delimiter,
+        has_blanks: bool,
+        about: About,
+    ) -> Result<Self, HeaderError> {
+        let order = order_in(&about.sample, &layout, delimiter);
+        let file = about.file.clone();
+        let mut records = Records::new(layout, delimiter, has_blanks, order, about)?;
+        records.course = Some(Course::default());
+        let mut rows = Rows::new(lines);
+        // Price levels of one moment have an order of their own.
+        if records.layout.kind != RecordKind::Levels {
+            rows.put_in_order(|row| records.time_of(row))?;
+        }
+        Ok(Self { file, rows, records, fault: None })
     }
+}
+
+/// The meaning of the columns of a file with this first line; `None` if it is not known.
+pub(super) fn layout(first: &str, columns: Option<&ColumnMapping>, delimiter: Delimiter) -> Option<Layout> {
+    let record = csv_record(first.trim_start_matches('\u{feff}'), delimiter).ok()?;
+    let header: Vec<_> = record.iter().map(trimmed).collect();
+    match columns {
+        Some(columns) if columns.is_numbered() => columns.numbered(header.len()).ok(),
+        Some(columns) => columns.layout(&header).ok(),
+        None => known::mapping(&header).and_then(|mapping| mapping.layout(&header)).ok(),
+    }
+}
+
+impl About {
+    fn delimiter(&self) -> Delimiter {
+        self.dialect.delimiter.or_else(|| Delimiter::of(&self.sample)).unwrap_or(Delimiter::Comma)
+    }
+}
+
+/// The order of dates in some lines, if one of them shows it.
+fn order_in(sample: &str, layout: &Layout, delimiter: Delimiter) -> Option<datetime::DateOrder> {
+    sample.lines().find_map(|line| {
+        let record = csv_record(line, delimiter).ok()?;
+        let cells = cells(record.iter(), layout).ok()?;
+        [Field::Time, Field::TsRecv].into_iter().find_map(|field| {
+            datetime::order_of(&with_date(cells[field as usize].text(), cells[Field::Date as usize].text()))
+        })
+    })
+}
+
+/// A date and the time of day in another column.
+fn with_date<'a>(time: &'a str, date: &str) -> Cow<'a, str> {
+    if date.is_empty() { Cow::Borrowed(time) } else { Cow::Owned(format!("{date} {time}")) }
 }
 
 /// Why a file's first line is no header.
@@ -136,8 +242,18 @@ pub enum HeaderError {
     Columns(#[from] ColumnError),
     #[error("the header cannot be read: {0}")]
     Unreadable(String),
+    #[error(
+        "its rows go from the newest to the oldest, and it is too long to be turned round in memory: turn it round first, as `tac` does"
+    )]
+    NewestFirst,
     #[error("no column holds the symbol, and the file's name is none, so one must be given: {0}")]
     Symbol(#[from] SymbolError),
+}
+
+impl From<TooLong> for HeaderError {
+    fn from(TooLong: TooLong) -> Self {
+        Self::NewestFirst
+    }
 }
 
 impl From<LineError> for HeaderError {
@@ -162,91 +278,199 @@ impl Feed for Csv {
         instruments: &mut Instruments,
         out: &mut Vec<Event>,
     ) -> Result<Option<Timestamp>, FeedError> {
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
         loop {
-            let line = self.lines.next();
+            self.records.mended.line = self.rows.upcoming();
+            let line = self.rows.next();
             let ended = matches!(line, Ok(None));
             let read = match line {
                 Ok(Some(line)) => self.records.read_line(line, instruments, out),
                 Ok(None) => self.records.end(instruments, out),
                 Err(error) => Err(error.into()),
             };
+            if let Err(RecordError::Leap(time)) = read {
+                self.records.fault = None;
+                let behind = self.rows.look_ahead(|row| self.records.time_of(row));
+                let course = self.records.course.get_or_insert_default();
+                if let Err(outlier) = course.judge(time, &behind) {
+                    let _ = self.rows.next();
+                    return Err(FeedError { place: self.place(), reason: outlier.to_string() });
+                }
+                continue;
+            }
+            if let Some(cell) = self.records.fault.take() {
+                let fault = FeedError { place: self.place(), reason: cell.to_string() };
+                // The record goes first.
+                match read {
+                    Ok(Some(arrival)) => {
+                        self.fault = Some(fault);
+                        return Ok(Some(arrival));
+                    }
+                    Ok(None) => return Err(fault),
+                    Err(_) => {}
+                }
+            }
             match read {
-                Ok(Some(arrival)) => return Ok(Some(self.clock.at(arrival))),
+                Ok(Some(arrival)) => return Ok(Some(arrival)),
                 Ok(None) if ended => return Ok(None),
                 Ok(None) => {}
-                Err(error) => {
-                    let place = format!("{} line {}", self.file, self.lines.number());
-                    return Err(FeedError { place, reason: error.to_string() });
-                }
+                Err(error) => return Err(FeedError { place: self.place(), reason: error.to_string() }),
             }
         }
     }
 
     fn left_out(&self) -> u64 {
-        self.records.left_out
+        self.records.left_out.total()
+    }
+
+    fn left_out_by_kind(&self) -> LeftOut {
+        self.records.left_out.clone()
+    }
+}
+
+impl Csv {
+    /// Of the last record.
+    fn place(&self) -> String {
+        format!("{} line {}", self.file, self.rows.number())
     }
 }
 
 impl Records {
-    /// Appends what a line says to `out`; its time of arrival, or `None` where it says nothing yet.
+    pub(super) fn new(
+        layout: Layout,
+        delimiter: Delimiter,
+        has_blanks: bool,
+        order: Option<datetime::DateOrder>,
+        about: About,
+    ) -> Result<Self, SymbolError> {
+        let About { file, symbol, mut times, best_quotes, dialect, mends, .. } = about;
+        times.order = dialect.date_order.or(order);
+        Ok(Self {
+            symbol: if layout.fields.contains(&Some(Field::Symbol)) { None } else { Some(symbol?) },
+            layout,
+            delimiter,
+            numbers: Numbers {
+                sign: dialect.decimal,
+                comma_is_free: delimiter != Delimiter::Comma,
+                nulls: dialect.nulls,
+            },
+            times,
+            mended: Mended { file, unit: "line", line: 0, mends },
+            has_blanks,
+            fault: None,
+            quotes: FxHashMap::default(),
+            last: None,
+            best: best_quotes.then(BestQuotes::default),
+            books: FxHashMap::default(),
+            message: None,
+            seen: SeenTrades::default(),
+            course: None,
+            left_out: LeftOut::default(),
+        })
+    }
+
+    /// When a row arrived; `None` if it does not state it, or it cannot be read.
+    fn time_of(&self, row: &str) -> Option<Timestamp> {
+        let record = csv_record(row, self.delimiter).ok()?;
+        let cells = cells(record.iter(), &self.layout).ok()?;
+        let text = |field: Field| {
+            let cell = cells[field as usize].text();
+            (!self.numbers.nulls.is_no_number(cell)).then_some(cell)
+        };
+        let time = text(Field::TsRecv).map(Cow::Borrowed);
+        let date = cells[Field::Date as usize].text();
+        let time = time.or_else(|| text(Field::Time).map(|time| with_date(time, date)))?;
+        self.times.parse(&time, None).ok()
+    }
+
+    /// Appends a line's events to `out`; returns its time of arrival, or `None` if it has no events yet.
     fn read_line(
         &mut self,
         line: &str,
         instruments: &mut Instruments,
         out: &mut Vec<Event>,
     ) -> Result<Option<Timestamp>, RecordError> {
-        // Market data has no quotation marks, so that a line is split at its commas; the rest is for the real CSV reader.
+        // Market data rarely have quotation marks; lines without are split at the delimiter, the CSV reader
+        // takes the rest.
         if line.contains('"') {
-            let record = csv_record(line)?;
+            let record = csv_record(line, self.delimiter)?;
             self.read(&cells(record.iter(), &self.layout)?, instruments, out)
         } else {
-            self.read(&cells(line.split(','), &self.layout)?, instruments, out)
+            let delimiter = char::from(self.delimiter.byte());
+            self.read(&cells(line.split(delimiter), &self.layout)?, instruments, out)
         }
     }
 
-    fn read(
+    /// Appends a row's events to `out`; returns its time of arrival, or `None` if it has no events yet.
+    pub(super) fn read(
         &mut self,
         cells: &Cells,
         instruments: &mut Instruments,
         out: &mut Vec<Event>,
     ) -> Result<Option<Timestamp>, RecordError> {
         let times @ (venue, arrival) = self.times(cells)?;
-        let name = self.symbol.as_ref().map_or(cells[Field::Symbol as usize], Symbol::as_str);
-        match self.layout.kind {
-            RecordKind::Quotes => {
-                let mut values = quote_values(cells, &self.layout)?;
-                let id = intern(name, instruments, out)?;
-                if let Some(best) = &mut self.best {
-                    match best.fold(id, cells[Field::Venue as usize].as_bytes(), values) {
-                        Some(best) => values = best,
-                        None => return Ok(None),
-                    }
+        if let Some(course) = &mut self.course
+            && !course.follows(arrival)
+        {
+            return Err(RecordError::Leap(arrival));
+        }
+        self.last = Some(arrival);
+        let kind = self.layout.kind;
+        match kind {
+            RecordKind::Quotes | RecordKind::Both | RecordKind::Trades => {
+                let has_trade = match kind {
+                    RecordKind::Trades => true,
+                    RecordKind::Both => self.has_price(cells),
+                    _ => false,
+                };
+                let quote = (kind != RecordKind::Trades).then(|| self.quote_values(cells, venue));
+                let mut trade = if has_trade { self.trade(cells)? } else { None };
+                if has_trade && trade.is_none() {
+                    self.left_out.add("trades", "whose correction says that they do not stand");
                 }
-                let quote = instruments.quote(id, &values, times, out)?;
-                out.push(Event::Quote(id, quote));
-            }
-            RecordKind::Trades => {
-                if !stands(cells)? {
-                    self.left_out += 1;
+                if trade.is_none() && quote.is_none() {
                     return Ok(None);
                 }
-                let numbers = (number(cells, Field::Price)?, size(cells, Field::Size)?);
-                let kind = (side(cells)?, conditions(cells)?);
-                let id = intern(name, instruments, out)?;
-                let trade = instruments.trade(id, numbers, kind, times, out)?;
-                out.push(Event::Trade(id, trade));
+                let id = intern(name_of(self.symbol.as_ref(), cells), instruments, out)?;
+                let known = cells[Field::TradeId as usize];
+                if trade.is_some() && self.is_known(id, known) {
+                    self.left_out.add("trades", "that were told before");
+                    trade = None;
+                }
+                let before = out.len();
+                if let Some(values) = quote {
+                    self.push_quote(id, values, cells, times, instruments, out)?;
+                }
+                if let Some((mut numbers, kind, counts)) = trade {
+                    let trade = loop {
+                        match instruments.trade(id, numbers, kind, times, out) {
+                            Ok(trade) => break trade,
+                            Err(error) => self.round([Some(&mut numbers.0), Some(&mut numbers.1)], error)?,
+                        }
+                    };
+                    out.push(Event::Trade(id, Trade { counts, ..trade }));
+                }
+                if out.len() == before {
+                    return Ok(None);
+                }
             }
             RecordKind::Levels => {
-                let (price, size) = (number(cells, Field::Price)?, size(cells, Field::Size)?);
+                let (price, size) = (self.required(cells, Field::Price)?, self.size(cells, Field::Size)?);
                 let (side, snapshot) = (side(cells)?, is_snapshot(cells)?);
                 if side == Side::None {
-                    return Err(word(Field::Side, cells[Field::Side as usize], "bid or ask"));
+                    return Err(word(Field::Side, cells[Field::Side as usize].text(), "bid or ask"));
                 }
-                let message = Message { id: intern(name, instruments, out)?, venue, arrival };
+                let message = Message {
+                    id: intern(name_of(self.symbol.as_ref(), cells), instruments, out)?,
+                    venue,
+                    arrival,
+                };
                 let told = self.end_unless(Some(message), instruments, out);
                 let book = self.books.entry(message.id).or_default();
                 if !book.set_row(side, price, size, snapshot) {
-                    self.left_out += 1;
+                    self.left_out.add("price levels", "before the first snapshot");
                 }
                 self.message = Some(message);
                 return told;
@@ -255,8 +479,8 @@ impl Records {
         Ok(Some(arrival))
     }
 
-    /// What the last message of a file of price levels has changed.
-    fn end(
+    /// Emits the change by the last message of a file of price levels.
+    pub(super) fn end(
         &mut self,
         instruments: &mut Instruments,
         out: &mut Vec<Event>,
@@ -264,7 +488,7 @@ impl Records {
         self.end_unless(None, instruments, out)
     }
 
-    /// Tells the book of the last message, unless the next price level belongs to that message too.
+    /// Emits the book of the last message, unless the next price level belongs to that message, too.
     fn end_unless(
         &mut self,
         next: Option<Message>,
@@ -277,97 +501,384 @@ impl Records {
             return Ok(None);
         };
         let Some(values) = self.books.get_mut(&id).and_then(DepthBook::changed) else { return Ok(None) };
-        let quote = instruments.quote(id, &values, (venue, arrival), out)?;
+        let quote = self.quote(id, values, (venue, arrival), instruments, out)?;
         out.push(Event::Quote(id, quote));
         Ok(Some(arrival))
     }
 
-    /// The venue's time and the time of arrival; where the file has one of them, it is both.
-    fn times(&self, cells: &Cells) -> Result<(Timestamp, Timestamp), RecordError> {
-        let time = |field: Field| {
-            self.times.parse(cells[field as usize]).map_err(|error| RecordError::Time { field, error })
+    /// The venue's time and the time of arrival; if only one can be read, it is both.
+    fn times(&mut self, cells: &Cells) -> Result<(Timestamp, Timestamp), RecordError> {
+        let read = |field: Field| {
+            let cell = match cells[field as usize] {
+                Cell::Time(time) => return Some(Ok(time)),
+                Cell::Number(number) => {
+                    let text = number.value().to_string();
+                    let read = self.times.parse(&text, self.last);
+                    return Some(read.map_err(|error| RecordError::Time { field, error }));
+                }
+                Cell::Text(cell) => cell,
+            };
+            if cell.is_empty() || self.numbers.nulls.is_no_number(cell) {
+                return None;
+            }
+            let date = if field == Field::Time { cells[Field::Date as usize].text() } else { "" };
+            let text = with_date(cell, date);
+            Some(self.times.parse(&text, self.last).map_err(|error| RecordError::Time { field, error }))
         };
-        match (cells[Field::Time as usize], cells[Field::TsRecv as usize]) {
-            (_, "") => time(Field::Time).map(|both| (both, both)),
-            ("", _) => time(Field::TsRecv).map(|both| (both, both)),
-            _ => Ok((time(Field::Time)?, time(Field::TsRecv)?)),
+        match (read(Field::Time), read(Field::TsRecv)) {
+            (Some(Ok(venue)), Some(Ok(arrival))) => Ok((venue, arrival)),
+            (Some(Ok(time)), None) | (None, Some(Ok(time))) => Ok((time, time)),
+            (Some(Ok(time)), Some(Err(error))) | (Some(Err(error)), Some(Ok(time))) => {
+                self.fault.get_or_insert(error);
+                Ok((time, time))
+            }
+            (Some(Err(error)), _) | (None, Some(Err(error))) => Err(error),
+            (None, None) => {
+                let field = Field::Time;
+                let cell = cells[field as usize].text();
+                Err(RecordError::Time {
+                    field,
+                    error: self.times.parse(cell, None).err().unwrap_or_else(|| TimeError::none(cell)),
+                })
+            }
         }
+    }
+
+    /// A number, if there is one.
+    fn number(&self, cells: &Cells, field: Field) -> Result<Option<Decimal>, RecordError> {
+        let (cell, read) = match cells[field as usize] {
+            Cell::Text(cell) => {
+                if self.numbers.nulls.is_no_number(cell) || (is_size(field) && cell == NO_SIZE) {
+                    return Ok(None);
+                }
+                (cell, self.numbers.read(cell).map_err(|error| RecordError::Number { field, error })?)
+            }
+            Cell::Number(read) if self.numbers.nulls.has_value(read.value()) => return Ok(None),
+            Cell::Number(read) => ("a float", read),
+            Cell::Time(_) => {
+                ("", self.numbers.read("a time").map_err(|error| RecordError::Number { field, error })?)
+            }
+        };
+        let is_read_as = || format!("{field}: {cell} is read as {}", read.value());
+        match read {
+            Read::Exact(_) => {}
+            Read::Cleaned(_) => self.mended.add(Mend::Noise, is_read_as),
+            Read::Rounded(_) => self.mended.add(Mend::Rounded, is_read_as),
+        }
+        Ok(Some(read.value()))
+    }
+
+    fn required(&self, cells: &Cells, field: Field) -> Result<Decimal, RecordError> {
+        let text = || cells[field as usize].text().chars().take(40).collect();
+        self.number(cells, field)?
+            .ok_or_else(|| RecordError::Number { field, error: NumberError::NotDecimal { text: text() } })
+    }
+
+    /// 0 if the file does not state it.
+    fn size(&self, cells: &Cells, field: Field) -> Result<Decimal, RecordError> {
+        Ok(self.number(cells, field)?.unwrap_or_default())
+    }
+
+    /// A cell that cannot be read counts as empty, and is reported.
+    fn or_fault<T: Default>(&mut self, read: Result<T, RecordError>) -> T {
+        read.unwrap_or_else(|error| {
+            self.fault.get_or_insert(error);
+            T::default()
+        })
+    }
+
+    fn quote_values(&mut self, cells: &Cells, venue: Timestamp) -> QuoteValues {
+        let mut side = |price: Field, size: Field| {
+            let price =
+                self.number(cells, price).map(|p| p.filter(|p| !(self.layout.zero_is_empty && p.is_zero())));
+            let size = self.quote_size(cells, size, venue);
+            (self.or_fault(price), self.or_fault(size))
+        };
+        let ((bid, bid_size), (ask, ask_size)) =
+            (side(Field::Bid, Field::BidSize), side(Field::Ask, Field::AskSize));
+        QuoteValues { bid, bid_size, ask, ask_size }
+    }
+
+    fn quote_size(&self, cells: &Cells, field: Field, venue: Timestamp) -> Result<Decimal, RecordError> {
+        let size = self.size(cells, field)?;
+        let is_single = self.layout.size_unit_until.is_some_and(|until| venue >= until);
+        if self.layout.size_unit == 1 || is_single {
+            return Ok(size);
+        }
+        let (value, scale) = (size, 0);
+        size.checked_mul(self.layout.size_unit.into())
+            .ok_or(RecordError::Number { field, error: NumberError::OutOfRange { value, scale } })
+    }
+
+    fn push_quote(
+        &mut self,
+        id: InstrumentId,
+        mut values: QuoteValues,
+        cells: &Cells,
+        times: (Timestamp, Timestamp),
+        instruments: &mut Instruments,
+        out: &mut Vec<Event>,
+    ) -> Result<(), RecordError> {
+        if self.layout.empty_is_unchanged
+            && let Some(before) = self.quotes.get(&id)
+        {
+            if values.bid.is_none() {
+                (values.bid, values.bid_size) = (before.bid, before.bid_size);
+            }
+            if values.ask.is_none() {
+                (values.ask, values.ask_size) = (before.ask, before.ask_size);
+            }
+        }
+        // A row that has a trade as well need not have changed the quote.
+        if self.layout.kind == RecordKind::Both || self.layout.empty_is_unchanged {
+            let is_first = !self.quotes.contains_key(&id) && values != QuoteValues::default();
+            if self.quotes.insert(id, values).is_some_and(|before| before == values)
+                || (self.layout.kind == RecordKind::Both && values == QuoteValues::default() && is_first)
+            {
+                return Ok(());
+            }
+        }
+        if let Some(best) = &mut self.best {
+            match best.fold(id, cells[Field::Venue as usize].text().as_bytes(), values) {
+                Some(best) => values = best,
+                None => return Ok(()),
+            }
+        }
+        let quote = self.quote(id, values, times, instruments, out)?;
+        out.push(Event::Quote(id, quote));
+        Ok(())
+    }
+
+    /// A quote in units. A number that does not fit is dropped.
+    fn quote(
+        &mut self,
+        id: InstrumentId,
+        mut values: QuoteValues,
+        times: (Timestamp, Timestamp),
+        instruments: &mut Instruments,
+        out: &mut Vec<Event>,
+    ) -> Result<crate::market::Quote, RecordError> {
+        loop {
+            let error = match instruments.quote(id, &values, times, out) {
+                Ok(quote) => return Ok(quote),
+                Err(error) => error,
+            };
+            let QuoteValues { bid, bid_size, ask, ask_size } = &mut values;
+            match error {
+                NumberError::TooPrecise { .. } => {
+                    self.round([bid.as_mut(), Some(bid_size), ask.as_mut(), Some(ask_size)], error)?;
+                }
+                NumberError::Negative { value }
+                | NumberError::TooLarge { value }
+                | NumberError::OutOfRange { value, .. } => {
+                    let field = if *bid == Some(value) {
+                        (*bid, *bid_size) = (None, Decimal::ZERO);
+                        Field::Bid
+                    } else if *ask == Some(value) {
+                        (*ask, *ask_size) = (None, Decimal::ZERO);
+                        Field::Ask
+                    } else if bid.is_some() && *bid_size == value {
+                        *bid_size = Decimal::ZERO;
+                        Field::BidSize
+                    } else if ask.is_some() && *ask_size == value {
+                        *ask_size = Decimal::ZERO;
+                        Field::AskSize
+                    } else {
+                        return Err(error.into());
+                    };
+                    self.fault.get_or_insert(RecordError::Number { field, error });
+                }
+                error => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Rounds the one of these numbers that has too many decimals.
+    fn round<const N: usize>(
+        &self,
+        numbers: [Option<&mut Decimal>; N],
+        error: NumberError,
+    ) -> Result<(), NumberError> {
+        let NumberError::TooPrecise { value, scale } = error else { return Err(error) };
+        let mut is_rounded = false;
+        for number in numbers.into_iter().flatten().filter(|number| **number == value) {
+            *number = number.round_dp(scale.into());
+            is_rounded = true;
+            self.mended.add(Mend::Rounded, || format!("{value} is read as {number}"));
+        }
+        if is_rounded { Ok(()) } else { Err(error) }
+    }
+
+    /// Whether a row of quotes and trades has a trade.
+    fn has_price(&self, cells: &Cells) -> bool {
+        let cell = match cells[Field::Price as usize] {
+            Cell::Text(cell) => cell,
+            Cell::Number(price) => return !(self.layout.empty_is_unchanged && price.value().is_zero()),
+            Cell::Time(_) => return true,
+        };
+        let is_zero = || cell.bytes().all(|b| b == b'0' || b == b'.' || b == b',');
+        !(self.numbers.nulls.is_no_number(cell) || (self.layout.empty_is_unchanged && is_zero()))
+    }
+
+    /// A row's trade; `None` if it was cancelled.
+    fn trade(&mut self, cells: &Cells) -> Result<Option<TradeValues>, RecordError> {
+        if !stands(cells, &self.numbers.nulls)? {
+            return Ok(None);
+        }
+        let numbers = (self.required(cells, Field::Price)?, self.size(cells, Field::Size)?);
+        let side = if self.layout.side_is_flags { side_of_flags(cells) } else { side(cells) };
+        let side = self.or_fault(side);
+        let counts = counts(cells, self.layout.conditions_of)?;
+        Ok(Some((numbers, (side, self.conditions(cells)), counts)))
+    }
+
+    /// Whether a trade of that id was there before.
+    fn is_known(&mut self, id: InstrumentId, cell: Cell) -> bool {
+        match cell {
+            Cell::Text("") | Cell::Time(_) => false,
+            Cell::Text(text) => !self.seen.is_new(id, TradeId::text(text)),
+            Cell::Number(number) => !self.seen.is_new(id, TradeId::text(&number.value().to_string())),
+        }
+    }
+
+    fn conditions(&self, cells: &Cells) -> Conditions {
+        let cell = cells[Field::Conditions as usize].text();
+        let cell = if self.has_blanks { cell.trim_start() } else { cell };
+        if self.numbers.nulls.is_no_word(cell) {
+            return Conditions::default();
+        }
+        Conditions::new(cell).unwrap_or_else(|| {
+            let fitting = Conditions::fitting(cell);
+            self.mended.add(Mend::Conditions, || {
+                format!(
+                    "conditions: {:?} is read as {:?}",
+                    cell.chars().take(40).collect::<String>(),
+                    fitting.as_str()
+                )
+            });
+            fitting
+        })
     }
 }
 
+/// Price and size, side and conditions, and what the trade counts for.
+type TradeValues = ((Decimal, Decimal), (Side, Conditions), Counts);
+
+/// The largest number of 32 bits: for Databento, no size.
+const NO_SIZE: &str = "4294967295";
+
+const fn is_size(field: Field) -> bool {
+    matches!(field, Field::Size | Field::BidSize | Field::AskSize)
+}
+
+fn name_of<'a>(symbol: Option<&'a Symbol>, cells: &Cells<'a>) -> &'a str {
+    symbol.map_or(cells[Field::Symbol as usize].text(), Symbol::as_str)
+}
+
+/// The cells of a line, without the blanks around them.
 fn cells<'a>(line: impl Iterator<Item = &'a str>, layout: &Layout) -> Result<Cells<'a>, RecordError> {
-    let mut cells = [""; Field::ALL.len()];
-    let mut got = 0;
+    let mut cells = [Cell::EMPTY; Field::ALL.len()];
+    let (mut got, expected) = (0, layout.fields.len());
+    // Some writers end each line with a delimiter, even if the header has none.
+    let mut beyond = 0;
     for cell in line {
-        if let Some(&Some(field)) = layout.fields.get(got) {
-            cells[field as usize] = cell;
+        match layout.fields.get(got) {
+            // Blanks are part of conditions: NYSE TAQ has a fixed column for each of four letters.
+            Some(&Some(field @ Field::Conditions)) => cells[field as usize] = Cell::Text(cell),
+            Some(&Some(field)) => cells[field as usize] = Cell::Text(trimmed(cell)),
+            Some(None) => {}
+            None if trimmed(cell).is_empty() => beyond += 1,
+            None => beyond = 0,
         }
         got += 1;
     }
-    let expected = layout.fields.len();
+    let got = if got > expected { got - beyond } else { got };
     if got == expected { Ok(cells) } else { Err(RecordError::Columns { got, expected }) }
 }
 
-fn csv_record(line: &str) -> Result<csv::StringRecord, csv::Error> {
+pub(super) fn csv_record(line: &str, delimiter: Delimiter) -> Result<csv::StringRecord, csv::Error> {
     let mut record = csv::StringRecord::new();
+    let line = quoted_at_once(line, delimiter);
     csv::ReaderBuilder::new()
         .has_headers(false)
+        .delimiter(delimiter.byte())
         .buffer_capacity(line.len().max(1))
         .from_reader(line.as_bytes())
         .read_record(&mut record)?;
     Ok(record)
 }
 
-fn quote_values(cells: &Cells, layout: &Layout) -> Result<QuoteValues, RecordError> {
-    let price = |field: Field| match cells[field as usize] {
-        "" => Ok(None),
-        _ => number(cells, field).map(|price| Some(price).filter(|p| !(layout.zero_is_empty && p.is_zero()))),
-    };
-    let size = |field| {
-        let size = size(cells, field)?;
-        if layout.size_unit == 1 {
-            return Ok(size);
+/// The same line without blanks between a delimiter and a quotation mark, which would invalidate the mark.
+fn quoted_at_once(line: &str, delimiter: Delimiter) -> Cow<'_, str> {
+    if !line.contains(" \"") && !line.contains("\" ") {
+        return Cow::Borrowed(line);
+    }
+    let delimiter = char::from(delimiter.byte());
+    let (mut kept, mut blanks, mut is_quoted, mut is_start) =
+        (String::with_capacity(line.len()), 0, false, true);
+    let mut was_quoted = false;
+    for c in line.chars() {
+        match c {
+            ' ' if !is_quoted && (is_start || was_quoted) => blanks += 1,
+            '"' if is_quoted || is_start => {
+                (blanks, was_quoted, is_start) = (0, is_quoted, false);
+                is_quoted = !is_quoted;
+                kept.push(c);
+            }
+            _ => {
+                let ends = c == delimiter && !is_quoted;
+                if !(ends && was_quoted) {
+                    kept.extend(std::iter::repeat_n(' ', blanks));
+                }
+                (blanks, was_quoted, is_start) = (0, false, ends);
+                kept.push(c);
+            }
         }
-        let (value, scale) = (size, 0);
-        size.checked_mul(layout.size_unit.into())
-            .ok_or(RecordError::Number { field, error: NumberError::OutOfRange { value, scale } })
-    };
-    Ok(QuoteValues {
-        bid: price(Field::Bid)?,
-        bid_size: size(Field::BidSize)?,
-        ask: price(Field::Ask)?,
-        ask_size: size(Field::AskSize)?,
-    })
-}
-
-fn number(cells: &Cells, field: Field) -> Result<Decimal, RecordError> {
-    parse_decimal(cells[field as usize]).map_err(|error| RecordError::Number { field, error })
-}
-
-/// 0 where the file does not say.
-fn size(cells: &Cells, field: Field) -> Result<Decimal, RecordError> {
-    if cells[field as usize].is_empty() { Ok(Decimal::ZERO) } else { number(cells, field) }
+    }
+    Cow::Owned(kept)
 }
 
 fn side(cells: &Cells) -> Result<Side, RecordError> {
-    match cells[Field::Side as usize] {
+    match cells[Field::BuyerIsMaker as usize].text() {
+        "" => {}
+        text => match boolean(text) {
+            Some(true) => return Ok(Side::Sell),
+            Some(false) => return Ok(Side::Buy),
+            None => return Err(word(Field::BuyerIsMaker, text, "true or false")),
+        },
+    }
+    match cells[Field::Side as usize].text() {
         "buy" | "BUY" | "Buy" | "b" | "B" | "bid" => Ok(Side::Buy),
         "sell" | "SELL" | "Sell" | "s" | "S" | "ask" => Ok(Side::Sell),
         "" | "none" | "unknown" => Ok(Side::None),
+        text if Nulls::default().is_no_word(text) => Ok(Side::None),
         text => Err(word(Field::Side, text, "buy, sell, or empty")),
     }
 }
 
-fn is_snapshot(cells: &Cells) -> Result<bool, RecordError> {
-    let text = cells[Field::Snapshot as usize];
-    text.parse().map_err(|_| word(Field::Snapshot, text, "true or false"))
+/// `MetaTrader`'s flags of a tick: 32 is a buy, 64 a sell.
+fn side_of_flags(cells: &Cells) -> Result<Side, RecordError> {
+    match cells[Field::Side as usize].text() {
+        "" => Ok(Side::None),
+        text => match text.parse::<u32>().map(|flags| flags & 0x60) {
+            Ok(32) => Ok(Side::Buy),
+            Ok(64) => Ok(Side::Sell),
+            Ok(_) => Ok(Side::None),
+            Err(_) => Err(word(Field::Side, text, "the flags of a tick")),
+        },
+    }
 }
 
-/// Whether a trade is good, or one that holds the values it was corrected to (0 to 2). From 7 on it is one that was cancelled or was an
-/// error, or the note of that: whoever prints them counts trades that do not stand.
-fn stands(cells: &Cells) -> Result<bool, RecordError> {
-    match cells[Field::Correction as usize] {
-        "" => Ok(true),
+fn is_snapshot(cells: &Cells) -> Result<bool, RecordError> {
+    let text = cells[Field::Snapshot as usize].text();
+    boolean(text).ok_or_else(|| word(Field::Snapshot, text, "true or false"))
+}
+
+/// Whether a trade is valid, perhaps with corrected values (0 to 2). From 7 on it was cancelled or an error,
+/// or is the notice of that: it must not count.
+fn stands(cells: &Cells, nulls: &Nulls) -> Result<bool, RecordError> {
+    match cells[Field::Correction as usize].text() {
+        text if nulls.is_no_number(text) => Ok(true),
         text => match text.trim().parse::<u8>() {
             Ok(indicator) => Ok(indicator < 7),
             Err(_) => Err(word(Field::Correction, text, "the numbers from 0 to 12")),
@@ -379,9 +890,19 @@ fn word(field: Field, text: &str, expected: &'static str) -> RecordError {
     RecordError::Word { field, text: text.chars().take(40).collect(), expected }
 }
 
-fn conditions(cells: &Cells) -> Result<Conditions, RecordError> {
-    let text = cells[Field::Conditions as usize];
-    Conditions::new(text).ok_or_else(|| RecordError::Conditions(text.chars().take(40).collect()))
+/// What a trade counts for: as the row states, or by the letters of its conditions, of any length.
+fn counts(cells: &Cells, conditions_of: Option<Tape>) -> Result<Counts, RecordError> {
+    let tape = match cells[Field::Tape as usize].text() {
+        "" => conditions_of,
+        text => Some(text.parse().map_err(|expected| word(Field::Tape, text, expected))?),
+    };
+    match cells[Field::Counts as usize].text() {
+        "" => {
+            let conditions = cells[Field::Conditions as usize].text();
+            Ok(tape.map_or(Counts::EVERYTHING, |tape| tape.counts(conditions)))
+        }
+        text => Ok(text.parse()?),
+    }
 }
 
 #[cfg(test)]

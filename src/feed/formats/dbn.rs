@@ -1,16 +1,31 @@
+mod names;
 mod records;
 
-use self::records::Records;
-use super::clock::Clock;
+pub(super) use self::records::Records;
+
+use self::names::OtherNames;
 use super::unpack::Input;
-use crate::feed::{Feed, FeedError};
+use crate::feed::{Feed, FeedError, LeftOut};
 use crate::market::{Event, FeedKind, Instruments, NumberError, SymbolError, Timestamp};
 use dbn::decode::dbn::fsm::{DbnFsm, ProcessResult};
-use dbn::{Metadata, Schema, TsSymbolMap};
-use std::io::{self, Read};
+use dbn::{
+    BboMsg, CbboMsg, Cmbp1Msg, MboMsg, Mbp1Msg, Mbp10Msg, Metadata, RecordHeader, Schema, StatusMsg,
+    SymbolMappingMsg, TradeMsg, TsSymbolMap, rtype, v1, v2, v3,
+};
+use std::io::{self, BufRead, Read};
 
 /// The most metadata that is read: enough for the mappings of some 400,000 symbols.
 const MAX_METADATA: u32 = 64 << 20;
+/// Known versions of the form.
+const VERSIONS: std::ops::RangeInclusive<u8> = 1..=3;
+/// From version 2 on the metadata hold at this offset the length of each symbol in them, in two bytes.
+const SYMBOL_LEN_AT: usize = 45;
+/// The shortest symbol length ever used: it bounds the number of symbols.
+const MIN_SYMBOL_LEN: u16 = 22;
+/// Every record begins with its length and kind, publisher, instrument and time.
+const RECORD_HEADER: usize = size_of::<RecordHeader>();
+/// The longest length that a record can state, in words of four bytes.
+const MAX_RECORD: usize = 4 * u8::MAX as usize;
 
 /// A Databento file of version 1 to 3, or a live session of mixed records; one record a batch.
 ///
@@ -29,14 +44,18 @@ const MAX_METADATA: u32 = 64 << 20;
 pub struct Dbn {
     file: String,
     input: Input,
+    version: u8,
+    /// Bytes after each record's own: the time when it was sent, or none.
+    extra: usize,
+    /// Takes one record at a time, each checked and complete, so that it is aligned in its memory.
     decoder: DbnFsm,
+    record: [u8; MAX_RECORD],
     records: Records,
-    clock: Clock,
     read: u64,
     ended: bool,
 }
 
-/// Why a file is no DBN that can be read.
+/// Why a file cannot be read as DBN.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DbnError {
@@ -48,6 +67,10 @@ pub enum DbnError {
     MetadataTooLarge { len: u32 },
     #[error("the file does not start with DBN")]
     NotDbn,
+    #[error("it is of version {0} of DBN: expected 1, 2 or 3")]
+    Version(u8),
+    #[error("its metadata say that symbols are of {0} bytes: expected {MIN_SYMBOL_LEN} or more")]
+    SymbolLen(u16),
     #[error("the file breaks off in its metadata")]
     Truncated,
     #[error(
@@ -59,13 +82,19 @@ pub enum DbnError {
 
 /// Why a record is no quote or trade.
 #[derive(Debug, thiserror::Error)]
-enum RecordError {
+pub(super) enum RecordError {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("{0}")]
     Dbn(#[from] dbn::Error),
     #[error("the file breaks off in a record")]
     Truncated,
+    #[error("it says to be of {len} bytes, less than a record's header: the file cannot be read on")]
+    TooShort { len: usize },
+    #[error(
+        "it says to be of kind {kind:#04x} and of {len} bytes, and such records have {expected}: the file cannot be read on"
+    )]
+    Length { kind: u8, len: usize, expected: usize },
     #[error("it has neither a time of arrival nor one of the venue")]
     NoTime,
     #[error("instrument id {id} has no symbol at {time}")]
@@ -80,6 +109,16 @@ enum RecordError {
     Number(#[from] NumberError),
 }
 
+/// The result of reading the next record.
+enum Advance {
+    /// There is none.
+    End,
+    /// It is of a kind that is not read.
+    LeftOut,
+    /// The decoder has it.
+    Record,
+}
+
 impl Dbn {
     /// Reads the metadata.
     pub(super) fn new(file: String, mut input: Input, best_quotes: bool) -> Result<Self, DbnError> {
@@ -91,44 +130,81 @@ impl Dbn {
         if !prelude.starts_with(b"DBN") {
             return Err(DbnError::NotDbn);
         }
+        let version = prelude[3];
+        if !VERSIONS.contains(&version) {
+            return Err(DbnError::Version(version));
+        }
         let len = u32::from_le_bytes([prelude[4], prelude[5], prelude[6], prelude[7]]);
         if len > MAX_METADATA {
             return Err(DbnError::MetadataTooLarge { len });
         }
-        // The decoder would take its memory on the word of the length: it is given metadata only when all of it is there.
+        // The decoder allocates by the stated length, so it is given metadata only when all of it is there.
         let mut metadata = Vec::new();
         if (&mut input).take(len.into()).read_to_end(&mut metadata)? < len as usize {
             return Err(DbnError::Truncated);
         }
-        let mut decoder = DbnFsm::builder().build()?;
-        decoder.write_all(&prelude);
-        let metadata = read_metadata(&mut decoder, &metadata)?;
+        if let Some(&[low, high]) = metadata.get(SYMBOL_LEN_AT..SYMBOL_LEN_AT + 2)
+            && version > 1
+        {
+            let len = u16::from_le_bytes([low, high]);
+            if len < MIN_SYMBOL_LEN {
+                return Err(DbnError::SymbolLen(len));
+            }
+        }
+        let metadata = read_metadata(prelude, &metadata)?;
         if let Some(schema) = metadata.schema
             && let Some(content) = other_content(schema)
         {
             return Err(DbnError::Schema { schema, content });
         }
         let symbols = TsSymbolMap::from_metadata(&metadata)?;
-        let records = Records::new(metadata.schema, symbols, best_quotes);
-        Ok(Self { file, input, decoder, records, clock: Clock::default(), read: 0, ended: false })
+        let mut records = Records::new(metadata.schema, symbols, best_quotes);
+        records.others = OtherNames::new(&metadata);
+        let decoder = DbnFsm::builder()
+            .skip_metadata(true)
+            .input_dbn_version(Some(version))?
+            .ts_out(metadata.ts_out)
+            .build()?;
+        Ok(Self {
+            file,
+            input,
+            version,
+            extra: if metadata.ts_out { size_of::<u64>() } else { 0 },
+            decoder,
+            record: [0; MAX_RECORD],
+            records,
+            read: 0,
+            ended: false,
+        })
     }
 
-    /// Makes the next record the decoder's last; false at the end of the file.
-    fn advance(&mut self) -> Result<bool, RecordError> {
-        loop {
-            match self.decoder.process() {
-                ProcessResult::Record(()) => return Ok(true),
-                ProcessResult::Metadata(_) => {}
-                ProcessResult::Err(error) => return Err(error.into()),
-                ProcessResult::ReadMore(_) => {
-                    let got = self.input.read(self.decoder.space())?;
-                    if got == 0 {
-                        let whole = self.decoder.data().is_empty();
-                        return if whole { Ok(false) } else { Err(RecordError::Truncated) };
-                    }
-                    self.decoder.fill(got);
-                }
-            }
+    /// Reads the next record, and passes it to the decoder if it is of a kind that is read.
+    ///
+    /// The decoder trusts a record's stated length, so a record with a wrong one is not given to it.
+    fn advance(&mut self) -> Result<Advance, RecordError> {
+        if self.input.fill_buf()?.is_empty() {
+            return Ok(Advance::End);
+        }
+        let (header, rest) = self.record.split_at_mut(RECORD_HEADER);
+        read_whole(&mut self.input, header)?;
+        let (len, kind) = (4 * usize::from(header[0]), header[1]);
+        if len < RECORD_HEADER {
+            return Err(RecordError::TooShort { len });
+        }
+        let expected = expected_len(self.version, kind).map(|expected| expected + self.extra);
+        if let Some(expected) = expected.filter(|&expected| expected != len) {
+            return Err(RecordError::Length { kind, len, expected });
+        }
+        read_whole(&mut self.input, &mut rest[..len - RECORD_HEADER])?;
+        if expected.is_none() {
+            return Ok(Advance::LeftOut);
+        }
+        self.decoder.write_all(&self.record[..len]);
+        match self.decoder.process() {
+            ProcessResult::Record(()) => Ok(Advance::Record),
+            ProcessResult::Err(error) => Err(error.into()),
+            // It was complete.
+            ProcessResult::Metadata(_) | ProcessResult::ReadMore(_) => Err(RecordError::Truncated),
         }
     }
 }
@@ -145,38 +221,53 @@ impl Feed for Dbn {
     ) -> Result<Option<Timestamp>, FeedError> {
         while !self.ended {
             let read = match self.advance() {
-                Ok(true) => {
+                Ok(Advance::LeftOut) => {
+                    self.read += 1;
+                    self.records.left_out.add("records of kind", &format!("{:#04x}", self.record[1]));
+                    Ok(None)
+                }
+                Ok(Advance::Record) => {
                     self.read += 1;
                     let record = self.decoder.last_record();
                     record.map_or(Ok(None), |record| self.records.read(record, instruments, out))
                 }
-                Ok(false) => {
+                Ok(Advance::End) => {
                     self.ended = true;
                     Ok(None)
                 }
                 Err(error) => {
-                    // Records have no marks between them: after a broken one the next cannot be found.
+                    // There are no marks between records: after a broken one the next cannot be found.
                     self.ended = true;
                     self.read += 1;
                     Err(error)
                 }
             };
-            if let Some(arrival) = read.map_err(|error| FeedError {
-                place: format!("{} record {}", self.file, self.read),
-                reason: error.to_string(),
-            })? {
-                return Ok(Some(self.clock.at(arrival)));
+            if let Some(arrival) =
+                read.map_err(|error| FeedError { place: self.place(), reason: error.to_string() })?
+            {
+                return Ok(Some(arrival));
             }
         }
         Ok(None)
     }
 
     fn left_out(&self) -> u64 {
-        self.records.left_out
+        self.records.left_out.total()
+    }
+
+    fn left_out_by_kind(&self) -> LeftOut {
+        self.records.left_out.clone()
     }
 }
 
-/// What a schema holds that is of no use here.
+impl Dbn {
+    /// Of the last record.
+    fn place(&self) -> String {
+        format!("{} record {}", self.file, self.read)
+    }
+}
+
+/// What a schema holds, for one that is not read here.
 fn other_content(schema: Schema) -> Option<&'static str> {
     match schema {
         Schema::Ohlcv1S | Schema::Ohlcv1M | Schema::Ohlcv1H | Schema::Ohlcv1D | Schema::OhlcvEod => {
@@ -188,18 +279,43 @@ fn other_content(schema: Schema) -> Option<&'static str> {
     }
 }
 
-fn read_metadata(decoder: &mut DbnFsm, metadata: &[u8]) -> Result<Metadata, DbnError> {
-    let mut given = false;
-    loop {
-        match decoder.process() {
-            ProcessResult::Metadata(metadata) => return Ok(metadata),
-            ProcessResult::Err(error) => return Err(error.into()),
-            ProcessResult::ReadMore(_) if !given => {
-                decoder.write_all(metadata);
-                given = true;
-            }
-            ProcessResult::ReadMore(_) | ProcessResult::Record(()) => return Err(DbnError::Truncated),
-        }
+/// How long records of a kind are; `None` of kinds that are not read.
+fn expected_len(version: u8, kind: u8) -> Option<usize> {
+    Some(match kind {
+        rtype::MBP_0 => size_of::<TradeMsg>(),
+        rtype::MBP_1 => size_of::<Mbp1Msg>(),
+        rtype::MBP_10 => size_of::<Mbp10Msg>(),
+        rtype::CMBP_1 | rtype::TCBBO => size_of::<Cmbp1Msg>(),
+        rtype::BBO_1S | rtype::BBO_1M => size_of::<BboMsg>(),
+        rtype::CBBO_1S | rtype::CBBO_1M => size_of::<CbboMsg>(),
+        rtype::MBO => size_of::<MboMsg>(),
+        rtype::STATUS => size_of::<StatusMsg>(),
+        rtype::INSTRUMENT_DEF => match version {
+            1 => size_of::<v1::InstrumentDefMsg>(),
+            2 => size_of::<v2::InstrumentDefMsg>(),
+            _ => size_of::<v3::InstrumentDefMsg>(),
+        },
+        rtype::SYMBOL_MAPPING if version == 1 => size_of::<v1::SymbolMappingMsg>(),
+        rtype::SYMBOL_MAPPING => size_of::<SymbolMappingMsg>(),
+        _ => return None,
+    })
+}
+
+fn read_whole(input: &mut Input, into: &mut [u8]) -> Result<(), RecordError> {
+    input.read_exact(into).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => RecordError::Truncated,
+        _ => error.into(),
+    })
+}
+
+fn read_metadata(prelude: [u8; 8], metadata: &[u8]) -> Result<Metadata, DbnError> {
+    let mut decoder = DbnFsm::builder().buffer_size(prelude.len() + metadata.len()).build()?;
+    decoder.write_all(&prelude);
+    decoder.write_all(metadata);
+    match decoder.process() {
+        ProcessResult::Metadata(metadata) => Ok(metadata),
+        ProcessResult::Err(error) => Err(error.into()),
+        ProcessResult::ReadMore(_) | ProcessResult::Record(()) => Err(DbnError::Truncated),
     }
 }
 

@@ -1,19 +1,23 @@
-use super::clock::Clock;
+use super::course::Course;
+use super::csv::HeaderError;
 use super::lines::Lines;
+use super::rows::Rows;
 use super::unpack::Input;
 use crate::feed::publish::{MAX_EVENT_BYTES, PublishError, Published, parse_json_line};
 use crate::feed::{Feed, FeedError};
 use crate::market::{Event, FeedKind, Instruments, Timestamp};
 
-/// Events in the form in which they are published, one a line: JSON objects, or CSV whose columns are called as their fields are. What
-/// `tickcast convert` writes.
+/// Events in the form in which they are published, one a line: JSON objects, or CSV whose columns are called
+/// as their fields are. What `tickcast convert` writes.
 pub struct Events {
     file: String,
-    lines: Lines<Input>,
+    rows: Rows,
+    course: Course,
     notation: Notation,
-    clock: Clock,
     /// The moment of the last event.
     time: Option<Timestamp>,
+    /// False until the error about rows out of order was returned.
+    is_in_order: bool,
 }
 
 enum Notation {
@@ -22,12 +26,14 @@ enum Notation {
     Csv(Vec<String>),
 }
 
-/// What a line held.
+/// The content of a line.
 enum Read {
     /// Something that happened at a moment.
     Event(Timestamp),
     Definition,
     End,
+    /// A row so far off in time that it may not belong to the file; it was not processed.
+    Leap(Timestamp),
 }
 
 /// How a JSON object of this form begins.
@@ -46,26 +52,30 @@ impl Events {
         let notation = if first_line.starts_with(JSON_START) {
             Notation::Json
         } else {
-            // It was told from its beginning, so it is there.
+            // The form was detected by it, so it is there.
             let header = lines.next().ok().flatten().unwrap_or_default().trim_start_matches('\u{feff}');
             Notation::Csv(header.split(',').map(|name| name.trim().to_owned()).collect())
         };
-        Self { file, lines, notation, clock: Clock::default(), time: None }
+        let mut rows = Rows::new(lines);
+        let is_in_order = rows.put_in_order(|line| notation.time_of(line)).is_ok();
+        Self { file, rows, course: Course::default(), notation, time: None, is_in_order }
     }
 
     /// Reads the next line into `out`.
     fn read(&mut self, instruments: &mut Instruments, out: &mut Vec<Event>) -> Result<Read, String> {
-        let line = match self.lines.next() {
+        if !std::mem::replace(&mut self.is_in_order, true) {
+            return Err(HeaderError::NewestFirst.to_string());
+        }
+        let line = match self.rows.next() {
             Ok(Some(line)) => line,
             Ok(None) => return Ok(Read::End),
             Err(error) => return Err(error.to_string()),
         };
-        let published = match &self.notation {
-            Notation::Json => parse_json_line(line),
-            Notation::Csv(header) => parse_csv_line(line, header),
-        };
-        let published = published.map_err(|error| error.to_string())?;
+        let published = self.notation.parse(line).map_err(|error| error.to_string())?;
         let time = published.moment();
+        if let Some(time) = time.filter(|&time| !self.course.follows(time)) {
+            return Ok(Read::Leap(time));
+        }
         if time.is_none() && !matches!(published, Published::Instrument(_)) {
             return Err("a recorded event needs a ts_event or ts_recv".to_owned());
         }
@@ -89,22 +99,45 @@ impl Feed for Events {
         loop {
             match self.read(instruments, out) {
                 Ok(Read::Event(time)) => {
-                    let time = self.clock.at(time);
                     self.time = Some(time);
                     return Ok(Some(time));
                 }
-                // A definition is of the moment of what comes behind it.
+                Ok(Read::Leap(time)) => {
+                    let behind = self.rows.look_ahead(|line| self.notation.time_of(line));
+                    if let Err(outlier) = self.course.judge(time, &behind) {
+                        let _ = self.rows.next();
+                        return Err(FeedError { place: self.place(), reason: outlier.to_string() });
+                    }
+                }
+                // A definition has the moment of the event after it.
                 Ok(Read::Definition) => {}
                 Ok(Read::End) if out.len() > before => return Ok(Some(self.time.unwrap_or_default())),
                 Ok(Read::End) => return Ok(None),
                 Err(reason) => {
-                    return Err(FeedError {
-                        place: format!("{} line {}", self.file, self.lines.number()),
-                        reason,
-                    });
+                    return Err(FeedError { place: self.place(), reason });
                 }
             }
         }
+    }
+}
+
+impl Events {
+    /// Of the last record.
+    fn place(&self) -> String {
+        format!("{} line {}", self.file, self.rows.number())
+    }
+}
+
+impl Notation {
+    fn parse(&self, line: &str) -> Result<Published, PublishError> {
+        match self {
+            Self::Json => parse_json_line(line),
+            Self::Csv(header) => parse_csv_line(line, header),
+        }
+    }
+
+    fn time_of(&self, line: &str) -> Option<Timestamp> {
+        self.parse(line).ok()?.moment()
     }
 }
 

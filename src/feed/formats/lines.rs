@@ -1,6 +1,6 @@
 use std::io::{self, BufRead, Read};
 
-/// Reads lines without trusting their length: memory stays within `limit` bytes whatever the file says.
+/// Reads lines without trusting their length: memory stays within `limit` bytes for any file.
 pub(super) struct Lines<R> {
     input: R,
     limit: u64,
@@ -9,7 +9,8 @@ pub(super) struct Lines<R> {
     ended: bool,
 }
 
-/// Why there is no line here. The next line is read all the same, except after an I/O error, which ends the file.
+/// Why there is no line here. The next line is read all the same, except after an I/O error, which ends the
+/// file.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LineError {
     #[error("line is longer than {limit} bytes")]
@@ -32,6 +33,12 @@ impl<R: BufRead> Lines<R> {
 
     /// The next line that is not blank, without its end.
     pub(super) fn next(&mut self) -> Result<Option<&str>, LineError> {
+        self.next_behind_blanks().map(|(line, _)| line)
+    }
+
+    /// The same, and whether there were blank ones before it.
+    pub(super) fn next_behind_blanks(&mut self) -> Result<(Option<&str>, bool), LineError> {
+        let mut blanks = false;
         while !self.ended {
             self.line.clear();
             let got = (&mut self.input).take(self.limit).read_until(b'\n', &mut self.line);
@@ -51,10 +58,17 @@ impl<R: BufRead> Lines<R> {
                 self.line.pop();
             }
             if !self.line.is_empty() {
-                return std::str::from_utf8(&self.line).map(Some).map_err(|_| LineError::NotText);
+                let line = std::str::from_utf8(&self.line).map_err(|_| LineError::NotText)?;
+                return Ok((Some(line), blanks));
             }
+            blanks = true;
         }
-        Ok(None)
+        Ok((None, blanks))
+    }
+
+    /// The line read last, if it could be read.
+    pub(super) fn last(&self) -> &str {
+        std::str::from_utf8(&self.line).unwrap_or_default()
     }
 
     fn skip_line(&mut self) -> io::Result<()> {

@@ -2,16 +2,17 @@ use crate::market::Side;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 
-/// The orders of one instrument, one by one, folded to the best bid and ask. Prices and sizes are in the units of the stream.
+/// The orders of one instrument, one by one, folded to the best bid and ask. Prices and sizes are in the
+/// units of the stream.
 ///
-/// It takes as much memory as the stream has orders that stand.
+/// Its memory is proportional to the stream's open orders.
 #[derive(Debug, Default)]
 pub(super) struct OrderBook {
     orders: FxHashMap<u64, Order>,
-    /// What is bid, and asked, at each price: the sum of its orders.
+    /// Size by price, the sum of the orders there; `asks` likewise.
     bids: BTreeMap<i64, u64>,
     asks: BTreeMap<i64, u64>,
-    /// Whether it was seen from its beginning on, so that every order that stands is known.
+    /// Whether the stream is known from its beginning or a snapshot, so that every open order is known.
     is_whole: bool,
     told: Top,
 }
@@ -31,7 +32,7 @@ pub(super) struct Top {
 }
 
 impl OrderBook {
-    /// Empties it, as a stream does that tells all orders from here on.
+    /// Empties it; the stream states all orders from here on.
     pub(super) fn begin(&mut self) {
         self.orders.clear();
         self.bids.clear();
@@ -39,7 +40,13 @@ impl OrderBook {
         self.is_whole = true;
     }
 
-    /// Says that the orders that are being added are all there are, as those of a snapshot.
+    /// Empties it after something was missed: the orders to come are not all.
+    pub(super) fn lose(&mut self) {
+        self.begin();
+        self.is_whole = false;
+    }
+
+    /// Marks it as complete: the orders being added are all, as those of a snapshot.
     pub(super) fn make_whole(&mut self) {
         self.is_whole = true;
     }
@@ -48,7 +55,7 @@ impl OrderBook {
         self.is_whole
     }
 
-    /// Adds an order, in place of the one that has its id.
+    /// Adds an order; replaces one of the same id.
     pub(super) fn add(&mut self, id: u64, order: Order) {
         self.remove(id);
         if order.size == 0 {
@@ -60,7 +67,8 @@ impl OrderBook {
         self.orders.insert(id, order);
     }
 
-    /// Takes so much from an order, which goes when nothing is left; what it was, or `None` where there is none of this id.
+    /// Reduces an order, and removes it when nothing is left; returns the order as it was, or `None` for an
+    /// unknown id.
     pub(super) fn reduce(&mut self, id: u64, by: u64) -> Option<Order> {
         let before = self.remove(id)?;
         if before.size > by {
@@ -80,7 +88,7 @@ impl OrderBook {
         Some(order)
     }
 
-    /// Takes all orders of a side away.
+    /// Removes all orders of a side.
     pub(super) fn clear_side(&mut self, side: Side) {
         self.orders.retain(|_, order| order.side != side);
         if let Some(levels) = self.levels(side) {

@@ -1,4 +1,4 @@
-//! What a feed gives, in words, for tests of its reader.
+//! The output of a feed in words, for tests of its reader.
 
 use crate::feed::Feed;
 use crate::market::{Event, Instrument, Instruments, Price, Timestamp};
@@ -37,8 +37,12 @@ fn show_event(event: &Event, time: Timestamp, instruments: &Instruments) -> Stri
                 "" => String::new(),
                 text => format!(" {text:?}"),
             };
+            let counts = match trade.counts {
+                counts if counts.is_everything() => String::new(),
+                counts => format!(", counts for {counts}"),
+            };
             let times = show_times(time, trade.ts_event, trade.ts_recv);
-            format!("trade {} {price} x {size} {}{conditions}{times}", x.symbol, trade.side)
+            format!("trade {} {price} x {size} {}{conditions}{counts}{times}", x.symbol, trade.side)
         }
         other => format!("{other:?}"),
     }

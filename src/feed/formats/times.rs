@@ -1,11 +1,13 @@
+use super::datetime::{self, DateOrder, DateTime, DateTimeError};
 use crate::feed::text::{TimeError, digits, local_seconds, parse_time, split_fraction, split_local};
+use crate::hint::most_like;
 use crate::market::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::{Offset, TimeZone};
 use std::fmt;
 use std::str::FromStr;
 
-/// The zone that the times of a recording are in, where they do not say: `UTC`, `-05:00` or `America/New_York`.
+/// The zone of a recording's times that do not state one: `UTC`, `-05:00` or `America/New_York`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone(Rules);
 
@@ -26,32 +28,55 @@ pub struct ZoneError {
 
 const SECOND: i64 = 1_000_000_000;
 const MILLI: i64 = 1_000_000;
+const HOUR: i64 = 3_600 * SECOND;
+/// Rows may be out of order by this much without counting as the second hour of an autumn night.
+const DISORDER: i64 = 60 * SECOND;
 
 impl Zone {
     pub const UTC: Self = Self(Rules::Fixed(0));
     /// New York's winter time all year, as some archives of foreign exchange count.
     pub(super) const EST: Self = Self(Rules::Fixed(-5 * 3_600 * SECOND));
 
-    /// New York, by the rules since 2007: independent of what the machine knows of zones.
+    /// New York, by the rules since 2007: independent of the machine's time zone database.
     pub(super) fn new_york() -> Self {
         let rules = TimeZone::posix("EST5EDT,M3.2.0,M11.1.0").expect("these are POSIX rules");
         Self(Rules::Changing(rules))
     }
 
-    /// The moment at which this zone's clocks show `local`, nanoseconds since they showed 1970. Of two such moments it is the first, and
-    /// a time that is skipped is counted on from before the gap.
-    pub(super) fn moment(&self, local: i64) -> Option<Timestamp> {
+    /// The moment at which this zone's clocks show `local`, in nanoseconds since they showed 1970. A time
+    /// that is skipped is extrapolated from before the gap. Of two such moments, in an autumn night, it is
+    /// the first, unless `last`, the moment of the row before in a file sorted by time, shows that the first
+    /// is over.
+    pub(super) fn moment_after(&self, local: i64, last: Option<Timestamp>) -> Option<Timestamp> {
         match &self.0 {
             Rules::Fixed(east) => local.checked_sub(*east).map(Timestamp::from_nanos),
             Rules::Changing(zone) => {
                 let local = jiff::Timestamp::from_nanosecond(local.into()).ok()?;
-                let moment = zone.to_ambiguous_timestamp(Offset::UTC.to_datetime(local)).compatible().ok()?;
-                i64::try_from(moment.as_nanosecond()).ok().map(Timestamp::from_nanos)
+                let ambiguous = zone.to_ambiguous_timestamp(Offset::UTC.to_datetime(local));
+                let is_twice = ambiguous.is_ambiguous();
+                let nanos = |moment: jiff::Timestamp| {
+                    i64::try_from(moment.as_nanosecond()).ok().map(Timestamp::from_nanos)
+                };
+                let first = nanos(ambiguous.compatible().ok()?)?;
+                let is_over = |last: &Timestamp| {
+                    let since = last.nanos_since(first);
+                    // Rows are somewhat out of order in many records, and a row may be of any time.
+                    since > DISORDER && since < 2 * HOUR + DISORDER
+                };
+                if is_twice && last.as_ref().is_some_and(is_over) {
+                    let second = zone.to_ambiguous_timestamp(Offset::UTC.to_datetime(local)).later().ok()?;
+                    return nanos(second);
+                }
+                Some(first)
             }
         }
     }
 
-    /// What this zone's calendars show at a moment.
+    pub(super) fn moment(&self, local: i64) -> Option<Timestamp> {
+        self.moment_after(local, None)
+    }
+
+    /// This zone's date at a moment.
     pub(super) fn date(&self, moment: Timestamp) -> Option<Date> {
         let moment = jiff::Timestamp::from_nanosecond(moment.nanos().into()).ok()?;
         let zone = match &self.0 {
@@ -81,7 +106,7 @@ impl FromStr for Zone {
         }
         TimeZone::get(text).map(|zone| Self(Rules::Changing(zone))).map_err(|_| {
             let names: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
-            let nearest = match crate::feed::text::nearest(text, names.iter().map(String::as_str)) {
+            let nearest = match most_like(text, names.iter().map(String::as_str)) {
                 "" => "America/New_York",
                 name => name,
             };
@@ -91,7 +116,7 @@ impl FromStr for Zone {
 }
 
 /// `-05:00`, `+0530` or `+9`, in nanoseconds east.
-fn offset(text: &str) -> Option<i64> {
+pub(super) fn offset(text: &str) -> Option<i64> {
     let (sign, text) = match text.split_at_checked(1)? {
         ("+", rest) => (1, rest),
         ("-", rest) => (-1, rest),
@@ -109,7 +134,7 @@ fn offset(text: &str) -> Option<i64> {
 /// How a file writes its times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TimeForm {
-    /// RFC 3339 or an integer since 1970. Where a zone is given, also a date and time without one.
+    /// RFC 3339 or an integer since 1970; if a zone is given, also a date and time without one.
     Stated,
     /// HISTDATA's `20200101 170000065`.
     Compact,
@@ -123,26 +148,42 @@ pub(super) enum TimeForm {
 #[derive(Clone, Debug)]
 pub(super) struct Times {
     pub(super) form: TimeForm,
-    /// Given by the user, or by what is known of the form.
+    /// Given by the user, or by the form.
     pub(super) zone: Option<Zone>,
+    /// For dates whose order is ambiguous.
+    pub(super) order: Option<DateOrder>,
 }
 
+const NO_ZONE: &str = "one with its zone, such as a Z at its end (or say --time-zone)";
+const NO_ORDER: &str = "a date that can be only one (or say --date-order dmy or mdy)";
+
 impl Times {
-    pub(super) fn parse(&self, text: &str) -> Result<Timestamp, TimeError> {
+    /// `last` is the moment of the row before.
+    pub(super) fn parse(&self, text: &str, last: Option<Timestamp>) -> Result<Timestamp, TimeError> {
         let (local, expected) = match self.form {
             TimeForm::Stated => match (&self.zone, split_local(text)) {
                 (Some(_), Some((local, ""))) => (Some(local), ""),
-                (None, Some((_, ""))) => {
-                    (None, "one with its zone, such as a Z at its end (or say --time-zone)")
-                }
-                _ => return parse_time(text),
+                (None, Some((_, ""))) => (None, NO_ZONE),
+                _ => match parse_time(text) {
+                    Ok(time) => return Ok(time),
+                    Err(error) => match datetime::parse(text, self.order) {
+                        Ok(DateTime { local, east: Some(east) }) => {
+                            let moment = local.checked_sub(east).map(Timestamp::from_nanos);
+                            return moment.ok_or(error);
+                        }
+                        Ok(DateTime { local, east: None }) if self.zone.is_some() => (Some(local), NO_ZONE),
+                        Ok(_) => (None, NO_ZONE),
+                        Err(DateTimeError::Order) => (None, NO_ORDER),
+                        Err(DateTimeError::Form) => return Err(error),
+                    },
+                },
             },
             TimeForm::Compact => (compact(text), "YYYYMMDD HHMMSSmmm"),
             TimeForm::CompactDate => (compact_date(text), "YYYYMMDD HH:MM:SS.mmm"),
             TimeForm::OfDay(date) => (of_day(text, date), "milliseconds since midnight"),
         };
         local
-            .and_then(|local| self.zone.as_ref().unwrap_or(&Zone::UTC).moment(local))
+            .and_then(|local| self.zone.as_ref().unwrap_or(&Zone::UTC).moment_after(local, last))
             .ok_or_else(|| TimeError::new(text, expected))
     }
 }
@@ -182,7 +223,8 @@ fn local_midnight(date: Date) -> Option<i64> {
     local_seconds(date, (0, 0, 0))?.checked_mul(SECOND)
 }
 
-/// The date in a file's name: `20140502_eurusd`, NASDAQ's `01302019.NASDAQ_ITCH50` (month first) or `S012019-v50`.
+/// The date in a file's name: `20140502_eurusd`, NASDAQ's `01302019.NASDAQ_ITCH50` (month first) or
+/// `S012019-v50`.
 pub(super) fn date_in(name: &str) -> Option<Date> {
     let run =
         |len: usize| name.split(|c: char| !c.is_ascii_digit()).filter(move |digits| digits.len() == len);
@@ -214,8 +256,8 @@ mod tests {
 
     #[track_caller]
     fn check(form: TimeForm, zone: Option<&str>, text: &str, expected: &str) {
-        let times = Times { form, zone: zone.map(|zone| zone.parse().unwrap()) };
-        assert_eq!(times.parse(text).map_or_else(|e| e.to_string(), |t| t.to_string()), expected);
+        let times = Times { form, zone: zone.map(|zone| zone.parse().unwrap()), order: None };
+        assert_eq!(times.parse(text, None).map_or_else(|e| e.to_string(), |t| t.to_string()), expected);
     }
 
     fn date(text: &str) -> Date {
@@ -245,6 +287,56 @@ mod tests {
             let evening = "2023-08-23T03:59:59Z".parse().unwrap();
             assert_eq!(zone.date(evening), Some(date("2023-08-22")));
         }
+    }
+
+    /// Local times of one file, one after the other.
+    #[track_caller]
+    fn check_order(zone: &str, texts: &[&str], expected: &[&str]) {
+        let times = Times { form: TimeForm::Stated, zone: Some(zone.parse().unwrap()), order: None };
+        let mut last = None;
+        let moments = texts.iter().map(|text| {
+            last = Some(times.parse(text, last).unwrap());
+            last.unwrap().to_string()
+        });
+        assert_eq!(moments.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn the_order_tells_the_second_hour_of_an_autumn_night_from_the_first() {
+        check_order(
+            "America/New_York",
+            &[
+                "2024-11-03 01:59:58",
+                "2024-11-03 01:59:59",
+                "2024-11-03 01:00:00",
+                "2024-11-03 01:40:00",
+                "2024-11-03 02:00:00",
+            ],
+            &[
+                "2024-11-03T05:59:58Z",
+                "2024-11-03T05:59:59Z",
+                "2024-11-03T06:00:00Z",
+                "2024-11-03T06:40:00Z",
+                "2024-11-03T07:00:00Z",
+            ],
+        );
+        // A row that is some seconds late is of the same hour, and the hour may begin anywhere.
+        check_order(
+            "Europe/Berlin",
+            &["2024-10-27 02:30:10", "2024-10-27 02:30:05", "2024-10-27 02:20:00", "2024-10-27 02:19:58"],
+            &["2024-10-27T00:30:10Z", "2024-10-27T00:30:05Z", "2024-10-27T01:20:00Z", "2024-10-27T01:19:58Z"],
+        );
+        // Half an hour, as on Lord Howe Island.
+        check_order(
+            "Australia/Lord_Howe",
+            &["2024-04-07 01:59:00", "2024-04-07 01:31:00"],
+            &["2024-04-06T14:59:00Z", "2024-04-06T15:01:00Z"],
+        );
+        check_order(
+            "America/New_York",
+            &["2099-01-01 00:00:00", "2024-11-03 01:00:00"],
+            &["2099-01-01T05:00:00Z", "2024-11-03T05:00:00Z"],
+        );
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use super::dialect::Encoding;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -8,9 +9,10 @@ pub(super) type Input = Box<dyn BufRead + Send>;
 
 const BUFFER: usize = 64 * 1024;
 
-/// Opens a file and unpacks gzip, zstd and zip, told by their magic bytes; a name may say anything. The first two may have several
-/// members or frames. A zip has one file of data, whose name comes along; texts beside it (`.txt`, as HISTDATA adds them) are
-/// not read. Unpacking is by stream, and zstd's window is at most 128 MiB (its own default).
+/// Opens a file and unpacks gzip, zstd and zip, detected by their magic bytes, not by the name. The first two
+/// may have several members or frames. A zip has one file of data, whose name is returned; texts next to it
+/// (`.txt`, as HISTDATA adds them) are not read. Unpacking is by stream, and zstd's window is at most 128 MiB
+/// (its own default).
 pub(super) fn open(path: &Path) -> io::Result<(Input, Option<String>)> {
     let mut file = BufReader::with_capacity(BUFFER, File::open(path)?);
     if file.fill_buf()?.starts_with(b"PK\x03\x04") {
@@ -25,14 +27,25 @@ pub(super) fn unpack(mut packed: impl BufRead + Send + 'static) -> io::Result<In
         [0x1f, 0x8b, ..] => {
             Box::new(BufReader::with_capacity(BUFFER, flate2::bufread::MultiGzDecoder::new(packed)))
         }
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+        // A frame, or one that is skipped: pzstd and t2sz write such, also in front.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
             Box::new(BufReader::with_capacity(BUFFER, zstd::Decoder::with_buffer(packed)?))
         }
         _ => Box::new(packed),
     })
 }
 
-/// `archive` is asked what there is, and `data` is read.
+/// Text of another encoding as UTF-8. A byte order mark overrides the encoding; invalid bytes become U+FFFD.
+pub(super) fn decoded(input: Input, Encoding(encoding): Encoding) -> Input {
+    let decoder = encoding_rs_io::DecodeReaderBytesBuilder::new()
+        .encoding(Some(encoding))
+        .bom_override(true)
+        .strip_bom(true)
+        .build(input);
+    Box::new(BufReader::with_capacity(BUFFER, decoder))
+}
+
+/// `archive` is for the list of files, `data` for reading.
 fn open_zip(
     archive: impl Read + Seek,
     mut data: impl Read + Seek + Send + 'static,
@@ -80,7 +93,7 @@ fn open_zip(
     Ok((Box::new(BufReader::with_capacity(BUFFER, checked)), name))
 }
 
-/// Reports at the end of a member of a zip when it is not what was packed.
+/// Reports at the end of a member of a zip if it differs from what was packed.
 struct Checked<R> {
     input: R,
     seen: flate2::Crc,
@@ -123,6 +136,22 @@ mod tests {
         let mut text = String::new();
         unpack(Cursor::new(packed)).unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn frames_of_zstd_that_are_to_be_skipped_are() {
+        let skipped = |kind: u8, content: &[u8]| {
+            let len = u32::try_from(content.len()).unwrap().to_le_bytes();
+            [&[kind, 0x2a, 0x4d, 0x18][..], &len, content].concat()
+        };
+        let frame = |text: &str| zstd::encode_all(text.as_bytes(), 1).unwrap();
+        check([skipped(0x50, b"pzst"), frame("one ")].concat(), "one ");
+        check(
+            [skipped(0x5f, b""), skipped(0x5a, &[7; 1000]), frame("one "), skipped(0x50, b"x"), frame("two")]
+                .concat(),
+            "one two",
+        );
+        check(skipped(0x50, b"nothing else"), "");
     }
 
     /// A zip as any tool writes it: name, content.
@@ -170,7 +199,7 @@ mod tests {
         zip
     }
 
-    /// What comes out of a zip, with its name; or why nothing does.
+    /// The unpacked content of a zip, with its name; or the error.
     #[track_caller]
     fn check_zip(zip: &[u8], expected: &str) {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
 use super::MAX_DEPTH;
+use crate::market::Extension;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -8,23 +9,31 @@ use std::marker::PhantomData;
 /// The most fields of an event: more than any type of event has.
 const MAX_FIELDS: usize = 16;
 
-/// The fields of one flat event, whatever notation it came in. Each is taken at most once.
+/// The most elements of a list.
+const MAX_LIST: usize = 16;
+
+/// The fields of one flat event, of either notation. Each is taken at most once.
 #[derive(Debug)]
 pub(super) struct Fields<'a>(Vec<(Cow<'a, str>, Scalar<'a>)>);
 
-/// What a field holds. A number is its decimal text, because no float stands between the publisher's digits and ours.
+/// The value of a field. A number is its decimal text, so that no float comes between the publisher's digits
+/// and ours.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Scalar<'a> {
     Null,
     Bool,
     Number(Cow<'a, str>),
     Text(Cow<'a, str>),
-    /// An array, a map, or bytes: no field of an event is one.
+    /// An array of a few texts and numbers.
+    List(Vec<Cow<'a, str>>),
+    /// Another array, a map, or bytes: no field of an event is one.
     Nested,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FieldError {
+    #[error("an array: send one event a line, without brackets around them and commas between")]
+    Array,
     #[error("no JSON object: {0}")]
     Json(#[from] serde_json::Error),
     #[error("no MessagePack map: {0}")]
@@ -37,6 +46,9 @@ pub(super) enum FieldError {
 
 impl<'a> Fields<'a> {
     pub(super) fn from_json(text: &'a str) -> Result<Self, FieldError> {
+        if text.starts_with('[') {
+            return Err(FieldError::Array);
+        }
         let Pairs(pairs) = serde_json::from_str::<Pairs<&RawValue>>(text)?;
         let scalar = |(name, raw): (Cow<'a, str>, &'a RawValue)| Ok((name, Scalar::from_json(raw.get())?));
         Self::new(pairs.into_iter().map(scalar).collect::<Result<_, serde_json::Error>>()?)
@@ -71,7 +83,7 @@ impl<'a> Fields<'a> {
         Some(self.0.swap_remove(at).1)
     }
 
-    /// A field left that is none of `known`.
+    /// A remaining field that is none of `known`.
     pub(super) fn first_besides(&self, known: &[&str]) -> Option<&str> {
         self.0.iter().map(|(name, _)| &**name).find(|name| !known.contains(name))
     }
@@ -84,8 +96,17 @@ impl<'a> Scalar<'a> {
             Self::Bool => "a boolean",
             Self::Number(_) => "a number",
             Self::Text(_) => "text",
-            Self::Nested => "a nested value",
+            Self::List(_) | Self::Nested => "a nested value",
         }
+    }
+
+    fn list(elements: impl Iterator<Item = Option<Self>>) -> Self {
+        let texts = elements.map(|element| match element {
+            Some(Self::Text(text) | Self::Number(text)) => Some(text),
+            _ => None,
+        });
+        let texts: Option<Vec<_>> = texts.take(MAX_LIST + 1).collect();
+        texts.filter(|texts| texts.len() <= MAX_LIST).map_or(Self::Nested, Self::List)
     }
 
     fn from_json(raw: &'a str) -> serde_json::Result<Self> {
@@ -96,13 +117,17 @@ impl<'a> Scalar<'a> {
             }),
             Some(b'n') => Self::Null,
             Some(b't' | b'f') => Self::Bool,
-            Some(b'{' | b'[') => Self::Nested,
+            Some(b'[') => {
+                let elements = serde_json::from_str::<Vec<&RawValue>>(raw)?;
+                Self::list(elements.into_iter().map(|element| Self::from_json(element.get()).ok()))
+            }
+            Some(b'{') => Self::Nested,
             _ => Self::Number(Cow::Borrowed(raw)),
         })
     }
 }
 
-/// The entries of a map in their order, twice the same key included.
+/// The entries of a map in order, including duplicate keys.
 struct Pairs<'a, V>(Vec<(Cow<'a, str>, V)>);
 
 impl<'de: 'a, 'a, V: Deserialize<'de>> Deserialize<'de> for Pairs<'a, V> {
@@ -117,7 +142,7 @@ impl<'de: 'a, 'a, V: Deserialize<'de>> Deserialize<'de> for Pairs<'a, V> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                // Not sized by what the map says of its length.
+                // Not sized by the map's stated length, which may be wrong.
                 let mut pairs = Vec::new();
                 while let Some((Name(name), value)) = map.next_entry()? {
                     pairs.push((name, value));
@@ -162,7 +187,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
                 Ok(Scalar::Number(value.to_string().into()))
             }
 
-            // A float is what its shortest decimal says: 0.1 is meant where 0.1000000000000000055 is stored.
+            // A float means its shortest decimal: 0.1, not the stored 0.1000000000000000055.
             fn visit_f32<E>(self, value: f32) -> Result<Self::Value, E> {
                 Ok(Scalar::Number(value.to_string().into()))
             }
@@ -179,13 +204,27 @@ impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
                 Ok(Scalar::Text(value.to_owned().into()))
             }
 
+            /// `rmp_serde` passes an extension so.
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, of: D) -> Result<Self::Value, D::Error> {
+                Ok(match Extension::deserialize(of)? {
+                    Extension::Undefined => Scalar::Null,
+                    Extension::Timestamp(time) => Scalar::Text(time.to_string().into()),
+                })
+            }
+
             fn visit_bytes<E: serde::de::Error>(self, _: &[u8]) -> Result<Self::Value, E> {
                 Err(E::custom("binary is no value of a field"))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut elements = Vec::new();
+                while elements.len() <= MAX_LIST
+                    && let Some(element) = seq.next_element::<Scalar>()?
+                {
+                    elements.push(Some(element));
+                }
                 while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Scalar::Nested)
+                Ok(Scalar::list(elements.into_iter()))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {

@@ -1,9 +1,10 @@
 use super::MAX_DEPTH;
 use rmp::Marker;
 
-/// The bytes of the first `MessagePack` value, without reading it; `None` where it breaks off or nests too deeply.
+/// The bytes of the first `MessagePack` value, without reading it; `None` if it is truncated or nests too
+/// deeply.
 ///
-/// So one bad event among many does not hide where the next begins. (`rmp`'s own `MessageLen` panics on extensions.)
+/// So the next event is found even after a bad one. (`rmp`'s own `MessageLen` panics on extensions.)
 pub(super) fn value_len(bytes: &[u8]) -> Option<usize> {
     let mut rest = bytes;
     // How many values are still to come, at each level.
@@ -72,7 +73,7 @@ mod tests {
     #[track_caller]
     fn check(bytes: &[u8], expected: Option<usize>) {
         assert_eq!(value_len(bytes), expected);
-        // What follows a value does not change its length, and no part of it is whole.
+        // What follows a value does not change its length, and no prefix of it is a value.
         if let Some(len) = expected {
             assert_eq!(value_len(&[bytes, &[0xc1; 4]].concat()), Some(len));
             assert!((0..len).all(|cut| value_len(&bytes[..cut]).is_none()));

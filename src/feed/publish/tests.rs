@@ -3,7 +3,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use rmp::encode as mp;
 
-/// An event in words, as it lands on a new tape at second 9.
+/// An event in words, as it is applied to a new tape at second 9.
 fn show(published: Published) -> String {
     let (mut instruments, mut out) = (Instruments::default(), Vec::new());
     let arrival = Timestamp::from_nanos(9_000_000_000);
@@ -136,34 +136,35 @@ fn what_is_wrong_is_told_by_its_field() {
     trade(r#""price":1,"size":1"#, "symbol is missing");
     trade(r#""symbol":"X","size":1"#, "price is missing");
     trade(r#""symbol":"X","price":1"#, "size is missing");
-    trade(r#""symbol":"A*","price":1"#, "symbol: symbol \"A*\" contains '*', which a symbol must not");
+    trade(r#""symbol":"A ","price":1"#, "symbol: symbol \"A \" contains ' ', which a symbol must not");
     trade(r#""symbol":7,"price":1"#, "symbol: expected text, got a number");
     trade(r#""symbol":"X","price":true"#, "price: expected a number, got a boolean");
     trade(r#""symbol":"X","price":[1]"#, "price: expected a number, got a nested value");
     trade(r#""symbol":"X","price":"dear""#, "price: \"dear\" is no decimal number");
     trade(r#""symbol":"X","price":1,"size":-1"#, "X: -1 is a negative size");
-    trade(r#""symbol":"X","price":1,"size":1e19"#, "X: 10000000000000000000 cannot be held at 0 decimals");
+    trade(r#""symbol":"X","price":1,"size":1e20"#, "X: 100000000000000000000 is no size below 10^20");
     trade(
         r#""symbol":"X","price":1,"size":1,"side":"hold""#,
         "side: unknown side \"hold\": expected one of buy, sell, none",
     );
     trade(
-        r#""symbol":"X","price":1,"size":1,"conditions":"FINES""#,
-        "conditions: expected up to 4 printable ASCII characters",
+        r#""symbol":"X","price":1,"size":1,"tape":"D""#,
+        "tape: A, B or C, or cta, utp, or us where it may be either",
     );
     trade(
-        r#""symbol":"X","price":1,"size":1,"ts_event":1.5"#,
-        "ts_event: expected whole seconds, ms, us or ns since 1970",
+        r#""symbol":"X","price":1,"size":1,"ts_event":1e30"#,
+        "ts_event: expected seconds, ms, us or ns since 1970",
     );
     trade(r#""symbol":"X","symbol":"Y""#, "field \"symbol\" stands twice");
-    check("{}", "type is missing: expected one of quote, trade, status, instrument");
+    check("{}", "type is missing: expected one of quote, trade, status, instrument, cancel, correct");
     check(r#"{"type":"instrument","symbol":"X","sector":"A b"}"#, "sector: expected a lower-case word");
     check(r#"{"type":"instrument","symbol":"X","tick_size":0}"#, "tick_size: must be above 0");
     check(
         r#"{"type":"instrument","symbol":"X","price_scale":1.5}"#,
         "price_scale: expected a whole number from 0 to 18",
     );
-    check("[1]", "no JSON object: invalid type: sequence, expected a map of fields at line 1 column 0");
+    check("[1]", "an array: send one event a line, without brackets around them and commas between");
+    check("7", "no JSON object: invalid type: integer `7`, expected a map of fields at line 1 column 1");
     let deep = format!(r#"{{"type":{}"#, "[".repeat(60_000));
     assert!(parse_json_line(&deep).unwrap_err().to_string().starts_with("no JSON object: "));
     let long = format!("{{\"type\":\"{}\"}}", "x".repeat(MAX_EVENT_BYTES));
@@ -173,9 +174,10 @@ fn what_is_wrong_is_told_by_its_field() {
 }
 
 #[track_caller]
-fn check_all(Parsed { events, errors }: Parsed, expected: &[&str], expected_errors: &[&str]) {
+fn check_all(Parsed { events, mut rejected }: Parsed, expected: &[&str], expected_errors: &[&str]) {
     assert_eq!(events.into_iter().map(|(_, event)| show(event)).collect::<Vec<_>>(), expected);
-    let errors: Vec<_> = errors.iter().map(|error| format!("{}: {}", error.line, error.reason)).collect();
+    let errors: Vec<_> =
+        rejected.first().iter().map(|error| format!("{}: {}", error.line, error.reason)).collect();
     assert_eq!(errors, expected_errors);
 }
 
@@ -267,7 +269,7 @@ fn messagepack_that_breaks_its_own_framing_ends_there() {
     check_all(parse_msgpack(&[0xdf, 0xff, 0xff, 0xff, 0xff]), &[], &[&format!("1: {broken}")]);
 }
 
-/// Whatever is taken from outside is either refused or lands as exactly one event, behind its definitions.
+/// Any outside input is either refused or gives exactly one event, after its definitions.
 fn apply_all(parsed: Parsed) {
     let (mut instruments, mut out) = (Instruments::default(), Vec::new());
     for (_, event) in parsed.events {
@@ -304,9 +306,158 @@ fn a_definition_whose_scale_could_not_hold_what_is_there_is_refused() {
         let event = parse_json_line(line).unwrap();
         event.apply(Timestamp::default(), &mut instruments, &mut out).map_err(|error| error.to_string())
     };
-    publish(r#"{"type":"trade","symbol":"X","price":250.5,"size":1}"#).unwrap();
+    publish(r#"{"type":"trade","symbol":"X","price":20000000000,"size":1}"#).unwrap();
     assert_eq!(
-        publish(r#"{"type":"instrument","symbol":"X","price_scale":17}"#),
+        publish(r#"{"type":"instrument","symbol":"X","price_scale":18}"#),
         Err("scale: X has numbers that such a scale cannot hold".to_owned())
     );
+}
+
+/// The result of an event of an unknown symbol, and the symbols known then.
+#[track_caller]
+fn check_unknown(line: &str, expected: Result<(), &str>) {
+    let (mut instruments, mut out) = (Instruments::default(), Vec::new());
+    let applied = parse_json_line(line).unwrap().apply(Timestamp::default(), &mut instruments, &mut out);
+    assert_eq!(applied.map_err(|error| error.to_string()), expected.map_err(str::to_owned));
+    assert_eq!(instruments.len(), usize::from(expected.is_ok()), "what is refused makes no symbol: {line}");
+    assert_eq!(out.is_empty(), expected.is_err(), "nor anything on the tape: {out:?}");
+}
+
+#[test]
+fn numbers_as_programs_write_them_are_taken_or_told_how_to_mend() {
+    let trade = |price: &str| format!(r#"{{"type":"trade","symbol":"X","price":{price},"size":1}}"#);
+    check_unknown(&trade("1e-08"), Ok(()));
+    check_unknown(&trade("-37.63"), Ok(()));
+    for (price, plain) in [
+        ("0.30000000000000004", "0.3"),
+        ("110.00000000000001", "110"),
+        ("0.7999999999999999", "0.8"),
+        ("1.2100000000000002", "1.21"),
+    ] {
+        let told = format!(
+            "X: {price} has more than 10 decimals: if that is the noise of a binary float, round before sending \
+             ({plain}); else an instrument event may ask for finer scales, up to 18 decimals"
+        );
+        check_unknown(&trade(price), Err(&told));
+    }
+    check_unknown(&trade("0.000000000012"), Ok(()));
+    check_unknown(&trade("1850.123456789012345678"), Ok(()));
+    check_unknown(&trade("1.2e-19"), Err("X: 0.00000000000000000012 has more than 18 decimals: round it"));
+    check_unknown(&trade("1e26"), Err("X: 100000000000000000000000000 cannot be held at 2 decimals"));
+    check_unknown(
+        r#"{"type":"quote","symbol":"X","bid":1,"bid_size":-1,"ask":2,"ask_size":1}"#,
+        Err("X: -1 is a negative size"),
+    );
+}
+
+#[test]
+fn of_millions_of_bad_lines_the_first_are_kept_and_the_rest_counted() {
+    let mut parsed = parse_ndjson("x\n".repeat(10 * REJECTIONS_TOLD).as_bytes());
+    let rejected = &mut parsed.rejected;
+    assert!(rejected.kept.len() <= 2 * REJECTIONS_TOLD);
+    assert_eq!((rejected.total(), rejected.counts()[0]), (10_000, 10_000));
+    assert_eq!(rejected.first().len(), REJECTIONS_TOLD);
+    // A later rejection of an earlier line is among the first all the same.
+    rejected.push(0, PublishError::NoType);
+    let lines: Vec<usize> = rejected.first().iter().map(|error| error.line).collect();
+    assert_eq!((lines[0], lines[1], lines.last()), (0, 1, Some(&(REJECTIONS_TOLD - 1))));
+}
+
+#[test]
+fn what_is_wrong_is_told_briefly_however_long_the_line() {
+    let long = format!("\"{}\"", "x".repeat(60_000));
+    let told = parse_json_line(&long).unwrap_err().to_string();
+    assert!(told.starts_with("no JSON object: ") && told.chars().count() <= MAX_REASON + 1, "{told}");
+}
+
+/// What a published trade with these fields, in addition to the usual ones, counts for.
+#[track_caller]
+fn check_counts(fields: &str, conditions: &str, counts: &str) {
+    let line = format!(r#"{{"type":"trade","symbol":"X","price":1,"size":1,{fields}}}"#);
+    let Ok(Published::Trade { trade, .. }) = parse_json_line(&line) else { panic!("{line}") };
+    assert_eq!(
+        (trade.conditions.as_str(), trade.counts.to_string().as_str()),
+        (conditions, counts),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_publisher_says_what_a_trade_counts_for_or_whose_its_conditions_are() {
+    check_counts(r#""conditions":"I""#, "I", "volume high_low last");
+    check_counts(r#""conditions":["@","F","I"],"tape":"C""#, "@FI", "volume");
+    check_counts(r#""conditions":[" ","T"],"tape":"A""#, " T", "volume bars_high_low bars_last");
+    check_counts(r#""conditions":"B","tape":"utp""#, "B", "volume high_low last");
+    check_counts(r#""conditions":"M","tape":"us","counts":["volume"]"#, "M", "volume");
+    check_counts(r#""counts":"volume high_low""#, "", "volume high_low");
+    check_counts(r#""counts":[]"#, "", "nothing");
+    check_counts(r#""conditions":[12,37]"#, "", "volume high_low last");
+    check_counts(r#""conditions":"FINES","tape":"A""#, "", "volume");
+}
+
+#[test]
+fn a_correction_with_more_decimals_leaves_what_it_corrects_as_it_was() {
+    let (mut instruments, mut out) = (Instruments::default(), Vec::new());
+    for event in [
+        r#"{"type":"trade","symbol":"X","id":"a","price":"1.50","size":"2","ts_event":"2024-01-02T00:00:00Z"}"#,
+        r#"{"type":"correct","symbol":"X","original_id":"a","price":"1.5025","size":"2.5"}"#,
+    ] {
+        let published = parse_json_line(event).unwrap();
+        published.apply(Timestamp::default(), &mut instruments, &mut out).unwrap();
+    }
+    let known = instruments.by_symbol("X").unwrap();
+    let trades = out.iter().filter_map(|event| match event {
+        Event::Trade(_, trade) => Some(trade),
+        _ => None,
+    });
+    let told: Vec<_> = trades
+        .skip(1)
+        .map(|trade| {
+            let price = trade.price.to_decimal(known.price_scale).unwrap();
+            (price.to_string(), trade.size.text(known.size_scale), trade.counts.to_string())
+        })
+        .collect();
+    let expected = [
+        ("1.5000", "2.0", "volume high_low last break"),
+        ("1.5025", "2.5", "volume high_low last correction"),
+    ];
+    assert_eq!(
+        told,
+        expected.map(|(price, size, counts)| (price.to_owned(), size.to_owned(), counts.to_owned()))
+    );
+}
+
+#[test]
+fn what_is_tried_out_comes_to_what_it_would_come_to() {
+    let lines = [
+        r#"{"type":"cancel","symbol":"X","id":"a"}"#,
+        r#"{"type":"trade","symbol":"X","price":"1.25","size":1,"id":"a"}"#,
+        r#"{"type":"trade","symbol":"Y","price":"7","size":1,"id":"b"}"#,
+        r#"{"type":"cancel","symbol":"X","id":"b"}"#,
+        r#"{"type":"correct","symbol":"X","original_id":"a","price":"0.30000000000000004","size":1}"#,
+        r#"{"type":"cancel","symbol":"X","id":"a"}"#,
+        r#"{"type":"cancel","symbol":"X","id":"a"}"#,
+        r#"{"type":"trade","symbol":"X","price":"1e26","size":1}"#,
+        r#"{"type":"trade","symbol":"X","price":"1","size":"9e24"}"#,
+        r#"{"type":"trade","symbol":"X","price":"1","size":"9e24"}"#,
+        r#"{"type":"instrument","symbol":"X","price_scale":18,"size_scale":18}"#,
+        r#"{"type":"instrument","symbol":"Z","price_scale":9}"#,
+        r#"{"type":"quote","symbol":"Z","bid":"1","bid_size":1,"ask":"0.123456789","ask_size":2}"#,
+        r#"{"type":"quote","symbol":"Z","bid":"1e24","bid_size":1}"#,
+        r#"{"type":"status","symbol":"Q","state":"halted"}"#,
+        r#"{"type":"status","state":"open"}"#,
+    ];
+    let (mut instruments, mut out, mut refused) = (Instruments::default(), Vec::new(), 0);
+    for line in lines {
+        let event = parse_json_line(line).unwrap();
+        let tried = event.check(Timestamp::default(), &instruments);
+        let before = (instruments.len(), out.len());
+        let applied = event.apply(Timestamp::default(), &mut instruments, &mut out);
+        assert_eq!(tried, applied, "{line}");
+        if applied.is_err() {
+            refused += 1;
+            assert_eq!((instruments.len(), out.len()), before, "{line}");
+        }
+    }
+    assert!((4..12).contains(&refused), "{refused}");
 }

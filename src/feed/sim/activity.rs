@@ -1,11 +1,12 @@
 use super::{random::Random, session};
 
-/// Decides whose turn it is: the busier an instrument, the more often, and in bursts.
+/// Draws the instrument of each tick: the busier an instrument, the more often, and in bursts.
 ///
-/// A share of all ticks is fresh, drawn by weight; the others are answers to a tick just before and come from the same
-/// instrument, as in a Hawkes process. Answers inherit the shares of what they answer, so the weights hold for both,
-/// while the number of ticks a second stays exactly what was asked for. Outside of the busiest minute of the day
-/// instruments that never rest get more than their weight.
+/// A share of all ticks is fresh, drawn by weight; the others are answers to a tick just before and come from
+/// the same instrument, as in a Hawkes process. Answers inherit the shares of what they answer, so the
+/// weights hold for both, while the number of ticks a second is exactly the configured rate. Outside of the
+/// busiest minute of the day instruments that trade day and night get more than their weight.
+#[derive(Clone)]
 pub(super) struct Activity {
     shares: Shares,
     /// Per instrument: trades day and night.
@@ -16,7 +17,7 @@ pub(super) struct Activity {
 }
 
 const RECENT: usize = 256;
-/// The share of answers: a burst has 1 / (1 - 0.75) = 4 ticks in the mean.
+/// The share of answers: a burst has 1 / (1 - 0.75) = 4 ticks on average.
 const ANSWERS: f64 = 0.75;
 
 impl Activity {
@@ -29,7 +30,8 @@ impl Activity {
         Self { shares, always_on, recent, newest: 0 }
     }
 
-    /// The index of the instrument whose turn it is. A low `pace` leaves more of the turns to those that never rest.
+    /// Draws the index of the next instrument. A low `pace` gives more turns to those that trade day and
+    /// night.
     pub(super) fn pick(&mut self, pace: f64, random: &mut Random) -> usize {
         let pick = if random.chance(ANSWERS) {
             // Squaring prefers the latest: answers come quickly or hardly at all.
@@ -47,8 +49,9 @@ impl Activity {
 }
 
 /// Draws a number by weight in constant time: Walker's alias method, in integers.
+#[derive(Clone)]
 struct Shares {
-    /// Cell `i` is number `i` where the rest of the draw is below the first value, else the second one.
+    /// Cell `i` is number `i` if the rest of the draw is below the first value, else the second one.
     cells: Vec<(u64, u32)>,
 }
 

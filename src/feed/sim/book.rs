@@ -1,42 +1,44 @@
 use super::{
     factors::{Common, SectorId},
     float,
+    past::Past,
     path::Path,
     random::Random,
     whole,
 };
 use crate::market::{
-    Conditions, Instrument, InstrumentId, Listing, MAX_PRICE_UNITS, MAX_UNITS, Price, Quote, Side, Size,
-    Timestamp, Trade,
+    Conditions, Counts, Instrument, InstrumentId, Listing, Price, Quote, SAFE_INTEGER, Side, Size, Timestamp,
+    Trade,
 };
 
 /// The best bid and offer of one instrument, and the fair value they follow.
 /// Prices count in ticks, sizes in lots; bid < ask always.
+#[derive(Clone)]
 pub(super) struct Book {
     id: InstrumentId,
     pub(super) sector: SectorId,
     bid: Level,
     ask: Level,
-    /// In ticks; quotes gather round it.
+    /// In ticks; quotes are around it.
     fair: f64,
-    /// How restless the instrument is just now, 1 in the mean: spreads grow and sizes shrink with it.
+    /// The instrument's volatility now, 1 on average: spreads grow and sizes shrink with it.
     unrest: f64,
     own: Path,
     influence: Influence,
-    /// How far its walk had come when it was last looked at, and what its influence made of that beside it.
+    /// Its walk when it was last read, and that walk under the scenario's influence.
     walked: f64,
     strayed: f64,
     rules: Rules,
 }
 
-/// What a scenario does to an instrument at a moment; each is 1 where it does nothing.
+/// A scenario's effects on an instrument at a moment; each is 1 for none.
 #[derive(Clone, Copy)]
 pub(super) struct Influence {
     /// Multiplies the fair value.
     pub level: f64,
     /// Multiplies its moves.
     pub volatility: f64,
-    /// Multiplies the spread, and divides what is offered.
+    /// Multiplies the spread, and divides the sizes.
     pub unrest: f64,
 }
 
@@ -50,7 +52,8 @@ struct Level {
     lots: i64,
 }
 
-/// What never changes about an instrument.
+/// Constants of an instrument.
+#[derive(Clone)]
 struct Rules {
     /// Price units.
     tick_size: i64,
@@ -70,11 +73,11 @@ struct Rules {
     max_lots: i64,
 }
 
-/// 252 days of six and a half hours: what annual volatility is counted over.
+/// 252 days of six and a half hours: the year of annual volatility.
 const SECONDS_A_YEAR: f64 = 252.0 * 6.5 * 3600.0;
 
 impl Book {
-    /// `instrument` is `listing` as the tape knows it: under its number, perhaps at finer scales.
+    /// `instrument` is `listing` on the tape: under its number, perhaps at finer scales.
     pub(super) fn open(
         listing: &Listing,
         instrument: &Instrument,
@@ -123,16 +126,16 @@ impl Book {
         self.influence = influence;
     }
 
-    /// Places all orders afresh, round the fair value.
+    /// Places all orders again, around the fair value.
     pub(super) fn place(&mut self, random: &mut Random) {
         let (bid, ask) = self.target();
         self.bid = Level { ticks: bid, lots: self.fresh_lots(random) };
         self.ask = Level { ticks: ask, lots: self.fresh_lots(random) };
     }
 
-    /// What all who came to an auction trade: much, at once, at the price between bid and offer that is nearest to the fair value.
+    /// The trade of an auction: large, at the price between bid and offer that is nearest to the fair value.
     pub(super) fn cross(&self, at: Timestamp, conditions: Conditions, random: &mut Random) -> Trade {
-        /// An auction trades as much as stands at the best price, this many times over.
+        /// An auction's size, as a multiple of the size at the best price.
         const CROSSED: f64 = 25.0;
         let ticks = whole(self.fair).clamp(self.bid.ticks, self.ask.ticks);
         let lots = self.rules.round(whole(self.rules.usual_lots * CROSSED * (0.5 + random.skewed())));
@@ -141,8 +144,27 @@ impl Book {
             size: self.rules.size(lots),
             side: Side::None,
             conditions,
+            counts: Counts::EVERYTHING,
+            booked: 0,
             ts_event: at,
             ts_recv: at,
+        }
+    }
+
+    /// Its history before it opens at `start`, from its present price.
+    pub(super) fn past(&self, seed: u64, start: Timestamp, trades_per_second: f64) -> Past {
+        let Rules { tick_size, lot_size, max_ticks, .. } = self.rules;
+        Past {
+            // Another walk for each, and none that the market itself takes.
+            seed: !seed.wrapping_add(u64::from(self.id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            start,
+            opens_at: i64::midpoint(self.bid.ticks, self.ask.ticks),
+            max_ticks,
+            tick_size,
+            lot_size,
+            usual_lots: self.rules.usual_lots * 0.3,
+            ticks_per_second: self.rules.ticks_per_unit,
+            trades_per_second,
         }
     }
 
@@ -157,7 +179,7 @@ impl Book {
         }
     }
 
-    /// Changes the quote: a price where it has strayed from the fair value, mostly just a size.
+    /// Changes the quote: a price if it has strayed from the fair value, mostly just a size.
     pub(super) fn requote(&mut self, random: &mut Random) {
         let before = (self.bid, self.ask);
         if random.chance(0.6) {
@@ -168,10 +190,10 @@ impl Book {
         }
     }
 
-    /// A trade within the quote. The book is left as the trade leaves it: eaten into, and wider where a side ran out.
+    /// A trade within the quote. It reduces the book, and widens it if a side is used up.
     pub(super) fn trade(&mut self, at: Timestamp, random: &mut Random) -> Trade {
         let mid = float(self.bid.ticks + self.ask.ticks) / 2.0;
-        // Who takes liquidity tends to know where the price is going.
+        // Takers of liquidity tend to anticipate the price.
         let lean = ((self.fair - mid) / self.width()).clamp(-0.5, 0.5);
         let buy = random.chance(0.5 + 0.6 * lean);
         let wanted = self.wanted_lots(random);
@@ -196,24 +218,26 @@ impl Book {
             size: self.rules.size(lots),
             side: if buy { Side::Buy } else { Side::Sell },
             conditions: Conditions::new(if odd_lot { "I" } else { "" }).unwrap_or_default(),
+            counts: Counts::EVERYTHING,
+            booked: 0,
             ts_event: at,
             ts_recv: at,
         }
     }
 
-    /// The spread that the market would like, in ticks.
+    /// The target spread, in ticks.
     fn width(&self) -> f64 {
         (self.rules.usual_spread * self.unrest).max(1.0)
     }
 
-    /// Where bid and ask would stand if all orders were placed afresh.
+    /// Bid and ask if all orders were placed again.
     fn target(&self) -> (i64, i64) {
         let half = self.width() / 2.0;
         let bid = whole(self.fair - half).clamp(1, self.rules.max_ticks - 1);
         (bid, whole(self.fair + half).clamp(bid + 1, self.rules.max_ticks.max(bid + 1)))
     }
 
-    /// Moves the side that has strayed too far; both where the price has run away.
+    /// Moves the side that has strayed too far; both if the price has moved far away.
     fn follow(&mut self, random: &mut Random) {
         let width = self.width();
         let (bid, ask) = self.target();
@@ -224,7 +248,7 @@ impl Book {
         let ask_off = off(self.ask, self.fair + width / 2.0);
         let far = 2.0 + width;
         let both = bid_off.abs() > far && ask_off.abs() > far;
-        // The side that makes room goes first.
+        // The side that moves away from the other goes first.
         let ask_first = ask_off > 0.0;
         let move_ask = ask_off.abs() > slack && (ask_first || bid_off.abs() <= slack);
         let move_bid = bid_off.abs() > slack && !move_ask;
@@ -245,7 +269,7 @@ impl Book {
         }
     }
 
-    /// Orders come and go at one of the best prices.
+    /// Changes the size at one of the best prices.
     fn resize(&mut self, random: &mut Random) {
         let half_way = self.fresh_lots(random) / 2;
         let side = if random.chance(0.5) { &mut self.bid } else { &mut self.ask };
@@ -259,7 +283,7 @@ impl Book {
         self.rules.round(whole(self.rules.usual_lots * random.skewed() / self.unrest))
     }
 
-    /// How many lots a trade is after: half of those in shares are odd lots.
+    /// The lots of a trade: half of the trades in shares are odd lots.
     fn wanted_lots(&self, random: &mut Random) -> i64 {
         if self.rules.round_lot > 1 && random.chance(0.5) {
             return whole(float(self.rules.round_lot - 1) * random.unit()).max(1);
@@ -271,20 +295,20 @@ impl Book {
 impl Rules {
     fn new(listing: &Listing, instrument: &Instrument, random: &mut Random) -> Self {
         let finer = instrument.size_scale.saturating_sub(listing.instrument.size_scale);
-        let lot_size = Size::new(listing.lot_size).refined(finer).units().max(1);
-        let tick_size = instrument.tick_size.max(1);
-        let close = float(instrument.previous_close.units());
+        let lot_size = narrow(Size::new(listing.lot_size).refined(finer).units()).max(1);
+        let tick_size = narrow(instrument.tick_size).max(1);
+        let close = float(narrow(instrument.previous_close.units()));
         let volatility = f64::from(listing.volatility) / 10_000.0;
         let activity = f64::from(listing.activity);
         let kind = Kind::of(listing);
         // Overnight the market moved about as far as half a day's trading would have moved it.
         let gap = volatility * (0.5_f64 / 252.0).sqrt() * random.normal();
         let rest = (close / float(tick_size) * (1.0 + gap.clamp(-0.5, 0.5))).max(1.0);
-        // Wider for what moves much, narrower for what is traded much.
+        // Wider for volatile instruments, narrower for busy ones.
         let usual_spread = kind.tightness() * rest * volatility / activity.sqrt();
         let lot = float(lot_size) / power_of_ten(instrument.size_scale);
         let price = close / power_of_ten(instrument.price_scale);
-        let max_lots = (MAX_UNITS / lot_size).max(1);
+        let max_lots = (SAFE_INTEGER / lot_size).max(1);
         Self {
             tick_size,
             lot_size,
@@ -293,7 +317,7 @@ impl Rules {
             ticks_per_unit: rest * volatility / SECONDS_A_YEAR.sqrt(),
             usual_spread,
             usual_lots: (kind.depth() * activity.sqrt() / price / lot).min(float(max_lots) / 8.0),
-            max_ticks: (MAX_PRICE_UNITS / tick_size).max(2),
+            max_ticks: (SAFE_INTEGER / 2 / tick_size).max(2),
             max_lots,
         }
     }
@@ -306,7 +330,7 @@ impl Rules {
         Size::new(lots.saturating_mul(self.lot_size))
     }
 
-    /// The size that is shown of `lots`.
+    /// The displayed size of `lots`.
     fn quoted(&self, lots: i64) -> Size {
         self.size(lots - lots % self.round_lot)
     }
@@ -343,7 +367,7 @@ impl Kind {
         if let Self::Crypto = self { 0.000_25 } else { 0.005 }
     }
 
-    /// What usually stands at the best price, in the instrument's currency, over √activity.
+    /// The usual value at the best price, in the instrument's currency, over √activity.
     fn depth(self) -> f64 {
         match self {
             Self::Share => 6_000.0,
@@ -352,6 +376,11 @@ impl Kind {
             Self::Crypto => 3_000.0,
         }
     }
+}
+
+/// A simulated market counts in 64 bits; a listing with more units at the tape's scale is clamped to that.
+fn narrow(units: i128) -> i64 {
+    i64::try_from(units).unwrap_or(i64::MAX)
 }
 
 fn power_of_ten(exponent: u8) -> f64 {

@@ -4,19 +4,20 @@ use super::factors::Factors;
 use super::random::Random;
 use crate::market::{Event, Instruments, Listing, Timestamp};
 
-/// All books of a market and what moves them: whoever drives it says when a tick happens.
+/// All books of a market and what moves them; the caller decides when a tick happens.
+#[derive(Clone)]
 pub(super) struct Exchange {
     pub random: Random,
     factors: Factors,
     pub books: Vec<Book>,
-    /// Whose turn it is; `None` where nobody's is.
+    /// Draws the next instrument; `None` if none has a turn.
     activity: Option<Activity>,
-    /// The instrument whose quote the last tick, a trade, has changed.
+    /// The instrument whose quote was changed by the last tick, a trade.
     unquoted: Option<usize>,
 }
 
 impl Exchange {
-    /// A market of nothing.
+    /// A market without instruments.
     pub fn new(seed: u64, at: Timestamp) -> Self {
         Self {
             random: Random::new(seed),
@@ -27,7 +28,7 @@ impl Exchange {
         }
     }
 
-    /// Opens the book of a listing, which is not in turn before [`Self::share_turns`].
+    /// Opens the book of a listing, which gets no turns before [`Self::share_turns`].
     pub fn list(
         &mut self,
         listing: &Listing,
@@ -36,7 +37,7 @@ impl Exchange {
         out: &mut Vec<Event>,
     ) {
         let id = instruments.define(listing.instrument.clone(), out);
-        // Where the tape knew the symbol already, its scales may be finer than the listing's.
+        // If the tape had the symbol already, its scales may be finer than the listing's.
         let Some(instrument) = instruments.get(id) else { return };
         let sector = self.factors.sector(&instrument.sector, at.nanos());
         self.books.push(Book::open(listing, instrument, sector, at.nanos(), &mut self.random));
@@ -51,19 +52,19 @@ impl Exchange {
         self.activity = anyone.then(|| Activity::new(&turns, &mut self.random));
     }
 
-    /// Whether anyone has a turn.
+    /// Whether any book has turns.
     pub fn is_active(&self) -> bool {
         self.activity.is_some()
     }
 
-    /// The quote that the last tick, a trade, left to be told, as the tick of its own that it is.
+    /// The pending quote after the last tick, a trade: a tick of its own.
     pub fn tell_unquoted(&mut self, at: Timestamp, out: &mut Vec<Event>) -> bool {
         let Some(book) = self.unquoted.take().map(|index| &self.books[index]) else { return false };
         out.push(Event::Quote(book.id(), book.quote(at)));
         true
     }
 
-    /// The index of the book whose turn it is, at that [`super::session::pace`].
+    /// Draws the index of the next book, at that [`super::session::pace`].
     pub fn pick(&mut self, pace: f64) -> Option<usize> {
         Some(self.activity.as_mut()?.pick(pace, &mut self.random))
     }
@@ -76,7 +77,7 @@ impl Exchange {
         common.pace
     }
 
-    /// A tick of one book that was brought forward: a trade where it may, or a change of its quote.
+    /// A tick of one book that was brought forward: a trade, if allowed, or a change of its quote.
     pub fn tick(&mut self, index: usize, at: Timestamp, pace: f64, may_trade: bool, out: &mut Vec<Event>) {
         let (book, random) = (&mut self.books[index], &mut self.random);
         let before = book.quote(at);

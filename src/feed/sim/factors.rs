@@ -1,12 +1,13 @@
 use super::{path::Path, random::Random};
 
 /// What moves many prices at once: the market, and each sector.
+#[derive(Clone)]
 pub(super) struct Factors {
     market: Path,
     sectors: Vec<Sector>,
 }
 
-/// How much of an instrument's moves comes from where. Squares add up to 1, so that the sum of three paths of
+/// The parts of an instrument's moves by source. Squares add up to 1, so that the sum of three paths of
 /// volatility 1 has volatility 1; the square of `market` is the correlation with other sectors' instruments.
 #[derive(Clone, Copy)]
 pub(super) struct Mix {
@@ -15,11 +16,12 @@ pub(super) struct Mix {
     pub(super) own: f64,
 }
 
+#[derive(Clone)]
 struct Sector {
     name: String,
     path: Path,
     mix: Mix,
-    /// Trades day and night: does not keep the rhythm of the stock market.
+    /// Trades day and night: without the rhythm of the stock market.
     always_on: bool,
 }
 
@@ -41,7 +43,7 @@ impl Factors {
         Self { market: Path::new(at), sectors: Vec::new() }
     }
 
-    /// The sector of that name, created where there is none yet.
+    /// The sector of that name, created if there is none yet.
     pub(super) fn sector(&mut self, name: &str, at: i64) -> SectorId {
         if let Some(known) = self.sectors.iter().position(|s| s.name == name) {
             return SectorId(known);

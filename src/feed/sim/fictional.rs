@@ -2,8 +2,8 @@ use super::random::Random;
 use crate::market::{Instrument, Listing, Price, Symbol, Universe};
 use std::collections::HashSet;
 
-/// The first `count` listings of `universe`, and where it has fewer, companies made up behind them: `SYM00551` is the
-/// same company for every seed.
+/// The first `count` listings of `universe`, and if it has fewer, made-up companies after them: `SYM00551` is
+/// the same company for every seed.
 pub(super) fn listings(universe: &Universe, count: usize) -> Vec<Listing> {
     let mut listings: Vec<Listing> = universe.listings.iter().take(count).cloned().collect();
     let taken: HashSet<Symbol> = listings.iter().map(|l| l.instrument.symbol.clone()).collect();

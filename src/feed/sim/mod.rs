@@ -1,14 +1,15 @@
 //! A market that never closes: quotes and trades of invented prices, the same for a seed on every machine.
 //!
-//! Each tick is one question and one answer. Whose turn is it (`Activity`)? Then the market, the instrument's sector
-//! and the instrument itself are brought forward to the moment (`Path`), which gives a fair value, and the
-//! instrument's `Book` gives a trade or follows with its quote. All of it is O(1), whatever the number of symbols.
+//! For each tick `Activity` draws an instrument. The market, the instrument's sector and the instrument
+//! itself are then brought forward to the moment (`Path`). That gives a fair value, and the instrument's
+//! `Book` trades or adjusts its quote. All of it is O(1) in the number of symbols.
 
 mod activity;
 mod book;
 mod exchange; // all of these together
 mod factors;
 mod fictional;
+mod past; // what was before it opened
 mod path;
 mod random;
 pub mod scenario; // what happens to it, by a script
@@ -20,6 +21,7 @@ use super::{Feed, FeedError};
 use crate::market::{Event, FeedKind, Instruments, Listing, Status, Timestamp, TradingState, Universe};
 use exchange::Exchange;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 /// The listings of `feeds/universe.csv`.
 ///
@@ -32,18 +34,19 @@ pub fn default_universe() -> Universe {
 
 #[derive(Clone, Copy, Debug)]
 pub struct SimConfig {
-    /// Number of instruments: the first of the universe, then made-up ones. A feed of none ends after its opening.
+    /// Number of instruments: the first of the universe, then made-up ones. A feed of none ends after its
+    /// opening.
     pub symbols: usize,
     /// Ticks, that is quotes and trades, per second, over all instruments.
     pub rate: NonZeroU32,
-    /// Picks the market: the same seed, universe, number of symbols, rate and start give the same events.
+    /// Selects the market: the same seed, universe, number of symbols, rate and start give the same events.
     pub seed: u64,
     /// The moment the market opens.
     pub start: Timestamp,
 }
 
 impl SimConfig {
-    /// The market that is played where nobody says which: 550 symbols, 5,000 ticks a second, seed 1.
+    /// The default market: 550 symbols, 5,000 ticks a second, seed 1.
     #[must_use]
     pub fn starting(start: Timestamp) -> Self {
         let rate = const { NonZeroU32::new(5000).expect("above 0") };
@@ -53,9 +56,11 @@ impl SimConfig {
 
 /// The market simulator.
 ///
-/// The first call of [`Feed::next`] defines all instruments, opens the market and quotes every instrument, at `start`;
-/// from then on tick number `k` is the only one of its call and happens at `start + k / rate` to the nanosecond. A trade
-/// that changes the quote is followed by that quote as the next tick.
+/// The first call of [`Feed::next`] is of `start`: it defines all instruments, opens the market, sends the
+/// history of the hours before, and quotes every instrument. Each later call returns one tick: number `k`
+/// happens at `start + k / rate` to the nanosecond. A trade that changes the quote is followed by that quote
+/// as the next tick.
+#[derive(Clone)]
 pub struct Simulator {
     config: SimConfig,
     clock: Clock,
@@ -81,8 +86,23 @@ impl Simulator {
             self.exchange.list(listing, start, instruments, out);
         }
         out.push(Event::Status(None, Status { state: TradingState::Open, ts_event: start }));
+        out.extend(self.pasts(listings));
         out.extend(self.exchange.books.iter().map(|book| Event::Quote(book.id(), book.quote(start))));
         self.exchange.share_turns(listings.iter().map(|listing| listing.activity));
+    }
+}
+
+impl Simulator {
+    /// The history of each instrument before the market opens.
+    fn pasts(&self, listings: &[Listing]) -> impl Iterator<Item = Event> {
+        /// The share of ticks that are trades.
+        const TRADES: f64 = 0.125;
+        let total: f64 = listings.iter().map(|listing| f64::from(listing.activity)).sum();
+        let rate = f64::from(self.config.rate.get()) * TRADES / total;
+        self.exchange.books.iter().zip(listings).map(move |(book, listing)| {
+            let past = book.past(self.config.seed, self.config.start, rate * f64::from(listing.activity));
+            Event::Snapshot(book.id(), Arc::new(past.snapshot()))
+        })
     }
 }
 
@@ -91,8 +111,8 @@ impl Feed for Simulator {
         FeedKind::Simulator
     }
 
-    fn simulation(&self) -> Option<SimConfig> {
-        Some(self.config)
+    fn fork(&self) -> Option<Box<dyn Feed>> {
+        Some(Box::new(self.clone()))
     }
 
     fn next(
@@ -120,11 +140,12 @@ impl Feed for Simulator {
     }
 }
 
-/// Tells the moment of each tick, `rate` a second without drift.
+/// Computes the moment of each tick, `rate` a second without drift.
+#[derive(Clone)]
 struct Clock {
     now: Timestamp,
     rate: u32,
-    /// Fraction of a nanosecond that is already gone, in parts of `rate`.
+    /// Fraction of a nanosecond that has passed, in parts of `rate`.
     fraction: u32,
 }
 
@@ -133,7 +154,8 @@ impl Clock {
         Self { now: start, rate: rate.get(), fraction: 0 }
     }
 
-    /// Sums up whole nanoseconds and the exact rest: the same as `start + k * 10^9 / rate`, without a wide division.
+    /// Sums up whole nanoseconds and the exact rest: the same as `start + k * 10^9 / rate`, without a wide
+    /// division.
     fn next(&mut self) -> Timestamp {
         const SECOND: u32 = 1_000_000_000;
         let sum = u64::from(self.fraction) + u64::from(SECOND % self.rate);

@@ -1,10 +1,11 @@
 use super::{float, random::Random};
 
-/// A random walk about 0 with a standard deviation of one unit per square root of a second in the mean of the times
-/// without jumps, whose volatility comes in clusters and which sometimes jumps: what a price does, before it has a size.
+/// A random walk about 0, in units of no size: a price before scaling. Without jumps its standard deviation
+/// is on average one unit per square root of a second. Its volatility comes in clusters, and it sometimes
+/// jumps.
 ///
-/// The variance follows the continuous form of GARCH(1,1): each surprise raises it, time draws it back to 1. So it
-/// can be brought forward by any time in one step, and a path that nobody looks at costs nothing.
+/// The variance follows the continuous form of GARCH(1,1): each surprise raises it, time draws it back to 1.
+/// So it can be brought forward by any time in one step, and a path that is not read costs nothing.
 #[derive(Clone)]
 pub(super) struct Path {
     level: f64,
@@ -13,7 +14,7 @@ pub(super) struct Path {
     at: i64,
 }
 
-/// Paths stand still for a millisecond: at a million ticks a second most ticks need no step.
+/// Paths advance once a millisecond at most: at a million ticks a second most ticks need no step.
 const STEP_NANOS: i64 = 1_000_000;
 /// Per second. The pull to 0 halves a distance in two hours.
 const PULL: f64 = 0.000_096;
@@ -49,7 +50,7 @@ impl Path {
             self.variance += 3.0;
         }
         self.variance = self.variance.clamp(0.1, 20.0);
-        // Beyond six standard deviations of the pulled walk nothing is lost, and prices keep away from 0.
+        // Six standard deviations of the pulled walk lose nothing, and keep prices away from 0.
         self.level = self.level.clamp(-450.0, 450.0);
     }
 
@@ -57,7 +58,7 @@ impl Path {
         self.level
     }
 
-    /// The standard deviation just now, 1 in the mean.
+    /// The standard deviation now, 1 on average.
     pub(super) fn volatility(&self) -> f64 {
         self.variance.sqrt()
     }
@@ -75,7 +76,7 @@ mod tests {
             let (level, variance) = (path.level, path.variance);
             path.advance(second * 1_000_000_000, 1.0, &mut random);
             let shock = ((path.level - level) / variance.sqrt()).abs();
-            // Beyond the normal numbers' end there are only jumps, which raise it as well.
+            // Beyond the end of the normal numbers there are only jumps, which raise it as well.
             let sum = match shock {
                 ..0.5 => &mut quiet,
                 1.5..3.0 => &mut loud,

@@ -1,8 +1,10 @@
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-/// Random numbers that are the same for a seed on every machine: made of integers and of the float operations that
-/// IEEE 754 fixes to the last bit, never of a library's `ln` or `sin`, whose last bits differ between platforms.
+/// Random numbers that are the same for a seed on every machine: they use integers and the float operations
+/// that IEEE 754 fixes to the last bit, never a library's `ln` or `sin`, whose last bits differ between
+/// platforms.
+#[derive(Clone)]
 pub(super) struct Random(Pcg64Mcg);
 
 impl Random {
@@ -36,8 +38,8 @@ impl Random {
         self.unit() < probability
     }
 
-    /// Nearly normal, mean 0 and variance 1: four even 16-bit numbers added up. It ends at 3.46; the fat tails of
-    /// the market come from [`super::path::Path`].
+    /// Nearly normal, mean 0 and variance 1: four even 16-bit numbers added up. It ends at 3.46; the fat
+    /// tails of the market come from [`super::path::Path`].
     pub(super) fn normal(&mut self) -> f64 {
         /// The standard deviation of the sum, √((2^32 - 1) / 3).
         const DEVIATION: f64 = 37_837.227_175_5;

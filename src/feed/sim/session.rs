@@ -3,10 +3,11 @@ use crate::market::Timestamp;
 /// The highest value of [`pace`].
 pub(super) const PEAK: f64 = 2.3;
 
-/// How busy a stock market is at that moment: 1 in the mean.
+/// How busy a stock market is at that moment: 1 on average.
 ///
-/// The market never closes, but it keeps the rhythm of a trading day, pressed into the thirty minutes from one
-/// half hour to the next in UTC: a rush at the opening, a lull at noon, a rush to the close, and the next day begins.
+/// The market never closes, but it keeps the rhythm of a trading day, pressed into the thirty minutes from
+/// one half hour to the next in UTC: a rush at the opening, a lull at noon, a rush to the close, and the next
+/// day begins.
 pub(super) fn pace(at: Timestamp) -> f64 {
     let minute = at.nanos().div_euclid(60_000_000_000).rem_euclid(30);
     usize::try_from(minute).map_or(1.0, |minute| f64::from(PERCENT[minute]) / 100.0)

@@ -1,15 +1,22 @@
+//! The sends of one flush of one cohort. On the shard thread.
+//!
+//! Invariant: a frame follows from view and flush, and is built once for all sessions of which
+//! [`Session::shares`](crate::hub::Session::shares).
+
 use super::Counters;
-use super::connection::{Connection, Socket, State};
+use super::connection::{Connection, State};
+use super::pace::{Clock, Millis, Pings};
 use crate::hub::{Cohort, Flush, Owed as _, Replica, Since, TopicKey, Upto, View, ViewId, tell};
+use crate::server::link::Link;
 use crate::tape::Position;
-use crate::wire::UpdateEncoder;
+use crate::wire::{Form, PING_LEN, UpdateEncoder, stamp_ping};
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
-/// Frames of one flush kept for the sessions still to come. Many sessions at many places would need a frame each.
+/// Bytes of frames kept of one flush. Many sessions at many positions would need a frame each.
 const CACHED_BYTES: usize = 4 << 20;
 
-/// The sends of one flush of one cohort, and what they have in common.
+/// The sends of one flush of one cohort, and what they share.
 pub(super) struct Delivery<'a> {
     pub replica: &'a Replica,
     pub view: &'a View,
@@ -19,50 +26,52 @@ pub(super) struct Delivery<'a> {
     pub counters: &'a mut Counters,
     /// The tape's end.
     pub upto: Upto,
-    /// Of the shard's clock.
+    /// Second of the shard's clock.
     pub second: u32,
+    pub clock: Clock,
+    /// The pings sent to its sessions in step.
+    pub pings: Pings,
 }
 
-/// The frames of one flush of a view's cohorts, or of those whose sockets take bytes again within one turn, so that each is built once for all who
-/// are owed the same.
+/// The frames of one flush of a view's cohorts, or of sockets that take bytes again within one turn: each is
+/// built once for all sessions with the same pending.
 #[derive(Debug, Default)]
 pub(super) struct FrameCache {
     /// The view that is being flushed.
     view: Option<ViewId>,
     bytes: Vec<u8>,
-    /// The frame that was sent last: nearly always the one for the next session, too.
+    /// The frame that was sent last: nearly always the next session's, too.
     last: Option<(Owed, Frame)>,
-    /// All where there is more than one, because some sessions stand elsewhere than most.
+    /// All frames, if there are several because some sessions have other positions.
     all: FxHashMap<Owed, Frame>,
 }
 
-/// What a frame follows from, as long as the tape and the views stay as they are.
+/// What a frame follows from, while the tape and the views do not change.
 type Owed = (ViewId, Flush);
 
-/// A frame in the cache's bytes.
+/// A frame in the cache's bytes. A ping follows it, which is sent with it where one is due.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     start: usize,
     end: usize,
-    /// Where the next frame of the same flush begins; `None`: this one ends it.
+    /// The view's topic number at which the next frame of the flush begins; `None`: this one ends it.
     next: Option<usize>,
     delivered: u64,
     gaps: u64,
 }
 
 impl Delivery<'_> {
-    /// Sends its flush to the sessions in step with the cohort, as far as one frame holds it; the others, and those that fall out of step by
-    /// it, go into `others`.
+    /// Sends its flush to the sessions in step, if one frame holds it. All others, and those that fall out of
+    /// step by it, go into `others`.
     ///
-    /// This is the loop that nearly all deliveries go through. Each reads the connection's socket, and writes to nothing but it: a core that
-    /// visits a thousand connections has them in no cache near, and the kernel's own path through a send suffers with every line that is touched
-    /// beside it (`docs/performance.md`).
-    pub fn deliver_in_step<S: Socket>(
-        &mut self,
-        connections: &mut Slab<Connection<S>>,
-        others: &mut Vec<u32>,
-    ) {
+    /// Nearly all deliveries go through this loop. Each reads the connection and writes to nothing but its
+    /// socket: with a thousand connections none of them is in a near cache, and each more line touched slows
+    /// the kernel's own path through a send (`docs/performance.md`).
+    pub fn deliver_in_step<L: Link>(&mut self, connections: &mut Slab<Connection<L>>, others: &mut Vec<u32>) {
         let (mut frame, mut sent) = (None, 0);
+        let Clock { now, .. } = self.clock;
+        let has_pings = self.form().framing().has_pings();
+        let (with_ping, due) = (has_pings && self.pings.is_due(now), self.pings.due(now));
         let flush = Flush { next: 0, from: self.cohort.flushed().upto, upto: self.upto };
         for &key in self.cohort.members() {
             let connection = &mut connections[key as usize];
@@ -70,18 +79,24 @@ impl Delivery<'_> {
                 others.push(key);
                 continue;
             }
-            let since = |_| Since { position: flush.from.position, numbered: false };
-            let frame = *frame.get_or_insert_with(|| self.frame(flush, true, since));
-            if frame.next.is_some() {
-                connection.fall_out(self.cohort);
+            if !connection.pace.has_answered(due) && connection.pace.is_late(&self.pings, self.clock) {
+                connection.fall_out(self.cohort, &self.pings, now);
+                connection.pace.slow_down();
                 others.push(key);
                 continue;
             }
-            let bytes = &self.frames.bytes[frame.start..frame.end];
-            match connection.socket.send(bytes) {
+            let since = |_| Since { position: flush.from.position, numbered: false };
+            let frame = *frame.get_or_insert_with(|| self.frame(flush, true, since));
+            if frame.next.is_some() {
+                connection.fall_out(self.cohort, &self.pings, now);
+                others.push(key);
+                continue;
+            }
+            let bytes = self.frames.bytes(frame, with_ping, now);
+            match connection.link.send(bytes) {
                 Ok(len) if len == bytes.len() => sent += 1,
                 result => {
-                    self.stumble(connection, result.ok(), flush, frame);
+                    self.stumble(connection, result.ok(), flush, frame, with_ping);
                     others.push(key);
                 }
             }
@@ -89,57 +104,56 @@ impl Delivery<'_> {
         if let Some(frame) = frame {
             let events = u64::from(self.view.events_since(self.cohort.flushed())).max(frame.delivered);
             self.counters.add(sent, frame, events);
+            self.pings.sent(with_ping, now);
         }
     }
 
-    /// The socket did not take the whole frame: from here on the session is on its own.
+    /// The socket did not take the complete frame: the session is out of step from here on.
     #[cold]
-    fn stumble<S: Socket>(
+    fn stumble<L: Link>(
         &mut self,
-        connection: &mut Connection<S>,
+        connection: &mut Connection<L>,
         sent: Option<usize>,
         flush: Flush,
         frame: Frame,
+        with_ping: bool,
     ) {
-        connection.fall_out(self.cohort);
-        let bytes = &self.frames.bytes[frame.start..frame.end];
+        let Clock { now, .. } = self.clock;
+        connection.fall_out(self.cohort, &self.pings, now);
+        let bytes = self.frames.bytes(frame, with_ping, now);
         let sent = connection.took(sent, bytes.len(), self.second);
         if connection.begun(bytes, sent) {
+            connection.pace.sent(with_ping, now);
             connection.updated = self.second;
             self.count(connection, flush, frame);
         }
     }
 
-    /// Sends frame after frame until the session stands at the tape's end or its socket would block.
-    pub fn deliver_all<S: Socket>(&mut self, connection: &mut Connection<S>) {
+    /// Sends frame after frame until the session is at the tape's end or its socket would block.
+    pub fn deliver_all<L: Link>(&mut self, connection: &mut Connection<L>) {
         while !connection.has_reached(self.upto) && self.deliver(connection) {}
     }
 
-    /// Sends the next frame of the flush that a session is due. Returns whether the next one may follow.
-    pub fn deliver<S: Socket>(&mut self, connection: &mut Connection<S>) -> bool {
-        connection.is_open() && self.tell_next(connection, Connection::send_frame) && connection.is_open()
+    /// Sends the next frame of a session's flush. Returns whether another may follow.
+    pub fn deliver<L: Link>(&mut self, connection: &mut Connection<L>) -> bool {
+        connection.is_open()
+            && connection.may_send(self.clock)
+            && self.tell_next(connection, connection.wants_ping(self.clock.now))
+            && connection.is_open()
     }
 
-    /// Brings a session to the tape's end, its frames being kept, or until there are so many bytes of them.
-    pub fn keep_all<S: Socket>(&mut self, connection: &mut Connection<S>, most: usize) {
-        while !connection.stands_at(self.upto)
-            && connection.backlog.len() < most
-            && self.tell_next(connection, Connection::keep_frame)
-        {}
-    }
-
-    /// Hands the next frame of the flush that a session is due to `send`. Returns whether it was taken.
-    fn tell_next<S: Socket>(
-        &mut self,
-        connection: &mut Connection<S>,
-        send: impl FnOnce(&mut Connection<S>, &[u8], u32) -> bool,
-    ) -> bool {
+    /// Sends the next frame of a session's flush. Returns whether it was begun.
+    fn tell_next<L: Link>(&mut self, connection: &mut Connection<L>, with_ping: bool) -> bool {
         let flush = connection.session.flush(self.replica);
+        if flush.resets(self.replica) && !connection.announce_reset(self.replica.reset_at(), self.second) {
+            return false;
+        }
         let shares = connection.session.shares();
         let frame = self.frame(flush, shares, |topic| connection.session.since(topic));
-        let bytes = &self.frames.bytes[frame.start..frame.end];
-        let sent = send(connection, bytes, self.second);
+        let bytes = self.frames.bytes(frame, with_ping, self.clock.now);
+        let sent = connection.send_frame(bytes, self.second);
         if sent {
+            connection.pace.sent(with_ping, self.clock.now);
             connection.updated = self.second;
             self.count(connection, flush, frame);
         }
@@ -149,40 +163,38 @@ impl Delivery<'_> {
         sent
     }
 
-    /// The heartbeat of a session that stands at `at`: an update that moves it to the tape's end, where it is owed nothing on the way.
-    pub fn beat<S: Socket>(&mut self, connection: &mut Connection<S>) {
-        let send = match connection.state {
-            State::Open => Connection::send_frame,
-            State::Faulty => Connection::keep_frame,
-            _ => return,
-        };
+    /// Sends a heartbeat: an update up to the tape's end, if nothing is pending before it.
+    pub fn beat<L: Link>(&mut self, connection: &mut Connection<L>) {
+        // A client that does not read what it has gets no heartbeat.
+        if connection.state != State::Open || !connection.may_send(self.clock) {
+            return;
+        }
         if self.cohort.is_dirty() {
-            // What a dirty cohort has to tell waits for its rate's next flush, so this one says only that the server lives.
+            // What is pending for a dirty cohort waits for its rate's next flush, so this update only says
+            // that the server lives.
             let at = connection.session.upto();
-            self.say_nothing(connection, at, send);
+            self.say_nothing(connection, at);
         } else {
-            self.tell_next(connection, send);
+            self.tell_next(connection, false);
         }
     }
 
-    /// Sends an update that moves nothing.
-    fn say_nothing<S: Socket>(
-        &mut self,
-        connection: &mut Connection<S>,
-        at: Upto,
-        send: fn(&mut Connection<S>, &[u8], u32) -> bool,
-    ) {
-        let options = self.view.key.options;
+    /// Sends an empty update that stays at `at`.
+    fn say_nothing<L: Link>(&mut self, connection: &mut Connection<L>, at: Upto) {
         self.frames.clear();
-        self.encoder.begin(options.form, options.times, at, at);
+        self.encoder.begin(self.form(), self.view.key.options.times, at, at);
         self.encoder.finish(true, &mut self.frames.bytes);
-        if send(connection, &self.frames.bytes, self.second) {
+        if connection.send_frame(&self.frames.bytes, self.second) {
             connection.updated = self.second;
         }
         self.frames.clear();
     }
 
-    fn count<S: Socket>(&mut self, connection: &mut Connection<S>, flush: Flush, frame: Frame) {
+    pub fn form(&self) -> Form {
+        Form::of(self.view.key.options.form)
+    }
+
+    fn count<L: Link>(&mut self, connection: &mut Connection<L>, flush: Flush, frame: Frame) {
         let (session, delivered) = (&mut connection.session, frame.delivered);
         let events = match frame.next {
             Some(next) => session.told(next, flush.upto, delivered, self.view),
@@ -194,34 +206,42 @@ impl Delivery<'_> {
         }
     }
 
-    /// The frame of that flush for a session that is owed each topic from `since`, from the cache where others are owed the same (`shares`).
+    /// The frame of that flush for a session for which each topic is pending from `since`; from the cache, if
+    /// other sessions share it.
     fn frame(&mut self, flush: Flush, shares: bool, since: impl Fn(TopicKey) -> Since) -> Frame {
         let owed = (self.cohort.view(), flush);
         if shares && let Some(frame) = self.frames.get(owed) {
             return frame;
         }
         self.frames.make_room();
-        let options = self.view.key.options;
-        self.encoder.begin(options.form, options.times, flush.from, flush.upto);
+        let form = self.form();
+        self.encoder.begin(form, self.view.key.options.times, flush.from, flush.upto);
         if flush.resets(self.replica) {
             self.encoder.reset();
         }
-        // A session with fresh topics is owed them from further back than the touched ones tell.
+        // New topics are pending from before the marks of the cohort.
         let oldest = if shares { flush.from.position } else { Position::START };
-        let next = tell(
-            self.replica,
-            self.cohort.changed(self.view.topics(), oldest, flush.next),
-            since,
-            flush.upto.position,
-            self.encoder,
-        );
+        let (from, upto) = (flush.from.position, flush.upto.position);
+        let topics = self.cohort.changed(self.view.topics(), oldest, flush.next);
+        let next = if self.view.has_moves() {
+            tell(
+                self.replica,
+                topics,
+                |topic| self.view.due(topic, since(topic), from, upto),
+                upto,
+                self.encoder,
+            )
+        } else {
+            tell(self.replica, topics, since, upto, self.encoder)
+        };
         let start = self.frames.bytes.len();
         let delivered = self.encoder.finish(next.is_none(), &mut self.frames.bytes);
         self.counters.built += 1;
-        // What was missed of a tape that began anew is void.
+        // What was missed before a reset is void.
         let is_void = flush.from.position < self.replica.reset_at();
         let gaps = if is_void { 0 } else { self.encoder.gaps() };
         let frame = Frame { start, end: self.frames.bytes.len(), next, delivered, gaps };
+        form.framing().append_ping(&mut self.frames.bytes);
         if shares {
             self.frames.put(owed, frame);
         }
@@ -230,7 +250,7 @@ impl Delivery<'_> {
 }
 
 impl Counters {
-    /// `sends` of one frame that stands for so many `events` to each who is sent it.
+    /// Counts `sends` of one frame that represents `events` changes to each receiver.
     fn add(&mut self, sends: u64, frame: Frame, events: u64) {
         self.sent += sends;
         self.bytes += sends * (frame.end - frame.start) as u64;
@@ -241,7 +261,8 @@ impl Counters {
 }
 
 impl FrameCache {
-    /// A cohort of that view is to be flushed: what was built for the one before of the same view is kept, as it may stand at the same place.
+    /// A cohort of that view is about to be flushed. The frames of the view's cohort before it are kept: its
+    /// position may be the same.
     pub fn begin(&mut self, view: ViewId) {
         if self.view != Some(view) {
             self.clear();
@@ -256,6 +277,16 @@ impl FrameCache {
         if !self.all.is_empty() {
             self.all.clear();
         }
+    }
+
+    /// The bytes to send of a frame.
+    fn bytes(&mut self, frame: Frame, with_ping: bool, now: Millis) -> &[u8] {
+        if !with_ping {
+            return &self.bytes[frame.start..frame.end];
+        }
+        let end = frame.end + PING_LEN;
+        stamp_ping(&mut self.bytes[frame.end..end], now.get());
+        &self.bytes[frame.start..end]
     }
 
     fn get(&mut self, owed: Owed) -> Option<Frame> {

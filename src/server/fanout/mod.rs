@@ -1,46 +1,46 @@
-//! The fan-out core of one shard: the tape folded into its own replica, and the sessions it owes. Sans-IO: batches, bytes and the time
-//! go in, sends on a [`Socket`] come out.
+//! The fan-out core of one shard: the tape folded into its own replica, and its sessions. On the shard
+//! thread. Sans-IO: batches, bytes and the time go in, sends on a [`Link`] come out.
+//!
+//! Invariant: nothing is sent before [`Fanout::flush`] or a call for one connection, and each session gets
+//! its frames in the order of positions.
 
 mod connection;
 mod delivery;
-mod faulty; // the way to a session that asked for it to be broken
+mod faults; // links impaired on request of the client
+mod pace; // how much may be in flight to a session
 mod report;
 mod requests;
 mod tally;
 
-pub use connection::Socket;
 pub use report::{MAX_SLOW, Report};
 pub use tally::Tally;
 
-use crate::hub::{COHORT, CohortId, Form, Replica, Session, TopicKey, Upto, ViewOptions, Views};
+use crate::hub::{COHORT, CohortId, Replica, ServerStats, Session, TopicKey, Upto, ViewOptions, Views};
 use crate::market::Event;
+use crate::server::limits::SESSION;
+use crate::server::link::Link;
+use crate::server::rights::Rights;
 use crate::tape::{Batch, Epoch};
 use crate::wire::{
-    Answer, CloseCode, FULL_BYTES, FrameError, Incoming, Limits, MAX_HZ, MAX_MESSAGE_BYTES, Opcode, PROTOCOL,
-    ReplayAction, Resume, UpdateEncoder,
+    Answer, CloseCode, FULL_BYTES, Form, Incoming, PROTOCOL, ReplayAction, Request, Resume, SessionNumber,
+    UpdateEncoder,
 };
-use connection::{Connection, State};
+use connection::{Connection, Member, State};
 use delivery::{Delivery, FrameCache};
-use faulty::PUMP_EVERY;
+use faults::PUMP_EVERY;
+use pace::{Clock, Millis, Pings};
 use slab::Slab;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// A session that is owed nothing hears at the latest this long after the last update.
-pub const HEARTBEAT: Duration = Duration::from_secs(5);
-/// A request a second on average, and this many at once.
-const REQUESTS_PER_SECOND: u8 = 50;
-const REQUEST_BURST: u8 = 100;
-const PING_EVERY_SECONDS: u32 = 20;
-const SILENCE_SECONDS: u32 = 60;
-const STALL_SECONDS: u32 = 30;
-const LINGER_SECONDS: u32 = 2;
-/// A connection in whose way more answers than this pile up does not read them.
-const MAX_BACKLOG: usize = 1 << 18;
-/// The sweep looks at one slice of the connections at a time, so that it never holds up a flush.
+/// A sweep looks at one slice of the connections, so that it never holds up a flush.
 const SLICES: u32 = 20;
 
-/// How a connection begins.
+/// Clients that are sent away together come back at so many moments.
+const SHARES: u64 = 64;
+
+/// How a connection begins: from its URL and headers.
 #[derive(Clone, Debug)]
 pub struct Opening {
     pub form: Form,
@@ -49,59 +49,64 @@ pub struct Opening {
     pub max_hz: Option<f64>,
     pub times: bool,
     pub since: Option<Resume>,
+    pub rights: Rights,
 }
 
-/// All sessions of one shard and what they are owed.
+impl Opening {
+    /// Without topics.
+    #[must_use]
+    pub fn new(form: Form, rights: Rights) -> Self {
+        Self { form, topics: Vec::new(), max_hz: None, times: false, since: None, rights }
+    }
+}
+
+/// All connections of one shard, and their sessions.
 #[derive(Debug)]
-pub struct Fanout<S> {
+pub struct Fanout<L> {
     replica: Replica,
+    /// The server's figures, which the replica takes in with the next batch.
+    stats: Option<Arc<ServerStats>>,
     views: Views,
-    connections: Slab<Connection<S>>,
+    connections: Slab<Connection<L>>,
     encoder: UpdateEncoder,
     frames: FrameCache,
-    /// Cohorts with something to tell, in the order they were touched.
+    /// The queue: cohorts with something pending, in the order they were touched.
     line: VecDeque<CohortId>,
-    /// How many have left the line.
+    /// How many have left the queue.
     left_line: u64,
-    /// Those that left it because their rate does not let them be flushed yet.
+    /// Cohorts that left it because their rate does not let them be flushed yet.
     waiting: Vec<CohortId>,
-    /// Since this core exists.
+    /// Since this core was made.
     now: Duration,
+    /// In ms, how long a pong may wait before it is read.
+    own_delay: u32,
     swept: u32,
     counters: Counters,
     tally: Tally,
     touched: Vec<TopicKey>,
-    /// Connections whose way is broken at their own wish.
-    faulty: Vec<usize>,
-    /// Members of the cohort that is being flushed which are not in step with it.
+    /// Connections whose links are impaired on their own request.
+    impaired: Vec<usize>,
+    /// Members of the cohort being flushed that are out of step with it.
     others: Vec<u32>,
+    /// By number of the cohort. A new cohort may find those of an earlier one, which none of its sessions was
+    /// sent.
+    pings: Vec<Pings>,
     draining: bool,
-    rights: Rights,
-    /// What they ask of it, to be taken by whoever can do it, and how often they have asked.
+    /// `replay` requests, to be taken by the shard, and how many there were so far.
     asked: Vec<AskedReplay>,
     replays: u64,
 }
 
-/// What sessions may do.
-#[derive(Clone, Copy, Debug, Default)]
-struct Rights {
-    stats_forbidden: bool,
-    /// Whether they may ask for faults.
-    faults_allowed: bool,
-    /// Whether they may control what is played.
-    controllable: bool,
-}
-
-/// What a session asks of what is played.
+/// A `replay` request of a session.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AskedReplay {
     pub key: usize,
-    /// Tells requests apart, also where a connection has the key of one before.
+    /// Distinguishes requests, even when a connection has the key of an earlier one.
     pub number: u64,
     pub action: ReplayAction,
 }
 
-/// What this core has done since it exists.
+/// What this core has done since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Update frames built.
@@ -112,53 +117,50 @@ pub struct Counters {
     pub bytes: u64,
     /// Values and ring entries in the frames sent.
     pub delivered: u64,
-    /// Ticks delivered: changes of a session's topics that the frames sent to it stand for. More than `delivered` by what was merged, and by
-    /// what was lost in gaps.
+    /// Ticks delivered: the changes of a session's topics that the frames sent to it represent. More than
+    /// `delivered` by what was merged, and by what was lost in gaps.
     pub events: u64,
-    /// How often a session was told that it missed entries of a topic's ring.
+    /// How often a gap in a topic's ring was reported to a session.
     pub gaps: u64,
 }
 
-impl<S: Socket> Fanout<S> {
+impl<L: Link> Fanout<L> {
     #[must_use]
     pub fn new(epoch: Epoch) -> Self {
         Self::with_limits(epoch, FULL_BYTES, COHORT)
     }
 
-    /// With other sizes: of a full update, so that tests need no great flushes to see one split, and of a cohort.
+    /// `full`: bytes of a full update; `cohort`: sessions of a cohort. Both are small in tests.
     #[must_use]
     pub fn with_limits(epoch: Epoch, full: usize, cohort: usize) -> Self {
         Self {
             replica: Replica::new(epoch),
+            stats: None,
             views: Views::with_cohorts_of(cohort),
             connections: Slab::new(),
-            encoder: UpdateEncoder::sharing(full),
+            encoder: UpdateEncoder::sharing(full).of(epoch),
             frames: FrameCache::default(),
             line: VecDeque::new(),
             left_line: 0,
             waiting: Vec::new(),
             now: Duration::ZERO,
+            own_delay: 0,
             swept: 0,
             counters: Counters::default(),
             tally: Tally::default(),
             touched: Vec::new(),
-            faulty: Vec::new(),
+            impaired: Vec::new(),
             others: Vec::new(),
+            pings: Vec::new(),
             draining: false,
-            rights: Rights::default(),
             asked: Vec::new(),
             replays: 0,
         }
     }
 
-    /// Refuses the topic `stats` from here on, which tells of other sessions.
-    pub fn forbid_stats(&mut self) {
-        self.rights.stats_forbidden = true;
-    }
-
-    /// Lets sessions have the way to them broken from here on, as they wish.
-    pub fn allow_faults(&mut self) {
-        self.rights.faults_allowed = true;
+    /// Keeps shorter rings than usual. Call it before the first batch.
+    pub fn keep(&mut self, trades: usize, bars: usize) {
+        self.replica = Replica::keeping(self.replica.epoch(), trades, bars);
     }
 
     #[must_use]
@@ -171,10 +173,29 @@ impl<S: Socket> Fanout<S> {
         self.counters
     }
 
-    /// Sessions whose sockets take no more for now. Looks at every connection: for now and then, not for each turn.
+    /// Connections that take no more for now: their sockets are full, or their clients do not read what is in
+    /// flight. Looks at every connection: not for each turn.
     #[must_use]
     pub fn blocked(&self) -> usize {
-        self.connections.iter().filter(|(_, connection)| connection.state == State::Blocked).count()
+        self.connections.iter().filter(|(_, connection)| self.is_slow(connection)).count()
+    }
+
+    /// Whether a connection takes no more for now, and something is pending for it. (In step nothing is,
+    /// however late a pong.)
+    fn is_slow(&self, connection: &Connection<L>) -> bool {
+        let Connection { session, pace, .. } = connection;
+        match connection.state {
+            State::Blocked => true,
+            State::Open if !session.is_in_step() && pace.is_slow(self.clock()) => {
+                connection.sessions().any(|(_, session)| self.is_behind(session))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a session has not received all that its cohort has.
+    fn is_behind(&self, session: &Session) -> bool {
+        session.position() < session.cohort(&self.views).flushed().upto.position || !session.is_steady()
     }
 
     #[must_use]
@@ -192,67 +213,79 @@ impl<S: Socket> Fanout<S> {
         self.connections.is_empty()
     }
 
-    /// The socket of a connection that is still there.
-    pub fn socket(&mut self, key: usize) -> Option<&mut S> {
-        self.connections.get_mut(key).map(|connection| &mut connection.socket)
+    /// The link of a connection, if it still exists.
+    pub fn link(&mut self, key: usize) -> Option<&mut L> {
+        self.connections.get_mut(key).map(|connection| &mut connection.link)
     }
 
-    /// Says whether sessions may control what is played. They may not, at first.
-    pub fn set_controllable(&mut self, controllable: bool) {
-        self.rights.controllable = controllable;
-    }
-
-    /// Lets one session control it.
-    pub fn let_control(&mut self, key: usize) {
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection.may_control = true;
-        }
-    }
-
-    /// What sessions have asked of what is played since this was last called. Each is to be [answered](Self::answer_replay).
+    /// The `replay` requests since the last call. Each must be [answered](Self::answer_replay).
     pub fn take_asked(&mut self) -> Vec<AskedReplay> {
         std::mem::take(&mut self.asked)
     }
 
-    /// Time passes; everything below happens at `now`, counted from when this core was made.
+    /// Sets the time of everything that follows: `now` is counted from when this core was made.
     pub fn tick(&mut self, now: Duration) {
         self.now = now;
     }
 
-    /// Folds a batch in. Nothing is sent before [`Self::flush`], so that what is pending together goes out together.
+    /// The last turn took so long: pongs that arrived meanwhile waited for its end.
+    pub fn took(&mut self, turn: Duration) {
+        self.own_delay = u32::try_from(turn.as_millis()).unwrap_or(u32::MAX);
+    }
+
+    /// Folds a batch in. Nothing is sent before [`Self::flush`], so that what is pending together is sent
+    /// together.
     pub fn apply(&mut self, batch: &Batch) {
         self.touched.clear();
         self.frames.clear();
         let mut known = self.replica.books().len();
         self.replica.apply(batch, &mut self.touched);
+        let noted = self.replica.stats().map(|(stats, _)| Arc::as_ptr(stats));
+        if noted != self.stats.as_ref().map(Arc::as_ptr) {
+            self.replica.note_stats(self.stats.clone(), &mut self.touched);
+        }
         if matches!(batch.events.first(), Some(Event::Reset)) {
-            // What the views were to tell is void, and told anew.
+            // What was pending in the views is void, and all is pending anew.
             self.encoder.forget();
             self.views.reset(&self.replica);
             self.touched.clear();
             return;
         }
         for event in &batch.events {
-            // A new instrument is often defined twice in its first batch: by name, then with the scales its numbers need.
-            if let Event::Instrument(instrument) = event
-                && instrument.id.index() >= known
-            {
-                // Once, though a batch may define it and redefine it.
+            let Event::Instrument(instrument) = event else { continue };
+            // A new instrument is often defined twice in its first batch, by name and then in full: the last
+            // one counts.
+            let Some(book) = self.replica.book(instrument.id) else { continue };
+            if instrument.id.index() >= known {
                 known = instrument.id.index() + 1;
-                self.views.welcome(instrument);
+                self.views.welcome(&book.definition);
+            } else if book.moved_at(batch.position) {
+                self.views.place(book);
             }
         }
         self.views.touch(&self.touched);
+        self.views.dismiss();
     }
 
-    /// A new connection, its handshake done; `early` are bytes that came with it. Returns its key.
-    pub fn open(&mut self, opening: &Opening, early: &[u8], socket: impl FnOnce(usize) -> S) -> usize {
+    /// The server's figures go to their subscribers with the next batch: at a position already delivered they
+    /// would reach no session. `None`: no figures any more.
+    pub fn note_stats(&mut self, stats: Option<Arc<ServerStats>>) {
+        self.stats = stats;
+    }
+
+    /// Adds a connection whose handshake is done. Returns its key.
+    pub fn open(&mut self, opening: &Opening, link: impl FnOnce(usize) -> L) -> usize {
         self.views.settle();
         let entry = self.connections.vacant_entry();
         let key = entry.key();
-        let options = ViewOptions::new(opening.form);
-        let session = Session::open(key_u32(key), options, &self.replica, &mut self.views);
-        let mut connection = Connection::new(socket(key), session, second(self.now), REQUEST_BURST);
+        let options = ViewOptions::new(opening.form.id());
+        let session = Session::open(
+            Member::new(key, SessionNumber::FIRST).get(),
+            options,
+            &self.replica,
+            &mut self.views,
+        );
+        let mut connection = Connection::new(link(key), opening, session, self.now, SESSION.request_burst);
         let welcome = Answer::Welcome {
             protocol: PROTOCOL.to_owned(),
             server: concat!("tickcast/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -260,15 +293,10 @@ impl<S: Socket> Fanout<S> {
             begins: self.replica.reset_at().get(),
             position: self.replica.position().get(),
             time: self.replica.time().micros(),
-            heartbeat_ms: u64::try_from(HEARTBEAT.as_millis()).expect("seconds"),
-            limits: Limits {
-                topics: crate::hub::MAX_TOPICS,
-                message_bytes: MAX_MESSAGE_BYTES,
-                requests_per_second: u32::from(REQUESTS_PER_SECOND),
-                max_hz: MAX_HZ,
-            },
+            heartbeat_ms: u64::try_from(heartbeat(opening.form).as_millis()).expect("seconds"),
+            limits: SESSION.told(),
         };
-        connection.answer(&welcome, opening.form, second(self.now));
+        connection.answer(&welcome, second(self.now));
         entry.insert(connection);
         self.tally.opened += 1;
         if self.draining {
@@ -279,33 +307,57 @@ impl<S: Socket> Fanout<S> {
             let max_hz = Some(opening.max_hz);
             self.subscribe(key, None, opening.topics.clone(), opening.since, max_hz, Some(opening.times));
         }
-        if !early.is_empty() {
-            self.received(key, early);
-        }
         self.reap(key);
         key
     }
 
-    /// Bytes from a connection's peer.
-    pub fn received(&mut self, key: usize, bytes: &[u8]) {
+    /// Messages of a client arrived; none where its bytes complete no message. `broke`: after these it broke
+    /// the protocol.
+    pub fn received(
+        &mut self,
+        key: usize,
+        messages: impl IntoIterator<Item = Incoming>,
+        broke: Option<(CloseCode, &str)>,
+    ) {
         self.views.settle();
         let now = second(self.now);
-        let Some(connection) = self.alone(key) else { return };
+        let Some(connection) = self.connections.get_mut(key) else { return };
         connection.heard = now;
         if connection.state == State::Closing {
             return;
         }
-        let mut messages = Vec::new();
-        let read = connection.reader.read(bytes, |message| messages.push(message));
         for message in messages {
-            if !self.take(key, message) {
+            // A session stays in step for a pong, as there are many.
+            let is_over = match message {
+                Incoming::Pong(payload) if self.ponged(key, &payload) => false,
+                message => !self.take(key, message),
+            };
+            if is_over {
                 break;
             }
         }
-        if let Err(error) = read {
-            self.violated(key, &error);
+        if let Some((code, reason)) = broke
+            && let Some(connection) = self.alone(key)
+        {
+            connection.close(code, reason, now);
         }
         self.reap(key);
+    }
+
+    /// A pong arrived. Returns whether it answers a ping.
+    fn ponged(&mut self, key: usize, payload: &[u8]) -> bool {
+        let clock = self.clock();
+        let Some(connection) = self.connections.get_mut(key) else { return true };
+        let Some((is_late, lag_ms)) = connection.pace.ponged(payload, clock) else { return false };
+        if !is_late && lag_ms.is_none() && connection.session.is_in_step() {
+            return true;
+        }
+        self.alone(key);
+        if let Some(lag_ms) = lag_ms {
+            self.answer(key, &Answer::Lag { lag_ms: lag_ms.into() });
+        }
+        self.catch_up(key);
+        true
     }
 
     /// The peer closed its side, or the connection broke.
@@ -317,12 +369,12 @@ impl<S: Socket> Fanout<S> {
         self.reap(key);
     }
 
-    /// A socket that would block takes bytes again.
+    /// A blocked socket takes bytes again.
     pub fn writable(&mut self, key: usize) {
         self.views.settle();
         let now = second(self.now);
-        // The poll tells so of sockets that were never full, too: a session in step is owed nothing.
-        let blocked = |connection: &&mut Connection<S>| !connection.session.is_in_step();
+        // The poll also reports sockets that were never full: for a session in step nothing is pending.
+        let blocked = |connection: &&mut Connection<L>| !connection.session.is_in_step();
         let Some(connection) = self.connections.get_mut(key).filter(blocked) else { return };
         if connection.unblock(now) {
             self.catch_up(key);
@@ -335,8 +387,9 @@ impl<S: Socket> Fanout<S> {
         self.flush_with(|_| {});
     }
 
-    /// Sends everything that is due now, to one cohort after the other. `between` is called after each, and may fold in what has come: those
-    /// still in line are told it, too, and those already served get in line again, for the next flush.
+    /// Sends everything that is due now, one cohort after the other. `between` is called after each, and may
+    /// fold in new batches: cohorts still queued deliver them, too, and those already served are queued again
+    /// for the next flush.
     pub fn flush_with(&mut self, mut between: impl FnMut(&mut Self)) {
         self.views.settle();
         let is_over = |id: &mut CohortId| self.views.cohort(*id).is_none_or(|c| c.next_flush <= self.now);
@@ -352,12 +405,12 @@ impl<S: Socket> Fanout<S> {
                 self.views.take_dirty(&mut self.line);
             }
         }
-        if !self.faulty.is_empty() {
+        if !self.impaired.is_empty() {
             self.pump();
         }
     }
 
-    /// Whether a cohort from the line is to be flushed now.
+    /// Whether a cohort from the queue is due now.
     fn is_due(&mut self, id: CohortId) -> bool {
         let Some(cohort) = self.views.cohort(id).filter(|cohort| cohort.is_dirty()) else { return false };
         if cohort.next_flush > self.now {
@@ -366,7 +419,7 @@ impl<S: Socket> Fanout<S> {
         }
         let period = self.views.view(cohort).key.options.period;
         if !period.is_zero() {
-            // Whole multiples of the period, so that all sessions of one rate share their frames.
+            // Multiples of the period, so that all sessions of one rate share their frames.
             let next = (self.now.as_nanos() / period.as_nanos() + 1) * period.as_nanos();
             let cohort = self.views.cohort_mut(id).expect("it is there");
             cohort.next_flush = Duration::from_nanos(u64::try_from(next).unwrap_or(u64::MAX));
@@ -374,67 +427,91 @@ impl<S: Socket> Fanout<S> {
         true
     }
 
-    /// How many cohorts have left the line, served or not.
+    /// How many cohorts have left the queue, served or not.
     #[must_use]
     pub fn left_line(&self) -> u64 {
         self.left_line
     }
 
-    /// How many cohorts are in line. When as many have left it, everything is sent that was folded in before, but to those that wait for their
-    /// rate. Within [`Self::flush_with`] that holds of what was folded in before the last cohort was served.
+    /// How many cohorts are queued. Once as many have left the queue, everything folded in before is sent,
+    /// except to cohorts that wait for their rate. Within [`Self::flush_with`] that holds of what was folded
+    /// in before the last cohort was served.
     #[must_use]
     pub fn in_line(&self) -> usize {
         self.line.len()
     }
 
-    /// When [`Self::flush`] is next needed although nothing came.
+    /// When [`Self::flush`] is next needed even if nothing arrives.
     #[must_use]
     pub fn next_due(&self) -> Option<Duration> {
-        let pump = (!self.faulty.is_empty()).then(|| self.now + PUMP_EVERY);
+        let pump = (!self.impaired.is_empty()).then(|| self.now + PUMP_EVERY);
         let next = |&id: &CohortId| self.views.cohort(id).map(|cohort| cohort.next_flush);
         let waiting = self.waiting.iter().filter_map(next);
         let in_line = (!self.line.is_empty()).then_some(self.now);
         waiting.chain(in_line).chain(pump).min()
     }
 
-    /// Heartbeats, pings, and the end of peers that are silent or do not read. To be called every
+    /// Sends heartbeats and pings, and ends connections that are silent or do not read. Call it every
     /// [`Self::SWEEP_EVERY`]; each call looks at a slice of the connections.
     pub fn sweep(&mut self) {
         self.views.settle();
         self.swept = (self.swept + 1) % SLICES;
-        let now = second(self.now);
+        let (now, millis) = (second(self.now), Millis::of(self.now));
         for key in (self.swept as usize..self.connections.capacity()).step_by(SLICES as usize) {
             let Some(connection) = self.connections.get_mut(key) else { continue };
-            // By the time that has passed: a loaded shard may come by less than once a second.
+            // By the time passed: a loaded shard may sweep a connection less than once a second.
             let seconds = u8::try_from(now.saturating_sub(connection.swept)).unwrap_or(u8::MAX);
             connection.swept = now;
-            let refill = REQUESTS_PER_SECOND.saturating_mul(seconds);
-            connection.requests_left = connection.requests_left.saturating_add(refill).min(REQUEST_BURST);
-            let silent = now.saturating_sub(connection.heard);
-            let needs_ping = now.saturating_sub(connection.pinged) >= PING_EVERY_SECONDS;
-            if connection.session.is_in_step() && silent < SILENCE_SECONDS && !needs_ping {
+            let refill = SESSION.requests_per_second.saturating_mul(seconds);
+            connection.requests_left =
+                connection.requests_left.saturating_add(refill).min(SESSION.request_burst);
+            // The silence of a client that has no pings means nothing.
+            let has_pings = connection.form.framing().has_pings();
+            let silent = if has_pings { now.saturating_sub(connection.heard) } else { 0 };
+            let drips =
+                connection.link.begun().is_some_and(|b| now.saturating_sub(b) >= SESSION.message_seconds);
+            if drips && !matches!(connection.state, State::Closing | State::Gone) {
+                if let Some(connection) = self.alone(key) {
+                    let reason = format!("a message was not whole within {} s", SESSION.message_seconds);
+                    connection.close(CloseCode::STALLED, &reason, now);
+                }
+                self.reap(key);
+                continue;
+            }
+            let since_ping = connection.pace.since_ping(millis) / 1000;
+            let needs_ping = silent.min(since_ping) >= SESSION.ping_seconds;
+            if connection.session.is_in_step() && silent < SESSION.silence_seconds && !needs_ping {
                 self.heartbeat(key, now);
                 continue;
             }
-            let Some(connection) = self.alone(key) else { continue };
+            self.alone(key);
+            let mut is_owed = false;
+            self.each_session(key, |fanout| is_owed |= fanout.is_waiting(key));
+            let connection = &mut self.connections[key];
+            let unread = connection.pace.unanswered(millis).map_or(0, |since| since / 1000);
             let stuck = now.saturating_sub(connection.sent);
             match connection.state {
-                State::Closing if stuck >= LINGER_SECONDS => connection.state = State::Gone,
-                State::Blocked if stuck >= STALL_SECONDS => {
-                    connection.close(CloseCode::STALLED, "owed data was not read for 30 s", now);
+                State::Closing if stuck >= SESSION.linger_seconds => connection.state = State::Gone,
+                // Nothing is sent to it for now, so it has nothing to answer.
+                State::Open | State::Blocked if connection.is_held_back() => {}
+                State::Blocked if stuck >= SESSION.stall_seconds => {
+                    connection.close(CloseCode::STALLED, &unread_for(), now);
                 }
-                // It is told nothing more for now, so it has nothing to answer either.
-                State::Faulty if !connection.may_hear() => {}
-                State::Open | State::Blocked | State::Faulty if silent >= SILENCE_SECONDS => {
-                    connection.close(CloseCode::STALLED, "nothing was heard for 60 s", now);
+                State::Open if is_owed && unread >= SESSION.stall_seconds => {
+                    connection.close(CloseCode::STALLED, &unread_for(), now);
                 }
-                State::Open | State::Faulty => {
+                State::Open | State::Blocked if silent >= SESSION.silence_seconds => {
+                    let reason = format!("nothing was heard for {} s", SESSION.silence_seconds);
+                    connection.close(CloseCode::STALLED, &reason, now);
+                }
+                State::Open => {
                     if needs_ping {
-                        connection.pinged = now;
-                        connection.say(Opcode::Ping, b"", now);
+                        connection.ping(millis, now);
                     }
-                    self.heartbeat(key, now);
-                    self.tell_stats(key);
+                    self.each_session(key, |fanout| {
+                        fanout.heartbeat(key, now);
+                        fanout.tell_stats(key);
+                    });
                 }
                 _ => {}
             }
@@ -442,9 +519,10 @@ impl<S: Socket> Fanout<S> {
         }
     }
 
+    /// Every connection is swept about once a second.
     pub const SWEEP_EVERY: Duration = Duration::from_millis(1000 / SLICES as u64);
 
-    /// Tells everyone that the server leaves, and when to come back. From here on nothing is sent.
+    /// Notifies all clients that the server leaves, and when to come back. Nothing is sent after this.
     pub fn say_goodbye_to_all(&mut self, code: CloseCode, reason: &str, retry_after: Duration) {
         self.draining = true;
         self.views.settle();
@@ -457,7 +535,6 @@ impl<S: Socket> Fanout<S> {
 
     fn say_goodbye(&mut self, key: usize, code: CloseCode, reason: &str, retry_after: Duration) {
         let now = second(self.now);
-        let form = self.form_of(key);
         let Some(connection) = self.alone(key) else { return };
         let retry_after_ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
         let goodbye = Answer::Goodbye {
@@ -466,77 +543,91 @@ impl<S: Socket> Fanout<S> {
             retry_after_ms,
             jitter_ms: retry_after_ms * 2,
         };
-        connection.answer(&goodbye, form, now);
+        // The server adds the jitter itself: clients of a stream draw none.
+        let share = (key as u64 % SHARES) * retry_after_ms * 2 / SHARES;
+        connection.say_retry(retry_after_ms + share, now);
+        connection.answer(&goodbye, now);
         connection.close(code, reason, now);
-    }
-
-    fn form_of(&self, key: usize) -> Form {
-        self.connections[key].session.view(&self.views).key.options.form
     }
 
     /// Handles one message; returns whether the connection goes on.
     fn take(&mut self, key: usize, message: Incoming) -> bool {
         let now = second(self.now);
-        let Some(connection) = self.connections.get_mut(key) else { return false };
+        let Some(connection) = self.alone(key) else { return false };
         if let Incoming::Close(code) = message {
             connection.close(code.unwrap_or(CloseCode::NORMAL), "", now);
             return false;
         }
         let Some(left) = connection.requests_left.checked_sub(1) else {
-            connection.close(CloseCode::RATE_LIMITED, "more than 50 requests a second", now);
+            let reason = format!("more than {} requests a second", SESSION.requests_per_second);
+            connection.close(CloseCode::RATE_LIMITED, &reason, now);
             return false;
         };
         connection.requests_left = left;
-        if connection.backlog.len() > MAX_BACKLOG {
+        if connection.backlog.len() > SESSION.backlog_bytes {
             connection.close(CloseCode::STALLED, "answers were not read", now);
             return false;
         }
         match message {
-            Incoming::Ping(payload) => connection.say(Opcode::Pong, &payload, now),
-            Incoming::Pong | Incoming::Close(_) => {}
-            Incoming::Text(text) => self.request(key, crate::wire::Request::from_json(&text)),
-            Incoming::Binary(bytes) => self.request(key, crate::wire::Request::from_msgpack(&bytes)),
+            Incoming::Ping(payload) => {
+                let mut pong = Vec::new();
+                connection.form.framing().append_pong(&payload, &mut pong);
+                connection.say(&pong, now);
+            }
+            Incoming::Pong(_) | Incoming::Close(_) => {}
+            Incoming::Message(encoding, payload) => self.request(key, Request::read(encoding, &payload)),
         }
-        self.connections
-            .get(key)
-            .is_some_and(|c| matches!(c.state, State::Open | State::Blocked | State::Faulty))
-    }
-
-    fn violated(&mut self, key: usize, error: &FrameError) {
-        let now = second(self.now);
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection.close(error.code(), &error.to_string(), now);
-        }
+        self.connections.get(key).is_some_and(|c| matches!(c.state, State::Open | State::Blocked))
     }
 
     fn flush_cohort(&mut self, id: CohortId) {
         let mut others = std::mem::take(&mut self.others);
         let (mut delivery, connections) = self.delivery(id);
         delivery.frames.begin(delivery.cohort.view());
-        let mut any_gone = false;
-        delivery.deliver_in_step(connections, &mut others);
-        for key in others.drain(..) {
-            let connection = &mut connections[key as usize];
-            delivery.deliver_all(connection);
-            connection.fall_in(delivery.upto);
-            any_gone |= connection.state == State::Gone;
+        let (mut any_gone, mut reset) = (false, Vec::new());
+        if delivery.form().session() == SessionNumber::FIRST {
+            delivery.deliver_in_step(connections, &mut others);
+        } else {
+            // Sessions that are not the first each have their own position.
+            others.extend_from_slice(delivery.cohort.members());
         }
+        let resets = delivery.cohort.flushed().upto.position < delivery.replica.reset_at();
+        for member in others.drain(..).map(Member::of) {
+            let connection = &mut connections[member.key()];
+            connection.turn_to(member.number());
+            delivery.deliver_all(connection);
+            connection.fall_in(delivery.upto, delivery.clock.now);
+            connection.turn_to(SessionNumber::FIRST);
+            any_gone |= connection.state == State::Gone;
+            if resets && connection.has_several() {
+                reset.push(member.key());
+            }
+        }
+        self.pings[id.index()] = delivery.pings;
         self.others = others;
         self.views.flushed(id, self.upto(), second(self.now));
         if any_gone {
-            let is_gone = |&key: &u32| self.connections[key as usize].state == State::Gone;
+            let key = |&member: &u32| Member::of(member).key();
             let members = self.views.cohort(id).expect("its sessions are still there").members();
-            let gone: Vec<u32> = members.iter().copied().filter(is_gone).collect();
-            for key in gone {
-                self.reap(key as usize);
+            let gone = members.iter().map(key).filter(|&key| self.connections[key].state == State::Gone);
+            for key in gone.collect::<Vec<_>>() {
+                self.reap(key);
             }
+        }
+        // When one session of a connection was sent a reset, the others are, too.
+        for key in reset {
+            self.catch_up(key);
+            self.reap(key);
         }
     }
 
-    /// The means to send to sessions of a cohort, and the connections.
-    fn delivery(&mut self, id: CohortId) -> (Delivery<'_>, &mut Slab<Connection<S>>) {
-        let upto = self.upto();
+    /// What sends to the sessions of a cohort need, and the connections.
+    fn delivery(&mut self, id: CohortId) -> (Delivery<'_>, &mut Slab<Connection<L>>) {
+        let (upto, clock) = (self.upto(), self.clock());
         let cohort = self.views.cohort(id).expect("it has sessions");
+        if self.pings.len() <= id.index() {
+            self.pings.resize_with(id.index() + 1, Pings::default);
+        }
         let delivery = Delivery {
             replica: &self.replica,
             view: self.views.view(cohort),
@@ -546,28 +637,74 @@ impl<S: Socket> Fanout<S> {
             counters: &mut self.counters,
             upto,
             second: second(self.now),
+            clock,
+            pings: self.pings[id.index()],
         };
         (delivery, &mut self.connections)
     }
 
-    /// Brings one session to where it should be, outside a flush of its cohort.
+    /// Delivers what is pending for a connection's sessions, outside a flush of their cohorts.
     fn catch_up(&mut self, key: usize) {
+        if self.connections.get(key).is_some_and(Connection::has_several) {
+            return self.catch_up_in_turn(key);
+        }
         if self.connections.contains(key) && self.is_waiting(key) {
             self.deliver_alone(key);
         }
         self.answer_checksum(key);
     }
 
-    /// Whether it waits for what its cohort was told, or for a checksum: that is of the tape's end, where no flush need bring it, as its
-    /// cohort may have nothing to tell, or not yet.
-    fn is_waiting(&self, key: usize) -> bool {
-        let Connection { session, extras, .. } = &self.connections[key];
-        session.position() < session.cohort(&self.views).flushed().upto.position
-            || !session.is_steady()
-            || extras.as_ref().is_some_and(|extras| extras.checksum.is_some())
+    /// What may be in flight is the connection's, so its sessions take turns, a frame each.
+    #[cold]
+    fn catch_up_in_turn(&mut self, key: usize) {
+        let clock = self.clock();
+        let mut goes_on = true;
+        while std::mem::take(&mut goes_on) {
+            for number in self.connections[key].in_turn() {
+                self.connections[key].turn_to(number);
+                if self.is_waiting(key) && !self.connections[key].stands_at(self.upto()) {
+                    if !self.connections[key].is_open() || !self.connections[key].may_send(clock) {
+                        goes_on = false;
+                        break;
+                    }
+                    let (mut delivery, connections) =
+                        self.delivery(self.connections[key].session.cohort_id());
+                    goes_on |= delivery.deliver(&mut connections[key]);
+                    if let Some(extras) = &mut self.connections[key].extras {
+                        extras.served = number;
+                    }
+                }
+                self.answer_checksum(key);
+            }
+        }
+        self.connections[key].turn_to(SessionNumber::FIRST);
     }
 
-    /// Brings one session to the tape's end as far as its socket lets it, outside a flush of its cohort.
+    /// Calls `act` with each of its sessions in hand.
+    fn each_session(&mut self, key: usize, mut act: impl FnMut(&mut Self)) {
+        if !self.connections[key].has_several() {
+            return act(self);
+        }
+        for number in self.connections[key].in_turn() {
+            self.connections[key].turn_to(number);
+            act(self);
+        }
+        self.connections[key].turn_to(SessionNumber::FIRST);
+    }
+
+    /// Whether something that its cohort received is pending for it, or a checksum. A checksum is of the
+    /// tape's end, which a flush may never reach: the cohort may have nothing to send, or not yet. Of several
+    /// sessions of a connection each one waits for what follows a reset, whatever its rate.
+    fn is_waiting(&self, key: usize) -> bool {
+        let connection = &self.connections[key];
+        let Connection { session, extras, .. } = connection;
+        self.is_behind(session)
+            || extras.as_ref().is_some_and(|extras| extras.asked.checksum.is_some())
+            || (connection.has_several() && session.position() < self.replica.reset_at())
+    }
+
+    /// Delivers what is pending for one session, as far as its socket takes it, outside a flush of its
+    /// cohort.
     fn deliver_alone(&mut self, key: usize) {
         self.alone(key);
         let (mut delivery, connections) = self.delivery(self.connections[key].session.cohort_id());
@@ -576,7 +713,8 @@ impl<S: Socket> Fanout<S> {
 
     fn heartbeat(&mut self, key: usize, now: u32) {
         let updated = self.connections[key].last_updated(&self.views);
-        let quiet = u64::from(now.saturating_sub(updated)) + 1 >= HEARTBEAT.as_secs();
+        let every = heartbeat(self.connections[key].form);
+        let quiet = u64::from(now.saturating_sub(updated)) + 1 >= every.as_secs();
         if !quiet {
             return;
         }
@@ -586,22 +724,32 @@ impl<S: Socket> Fanout<S> {
         delivery.beat(&mut connections[key]);
     }
 
-    /// A connection out of step with its cohort, for what is done for it alone.
-    fn alone(&mut self, key: usize) -> Option<&mut Connection<S>> {
+    /// Takes a connection out of step, for something that is done for it alone.
+    fn alone(&mut self, key: usize) -> Option<&mut Connection<L>> {
         let connection = self.connections.get_mut(key)?;
-        connection.fall_out(connection.session.cohort(&self.views));
+        if connection.session.is_in_step() {
+            let cohort = connection.session.cohort_id();
+            let pings = self.pings.get(cohort.index()).copied().unwrap_or_default();
+            connection.fall_out(connection.session.cohort(&self.views), &pings, Millis::of(self.now));
+        }
         Some(connection)
     }
 
-    /// Removes a connection that is gone.
+    /// Removes the connection if it is gone.
     fn reap(&mut self, key: usize) {
         if self.connections.get(key).is_some_and(|connection| connection.state == State::Gone) {
             let connection = self.connections.remove(key);
-            // The number of its view may be another's next.
+            // Its view's number may be reused.
             self.frames.clear();
             self.tally.close(connection.ends_with);
-            connection.session.close(key_u32(key), &mut self.views);
+            for (number, session) in connection.sessions() {
+                session.close(Member::new(key, number).get(), &mut self.views);
+            }
         }
+    }
+
+    fn clock(&self) -> Clock {
+        Clock { now: Millis::of(self.now), own_delay: self.own_delay }
     }
 
     fn upto(&self) -> Upto {
@@ -609,10 +757,15 @@ impl<S: Socket> Fanout<S> {
     }
 }
 
-fn second(now: Duration) -> u32 {
-    u32::try_from(now.as_secs()).unwrap_or(u32::MAX)
+/// The longest silence of the server in a session of that form.
+fn heartbeat(form: Form) -> Duration {
+    if form.framing().has_pings() { SESSION.heartbeat } else { SESSION.stream_heartbeat }
 }
 
-fn key_u32(key: usize) -> u32 {
-    u32::try_from(key).expect("fewer connections than descriptors")
+fn unread_for() -> String {
+    format!("owed data was not read for {} s", SESSION.stall_seconds)
+}
+
+fn second(now: Duration) -> u32 {
+    u32::try_from(now.as_secs()).unwrap_or(u32::MAX)
 }

@@ -1,40 +1,46 @@
-use super::connection::{Connection, Socket, State};
+//! What a core reports of its sessions, now and then. On the shard thread, between two turns.
+//!
+//! Invariant: the work is bounded by [`MAX_COUNTED`], [`MAX_SLOW`] and [`MAX_LOOKED_THROUGH`], and one look
+//! at each connection.
+
+use super::connection::Connection;
 use super::{Fanout, second};
-use crate::hub::{Kind, Owed, Run, Topic, TopicKey, tell};
-use crate::market::{Bar, FeedStatus, Instrument, Price, Quote, ServerStats, SlowSession, Status, Trade};
+use crate::hub::{Entries, Image, Kind, Owed, ServerStats, Session, SlowSession, Topic, TopicKey, tell};
+use crate::market::{FeedStatus, Instrument, Status};
+use crate::server::link::Link;
 use crate::tape::Position;
 use rustc_hash::FxHashMap;
 
-/// What a core tells of its sessions to whoever looks at the server, now and then. It is put together between two turns, so the work is
-/// bounded, whatever sessions there are.
+/// What a core reports of its sessions. It is put together between two turns, so the work is bounded,
+/// whatever sessions there are.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     pub views: usize,
-    /// Sessions that watch each of the topics asked about.
+    /// Sessions that watch each of the topics asked for.
     pub watchers: Vec<u64>,
-    /// Sessions by what they have subscribed to.
+    /// Sessions by subscription.
     pub subscribed: FxHashMap<Topic, u64>,
-    /// There is more in `subscribed` than was counted.
+    /// Not all of `subscribed` was counted.
     pub partial: bool,
-    /// Sessions that are behind, the furthest first. `session` is the connection's key here.
+    /// Sessions that lag, the largest lag first. `session` is the connection's key here.
     pub slow: Vec<SlowSession>,
 }
 
-/// Topics of views that are counted.
+/// The most topics of views that are counted.
 const MAX_COUNTED: usize = 50_000;
-/// Slow sessions that are told of.
+/// The most slow sessions that are reported.
 pub const MAX_SLOW: usize = 16;
-/// Topics of slow sessions that are looked through to see what newer values have made superfluous.
+/// The most topics of slow sessions that are searched for changes that newer values replace.
 const MAX_LOOKED_THROUGH: usize = 20_000;
 
-impl<S: Socket> Fanout<S> {
-    /// Whether anyone watches the topic `stats`.
+impl<L: Link> Fanout<L> {
+    /// Whether any session watches the topic `stats`.
     #[must_use]
     pub fn watches_stats(&self) -> bool {
         self.views.is_watched(TopicKey::SERVER_STATS)
     }
 
-    /// Looks at every connection; `topics` are those whose watchers are counted.
+    /// Looks at every connection; counts the watchers of `topics`.
     pub fn report(&mut self, topics: &[TopicKey]) -> Report {
         self.views.settle();
         let mut report = Report {
@@ -56,9 +62,9 @@ impl<S: Socket> Fanout<S> {
     }
 
     fn slow(&self) -> Vec<SlowSession> {
-        let blocked = self.connections.iter().filter(|(_, connection)| connection.state == State::Blocked);
-        let mut slow: Vec<(usize, &Connection<S>)> = blocked.collect();
-        slow.sort_by_key(|(_, connection)| connection.session.position());
+        let blocked = self.connections.iter().filter(|(_, connection)| self.is_slow(connection));
+        let mut slow: Vec<(usize, &Connection<L>)> = blocked.collect();
+        slow.sort_by_key(|(_, connection)| furthest_behind(connection).position());
         let mut left = MAX_LOOKED_THROUGH;
         slow.into_iter()
             .take(MAX_SLOW)
@@ -66,22 +72,22 @@ impl<S: Socket> Fanout<S> {
             .collect()
     }
 
-    fn slow_session(&self, key: usize, connection: &Connection<S>, left: &mut usize) -> SlowSession {
-        let (session, upto) = (&connection.session, self.upto());
+    fn slow_session(&self, key: usize, connection: &Connection<L>, left: &mut usize) -> SlowSession {
+        let (session, upto) = (furthest_behind(connection), self.upto());
         let view = session.view(&self.views);
         let waiting = u64::from(session.untold(view));
-        // The tape may have gone on without anything for it.
+        // The tape may have gone on without a change for it.
         let at = if waiting > 0 || !session.is_steady() { session.upto() } else { upto };
         let topics = view.topics().len();
         let merged = left.checked_sub(topics).map(|rest| {
             *left = rest;
-            let mut owed = Entries(0);
+            let mut owed = Count(0);
             let oldest = if session.shares() { session.position() } else { Position::START };
             let next = session.flush(&self.replica).next;
             tell(
                 &self.replica,
                 session.cohort(&self.views).changed(view.topics(), oldest, next),
-                |topic| session.since(topic),
+                |topic| view.due(topic, session.since(topic), session.position(), upto.position),
                 upto.position,
                 &mut owed,
             );
@@ -101,28 +107,26 @@ impl<S: Socket> Fanout<S> {
     }
 }
 
-/// Counts the values and ring entries that a session is owed.
-struct Entries(u64);
+/// The session of a connection with the largest lag, which is the one reported.
+fn furthest_behind<L: Link>(connection: &Connection<L>) -> &Session {
+    let sessions = connection.sessions().map(|(_, session)| session);
+    sessions.min_by_key(|session| session.position()).expect("the first one")
+}
 
-impl Owed for Entries {
+/// Counts the values and ring entries that are pending.
+struct Count(u64);
+
+impl Owed for Count {
     fn reset(&mut self) {}
 
     fn definition(&mut self, _: &Instrument) {}
 
-    fn quote(&mut self, _: &Instrument, _: u8, _: &Quote) {
+    fn image(&mut self, _: &Instrument, _: Kind, _: u16, _: Image<'_>) {
         self.0 += 1;
     }
 
-    fn trades(&mut self, _: &Instrument, _: bool, run: &Run<'_, Trade>) {
-        self.0 += run.len() as u64;
-    }
-
-    fn bar(&mut self, _: &Instrument, _: Kind, _: u16, _: Option<&Bar>, _: Price) {
-        self.0 += 1;
-    }
-
-    fn closed_bars(&mut self, _: &Instrument, _: Kind, _: bool, run: &Run<'_, Bar>) {
-        self.0 += run.len() as u64;
+    fn ring(&mut self, _: &Instrument, _: Kind, _: bool, entries: Entries<'_>) {
+        self.0 += entries.count();
     }
 
     fn status(&mut self, _: Option<&Instrument>, _: &Status) {
@@ -137,6 +141,10 @@ impl Owed for Entries {
         self.0 += 1;
     }
 
+    fn joined(&mut self, _: &Instrument, _: Kind) {}
+
+    fn left(&mut self, _: &Instrument, _: Kind) {}
+
     fn is_full(&self) -> bool {
         false
     }
@@ -145,19 +153,21 @@ impl Owed for Entries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::{Form, Scope};
-    use crate::market::{Event, InstrumentId, Size, Symbol, Timestamp};
+    use crate::hub::Scope;
+    use crate::market::{Event, InstrumentId, Price, Quote, Size, Symbol, Timestamp};
     use crate::server::fanout::Opening;
+    use crate::server::rights::Rights;
     use crate::tape::{Batch, Epoch};
+    use crate::wire::Form;
     use std::io;
     use std::sync::Arc;
 
-    /// Takes everything, or nothing.
+    /// A link that takes everything, or nothing.
     struct Wire {
         is_full: bool,
     }
 
-    impl Socket for Wire {
+    impl Link for Wire {
         fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
             Ok(if self.is_full { 0 } else { bytes.len() })
         }
@@ -191,8 +201,8 @@ mod tests {
         apply(&mut fanout, (0..3).flat_map(|number| [define(number), quote(number, 1)]).collect());
         for topics in topics {
             let topics = topics.iter().map(ToString::to_string).collect();
-            let opening = Opening { form: Form::Json, topics, max_hz: None, times: false, since: None };
-            fanout.open(&opening, b"", |_| Wire { is_full: false });
+            let opening = Opening { topics, ..Opening::new(Form::JSON, Rights::ALL) };
+            fanout.open(&opening, |_| Wire { is_full: false });
         }
         fanout
     }
@@ -220,7 +230,7 @@ mod tests {
     fn a_slow_session_is_told_of_with_what_newer_values_save_it() {
         let mut fanout = fanout(&[&["quote:*"], &["quote:*"], &["quote:S1"]]);
         for key in [0, 2] {
-            fanout.socket(key).unwrap().is_full = true;
+            fanout.link(key).unwrap().is_full = true;
         }
         for bid in 2..12 {
             apply(&mut fanout, vec![quote(0, bid)]);
@@ -232,10 +242,11 @@ mod tests {
             .iter()
             .map(|slow| (slow.session, slow.topics, slow.lag, slow.waiting, slow.merged))
             .collect();
-        // The first stands where it was when it was told S0 last; the other was told nothing since it came.
+        // The first session has the position of its last update, of S0; nothing was sent to the other one
+        // since it connected.
         assert_eq!(told, [(0, 3, 12, 12, Some(10)), (2, 1, 12, 2, Some(1))]);
         assert_eq!(slow[0].lag_ms, 12);
-        fanout.socket(0).unwrap().is_full = false;
+        fanout.link(0).unwrap().is_full = false;
         fanout.writable(0);
         assert_eq!(fanout.report(&[]).slow.len(), 1);
     }

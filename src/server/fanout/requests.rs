@@ -1,33 +1,44 @@
-use super::connection::{Extras, Socket, Stats};
-use super::{AskedReplay, Fanout, key_u32, second};
-use crate::hub::{Kind, MAX_TOPICS, Replica, Scope, Topic, ViewKey, nearest};
-use crate::market::{Price, Timestamp};
+//! Requests of clients, and their answers. On the shard thread.
+//!
+//! Invariant: each request gets one answer while its connection lasts, and is handled with its session in
+//! hand.
+
+use super::connection::{Extras, Member, Stats};
+use super::{AskedReplay, Fanout, second};
+use crate::hint::nearest;
+use crate::hub::{Replica, Scope, Session, Topic, ViewKey, ViewOptions};
+use crate::market::Timestamp;
+use crate::server::limits::SESSION;
+use crate::server::link::Link;
+use crate::server::rights::Action;
 use crate::tape::{Epoch, Position};
 use crate::wire::{
-    Answer, ErrorCode, Id, Op, Refusal, ReplayAction, ReplayState, Request, RequestError, Resume,
-    TopicAnswer, TopicChecksum, checksum,
+    Answer, ErrorCode, Fields, Id, Op, Refusal, ReplayAction, ReplayState, Request, RequestError, Resume,
+    SessionNumber, TopicAnswer, TopicChecksum, checksum, schema,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// `replay` requests of one session that may wait for their answers.
-const MAX_REPLAYS: usize = 16;
-/// Topics of one `checksum` request.
-const MAX_CHECKSUMS: usize = 64;
-/// Finding the nearest symbol looks at all of them: only in universes of up to this many.
+/// Hints look at all symbols: only in universes of up to this many.
 const MAX_HINTED_SYMBOLS: usize = 2000;
 
-impl<S: Socket> Fanout<S> {
-    /// Answers a request.
+impl<L: Link> Fanout<L> {
+    /// Handles a request, and sends its answer.
     pub(super) fn request(&mut self, key: usize, request: Result<Request, RequestError>) {
-        let Request { id, op } = match request {
+        let Request { id, session, op } = match request {
             Ok(request) => request,
             Err(RequestError { id, code, message }) => {
                 return self.answer(key, &Answer::Error { id, code, message });
             }
         };
         self.tally.request(&op);
+        if op != Op::Open && !self.connections[key].turn_to(session) {
+            let message = format!("session {session} is not open");
+            return self.answer(key, &Answer::Error { id, code: ErrorCode::BadRequest, message });
+        }
         match op {
+            Op::Open => self.open_session(key, id, session),
+            Op::Close => self.close_session(key, id, session),
             Op::Subscribe { topics, since, max_hz, times } => {
                 self.subscribe(key, id, topics, since, max_hz, times);
             }
@@ -39,15 +50,40 @@ impl<S: Socket> Fanout<S> {
             Op::Stats { enabled } => self.enable_stats(key, id, enabled),
             Op::Checksum { topics } => self.begin_checksum(key, id, topics),
             Op::Replay(action) => self.begin_replay(key, id, action),
-            Op::Fault { fault, lasts } => self.break_way(key, id, fault, lasts),
-            Op::Auth => {
-                let message = "this server asks for no token".to_owned();
-                self.answer(key, &Answer::Error { id, code: ErrorCode::NotSupported, message });
-            }
+            Op::Fault { fault, lasts } => self.begin_fault(key, id, fault, lasts),
+        }
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.turn_to(SessionNumber::FIRST);
         }
     }
 
-    /// `max_hz` and `times` as of [`Request::Subscribe`].
+    fn open_session(&mut self, key: usize, id: Option<Id>, number: SessionNumber) {
+        let connection = &mut self.connections[key];
+        if connection.sessions().any(|(known, _)| known == number) {
+            let message = format!("session {number} is open already");
+            return self.answer(key, &Answer::Error { id, code: ErrorCode::BadRequest, message });
+        }
+        let options = ViewOptions::new(connection.form.in_session(number).id());
+        let member = Member::new(key, number).get();
+        let session = Session::open(member, options, &self.replica, &mut self.views);
+        connection.park(number, session, second(self.now));
+        let (position, time) = (self.replica.position().get(), self.replica.time().micros());
+        self.answer(key, &Answer::Opened { id, position, time });
+    }
+
+    /// Closes the session in hand.
+    fn close_session(&mut self, key: usize, id: Option<Id>, number: SessionNumber) {
+        self.answer(key, &Answer::Closed { id });
+        // Its view's number may be reused.
+        self.frames.clear();
+        let connection = &mut self.connections[key];
+        connection.turn_to(SessionNumber::FIRST);
+        if let Some(session) = connection.give_up(number) {
+            session.close(Member::new(key, number).get(), &mut self.views);
+        }
+    }
+
+    /// `max_hz` and `times` as in [`Op::Subscribe`].
     #[expect(clippy::option_option, reason = "a cap may be left as it is, lifted, or set")]
     pub(super) fn subscribe(
         &mut self,
@@ -61,7 +97,11 @@ impl<S: Socket> Fanout<S> {
         let view = &self.connections[key].session.view(&self.views).key;
         let mut options = view.options;
         let mut wanted: BTreeSet<Topic> = view.topics.iter().cloned().collect();
+        // Topics of the connection's other sessions: the limit is for all of them together.
+        let elsewhere = self.connections[key].sessions().skip(1);
+        let elsewhere: usize = elsewhere.map(|(_, other)| other.view(&self.views).key.topics.len()).sum();
         let mut hints = 1;
+        let may_watch_stats = self.connections[key].rights.may(Action::WatchStats);
         let answers = topics
             .into_iter()
             .map(|text| match Topic::parse(&text) {
@@ -69,15 +109,13 @@ impl<S: Socket> Fanout<S> {
                     text,
                     Refusal { code: ErrorCode::UnknownTopic, message: error.message, nearest: error.nearest },
                 ),
-                Ok(Topic::STATS) if self.rights.stats_forbidden => {
-                    let message = "\"stats\" tells of other sessions, and this server may be reached from elsewhere: its \
-                                   operator allows it with --ops"
-                        .to_owned();
-                    let code = ErrorCode::NotAllowed;
+                Ok(Topic::STATS) if let Err(denied) = may_watch_stats => {
+                    let (code, message) = (ErrorCode::NotAllowed, denied.to_string());
                     TopicAnswer::refused(text, Refusal { code, message, nearest: None })
                 }
-                Ok(topic) if wanted.len() >= MAX_TOPICS && !wanted.contains(&topic) => {
-                    let message = format!("a session may have {MAX_TOPICS} topics");
+                Ok(topic) if wanted.len() + elsewhere >= SESSION.topics && !wanted.contains(&topic) => {
+                    let who = if elsewhere > 0 { "the sessions of a connection" } else { "a session" };
+                    let message = format!("{who} may have {} topics", SESSION.topics);
                     let code = ErrorCode::TooManyTopics;
                     TopicAnswer::refused(text, Refusal { code, message, nearest: None })
                 }
@@ -130,18 +168,18 @@ impl<S: Socket> Fanout<S> {
             .collect();
         self.change_view(key, ViewKey { topics: wanted.into_iter().collect(), options }, None);
         self.answer(key, &Answer::Unsubscribed { id, topics: answers });
-        // What it is owed for the topics that stay was marked in the view it has left.
+        // What is pending of the topics that stay was marked in the view it has left.
         self.catch_up(key);
     }
 
     fn change_view(&mut self, key: usize, view: ViewKey, since: Option<(Epoch, Position)>) -> bool {
         let counted = self.events_counted(key);
-        // The number of the view that it leaves may be another's next.
+        // The number of the view it leaves may be reused.
         self.frames.clear();
         let connection = &mut self.connections[key];
-        let subscribed =
-            connection.session.resubscribe(key_u32(key), view, since, &self.replica, &mut self.views);
-        if let Some(stats) = connection.extras.as_mut().and_then(|extras| extras.stats.as_mut()) {
+        let member = Member::new(key, connection.form.session()).get();
+        let subscribed = connection.session.resubscribe(member, view, since, &self.replica, &mut self.views);
+        if let Some(stats) = connection.extras.as_mut().and_then(|extras| extras.asked.stats.as_mut()) {
             stats.events_before = counted;
             stats.events_base = connection.session.view(&self.views).events;
         }
@@ -150,14 +188,13 @@ impl<S: Socket> Fanout<S> {
 
     pub(super) fn answer(&mut self, key: usize, answer: &Answer) {
         self.tally.errors += u64::from(matches!(answer, Answer::Error { .. }));
-        let form = self.form_of(key);
-        self.connections[key].answer(answer, form, second(self.now));
+        self.connections[key].answer(answer, second(self.now));
     }
 
     /// Changes of a session's topics since it asked for stats.
     fn events_counted(&self, key: usize) -> u64 {
         let connection = &self.connections[key];
-        let stats = connection.extras.as_ref().and_then(|extras| extras.stats);
+        let stats = connection.extras.as_ref().and_then(|extras| extras.asked.stats);
         let view = connection.session.view(&self.views);
         stats.map_or(0, |stats| stats.events_before + view.events - stats.events_base)
     }
@@ -167,20 +204,20 @@ impl<S: Socket> Fanout<S> {
         let events_base = connection.session.view(&self.views).events;
         let extras = connection.extras.get_or_insert_default();
         if enabled {
-            extras.stats.get_or_insert(Stats { events_base, ..Stats::default() });
+            extras.asked.stats.get_or_insert(Stats { events_base, ..Stats::default() });
             connection.has_stats = true;
         }
         self.send_stats(key, id);
         let connection = &mut self.connections[key];
         if !enabled && let Some(extras) = &mut connection.extras {
-            extras.stats = None;
+            extras.asked.stats = None;
             connection.has_stats = false;
         }
     }
 
-    /// The `stats` of a session that wants them; called once a second.
+    /// Sends `stats` to a session that asked for them; called once a second.
     pub(super) fn tell_stats(&mut self, key: usize) {
-        if self.connections[key].extras.as_ref().is_some_and(|extras| extras.stats.is_some()) {
+        if self.connections[key].extras.as_ref().is_some_and(|extras| extras.asked.stats.is_some()) {
             self.send_stats(key, None);
         }
     }
@@ -188,10 +225,10 @@ impl<S: Socket> Fanout<S> {
     fn send_stats(&mut self, key: usize, id: Option<Id>) {
         let connection = &self.connections[key];
         let upto = self.upto();
-        let stats = connection.extras.as_ref().and_then(|extras| extras.stats).unwrap_or_default();
+        let stats = connection.extras.as_ref().and_then(|extras| extras.asked.stats).unwrap_or_default();
         let cohort = connection.session.cohort(&self.views);
         let behind = cohort.is_dirty() || connection.session.position() < cohort.flushed().upto.position;
-        // The tape may have gone on without anything for it.
+        // The tape may have gone on without a change for it.
         let at = if behind { connection.session.upto() } else { upto };
         let answer = Answer::Stats {
             id,
@@ -208,30 +245,30 @@ impl<S: Socket> Fanout<S> {
 
     fn begin_checksum(&mut self, key: usize, id: Option<Id>, topics: Vec<String>) {
         let refuse = |code, message| Answer::Error { id: id.clone(), code, message };
-        if topics.len() > MAX_CHECKSUMS {
-            let message = format!("a checksum request may name {MAX_CHECKSUMS} topics");
+        if topics.len() > SESSION.checksum_topics {
+            let message = format!("a checksum request may name {} topics", SESSION.checksum_topics);
             return self.answer(key, &refuse(ErrorCode::TooManyTopics, message));
         }
         let extras: &mut Extras = self.connections[key].extras.get_or_insert_default();
-        if extras.checksum.is_some() {
+        if extras.asked.checksum.is_some() {
             let message = "the checksum asked for before is not answered yet".to_owned();
             return self.answer(key, &refuse(ErrorCode::BadRequest, message));
         }
-        extras.checksum = Some((id, topics));
-        // The answer speaks of the tape's end, so the session is brought there first.
-        self.deliver_alone(key);
-        self.answer_checksum(key);
+        extras.asked.checksum = Some((id, topics));
+        // The answer is of the tape's end, so the session is brought there first.
+        self.catch_up(key);
     }
 
     fn begin_replay(&mut self, key: usize, id: Option<Id>, action: ReplayAction) {
         let refuse =
             |code, message: &str| Answer::Error { id: id.clone(), code, message: message.to_owned() };
-        if action != ReplayAction::Look && !self.may_control(key) {
-            let message = "this session may not control the replay";
-            return self.answer(key, &refuse(ErrorCode::NotAllowed, message));
+        if action != ReplayAction::Look
+            && let Err(denied) = self.connections[key].rights.may(Action::Control)
+        {
+            return self.answer(key, &refuse(ErrorCode::NotAllowed, &denied.to_string()));
         }
         let extras: &mut Extras = self.connections[key].extras.get_or_insert_default();
-        if extras.replays.len() >= MAX_REPLAYS {
+        if extras.replays.len() >= SESSION.replays {
             let message = "too many replay requests are not answered yet";
             return self.answer(key, &refuse(ErrorCode::BadRequest, message));
         }
@@ -240,11 +277,7 @@ impl<S: Socket> Fanout<S> {
         self.asked.push(AskedReplay { key, number: self.replays, action });
     }
 
-    fn may_control(&self, key: usize) -> bool {
-        self.rights.controllable || self.connections[key].may_control
-    }
-
-    /// Answers a request that was [taken](Self::take_asked), if its session is still there.
+    /// Answers a request that was [taken](Self::take_asked), if its session still exists.
     pub fn answer_replay(
         &mut self,
         key: usize,
@@ -257,24 +290,27 @@ impl<S: Socket> Fanout<S> {
         let (_, id) = extras.replays.remove(at);
         let answer = match outcome {
             Ok(state) => {
-                let controllable = state.controllable && self.may_control(key);
+                let controllable =
+                    state.controllable && self.connections[key].rights.may(Action::Control).is_ok();
                 Answer::Replay(ReplayState { id, controllable, ..state })
             }
             Err((code, message)) => Answer::Error { id, code, message },
         };
         self.views.settle();
-        // It came in step with others while it waited.
+        // It may have fallen in step while it waited.
         self.alone(key);
         self.answer(key, &answer);
         self.reap(key);
     }
 
-    /// Answers a checksum that waited for its session to reach the tape's end. What brings it there may still be under way: the answer goes
-    /// behind it, and a socket that never takes a whole frame need not wait for a time at which the tape stands still.
+    /// Answers a checksum once its session has reached the tape's end. The updates up to there may still be
+    /// in flight: the answer follows them, so that a socket that never takes a complete frame need not wait
+    /// for the tape to pause.
     pub(super) fn answer_checksum(&mut self, key: usize) {
         let upto = self.upto();
         let Some(connection) = self.connections.get_mut(key).filter(|c| c.stands_at(upto)) else { return };
-        let Some((id, topics)) = connection.extras.as_mut().and_then(|extras| extras.checksum.take()) else {
+        let Some((id, topics)) = connection.extras.as_mut().and_then(|extras| extras.asked.checksum.take())
+        else {
             return;
         };
         let view = connection.session.view(&self.views);
@@ -289,7 +325,7 @@ impl<S: Socket> Fanout<S> {
     }
 }
 
-/// Takes one of the hints that a request may cost: finding the nearest of many names is dear.
+/// Takes one of a request's hints: finding the nearest of many names is expensive.
 fn take_hint(left: &mut u8) -> Option<()> {
     *left = left.checked_sub(1)?;
     Some(())
@@ -343,37 +379,12 @@ fn checksum_of(replica: &Replica, subscribed: &[Topic], text: &str) -> Result<u3
         let message = format!("not subscribed to {text:?}");
         return Err(refuse(ErrorCode::NotSubscribed, message, None));
     }
-    let units = |price: Price| price.some().map(Price::units);
-    let image = match topic.kind {
-        Kind::Quote => {
-            let quote = book.quote.get().ok_or_else(unknown)?;
-            let (bid, ask) = (units(quote.bid), units(quote.ask));
-            return Ok(checksum(
-                text,
-                [bid, Some(quote.bid_size.units()), ask, Some(quote.ask_size.units())],
-            ));
-        }
-        Kind::Bars1s => &book.bars_1s.latest,
-        Kind::Bars1m => &book.bars_1m.latest,
-        Kind::Day => &book.day,
-        Kind::Trades | Kind::Status | Kind::Stats => {
-            let message = format!("{text:?} has no checksum: it is not an image of numbers");
-            return Err(refuse(ErrorCode::BadRequest, message, None));
-        }
+    let Some(schema) = schema::image(topic.kind) else {
+        let message = format!("{text:?} has no checksum: it is not an image of numbers");
+        return Err(refuse(ErrorCode::BadRequest, message, None));
     };
-    let bar = image.get().ok_or_else(unknown)?;
-    let mut fields = vec![
-        Some(bar.start.nanos().div_euclid(1_000_000_000)),
-        units(bar.open),
-        units(bar.high),
-        units(bar.low),
-        units(bar.close),
-        Some(bar.volume.units()),
-        i64::try_from(bar.trades).ok(),
-        Some(bar.vwap_hundredths()),
-    ];
-    if topic.kind == Kind::Day {
-        fields.push(units(image.previous_close()));
-    }
-    Ok(checksum(text, fields))
+    let fields =
+        book.changed(topic.kind, Position::START).map(|(mask, image)| Fields::of(image, mask, false));
+    let begun = fields.filter(Fields::has_begun).ok_or_else(unknown)?;
+    Ok(checksum(text, begun.units(schema.all)))
 }

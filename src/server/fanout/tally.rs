@@ -1,69 +1,56 @@
+//! Counts of a shard's connections and requests, for metrics. Pure; on the shard thread, added up on others.
+//!
+//! Invariant: counts only grow.
+
+use crate::wire::schema::OPS;
 use crate::wire::{CloseCode, Op};
 
-/// What became of a shard's connections and their requests since it exists.
+/// Counts of a shard's connections and requests since it started.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     pub opened: u64,
-    /// By [`CODES`]; behind them one place for all codes that clients make up.
-    closed: [u64; CODES.len() + 1],
+    /// By [`CloseCode::KNOWN`]; then [`GONE`], and one for all other codes.
+    closed: [u64; CloseCode::KNOWN.len() + 2],
     /// By [`OPS`].
     requests: [u64; OPS.len()],
     /// Requests answered with an error.
     pub errors: u64,
 }
 
-/// A peer that was gone without a Close frame, as the RFC has it (section 7.4.1).
+/// A peer that was gone without a Close frame (RFC 6455, section 7.4.1).
 pub(super) const GONE: CloseCode = CloseCode(1006);
 
-const CODES: [CloseCode; 14] = [
-    CloseCode::NORMAL,
-    CloseCode::GOING_AWAY,
-    CloseCode::PROTOCOL_ERROR,
-    CloseCode::UNSUPPORTED_DATA,
-    GONE,
-    CloseCode::INVALID_DATA,
-    CloseCode::POLICY,
-    CloseCode::TOO_BIG,
-    CloseCode::SERVER_ERROR,
-    CloseCode::RESTART,
-    CloseCode::OVERLOADED,
-    CloseCode::STALLED,
-    CloseCode::ROOM_CLOSED,
-    CloseCode::RATE_LIMITED,
-];
-
-const OPS: [&str; 8] = ["subscribe", "unsubscribe", "ping", "stats", "checksum", "auth", "fault", "replay"];
-
 impl Tally {
-    /// Connections that ended, by the code of the Close frame that ended them: ours, or the client's where it closed first.
+    /// Connections that ended, by the code of the first Close frame: ours or the client's.
     #[must_use]
     pub fn closed(&self) -> Vec<(String, u64)> {
-        let names = CODES.iter().map(ToString::to_string).chain(["other".to_owned()]);
-        names.zip(self.closed).collect()
+        let known = CloseCode::KNOWN.iter().map(|known| known.code.to_string());
+        known.chain([GONE.to_string(), "other".to_owned()]).zip(self.closed).collect()
     }
 
-    /// Requests that were understood, by `op`.
+    /// Requests that could be read, by `op`.
     #[must_use]
     pub fn requests(&self) -> Vec<(String, u64)> {
-        OPS.iter().map(ToString::to_string).zip(self.requests).collect()
+        OPS.iter().map(|op| op.name.to_owned()).zip(self.requests).collect()
+    }
+
+    /// The sum of two shards.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        self.opened += other.opened;
+        self.errors += other.errors;
+        self.closed.iter_mut().zip(other.closed).for_each(|(sum, count)| *sum += count);
+        self.requests.iter_mut().zip(other.requests).for_each(|(sum, count)| *sum += count);
+        self
     }
 
     pub(super) fn close(&mut self, code: CloseCode) {
-        let at = CODES.iter().position(|&known| known == code).unwrap_or(CODES.len());
-        self.closed[at] += 1;
+        let known = CloseCode::KNOWN.iter().position(|known| known.code == code);
+        let unknown = CloseCode::KNOWN.len() + usize::from(code != GONE);
+        self.closed[known.unwrap_or(unknown)] += 1;
     }
 
     pub(super) fn request(&mut self, op: &Op) {
-        let at = match op {
-            Op::Subscribe { .. } => 0,
-            Op::Unsubscribe { .. } => 1,
-            Op::Ping => 2,
-            Op::Stats { .. } => 3,
-            Op::Checksum { .. } => 4,
-            Op::Auth => 5,
-            Op::Replay(_) => 7,
-            Op::Fault { .. } => 6,
-        };
-        self.requests[at] += 1;
+        self.requests[op.index()] += 1;
     }
 }

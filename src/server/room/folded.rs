@@ -2,12 +2,13 @@ use crate::hub::Replica;
 use crate::tape::{Batch, Epoch, Reader};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-/// Batches that may wait for readers of the replica; then the tape waits as well.
+/// Batches that may be pending while the replica is read; then the tape waits as well.
 const WAITING_BATCHES: usize = 256;
 
-/// A tape folded for whoever asks now and then, such as the HTTP routes. Asked, it is as far as the tape was.
+/// A tape folded for occasional readers, such as the HTTP routes. A reader sees it as far as the tape is.
 ///
-/// The tape does not wait for those who read: what comes meanwhile is folded by the next one who asks, or with a later batch.
+/// The tape does not wait for readers: what comes meanwhile is folded by the next reader, or with a later
+/// batch.
 #[derive(Debug)]
 pub(in crate::server) struct Folded {
     replica: Mutex<Replica>,
@@ -26,7 +27,7 @@ impl Folded {
         replica
     }
 
-    /// The tape's way to it.
+    /// The tape's reader that feeds it.
     pub fn reader(self: &Arc<Self>) -> impl Reader + use<> {
         let folded = Arc::clone(self);
         move |batch: &Arc<Batch>| {

@@ -1,56 +1,121 @@
-//! A market that is served: a tape, the feed that plays on it, and who may control that.
+//! A market that is served: a tape, the feed that plays on it, the shards that fold it for their sessions,
+//! and its guests.
+//!
+//! The public market is the room without a name; private ones have a clock of their own.
 
 mod folded;
-pub mod wind;
+mod orders;
+mod presence;
+pub mod seek;
+mod seeking;
 
 pub(super) use folded::Folded;
+pub(super) use presence::{Guest, Presence};
 
-use super::shard::ReplayControl;
-use crate::feed::{Source, Span};
+use super::fanout::Opening;
+use super::rights::{Denial, Rights};
+use super::shard::{Budget, Look, ReplayControl, Shard};
+use crate::feed::{Source, Span, Stop};
+use crate::hub::{Replica, ServerStats};
 use crate::market::{FeedKind, FeedState, Speed, Timestamp};
-use crate::tape::{Attachment, Control, Detached, Epoch, Playing, Progress, Publisher, Reader, Writer};
-use crate::wire::{ErrorCode, ReplayAction, ReplayState};
-use std::collections::VecDeque;
+use crate::tape::{Control, Epoch, Handle, Log, Memory, Playing, Progress, Ration, Reader, Share, Tape};
+use crate::wire::{CloseCode, ErrorCode, ReplayState, Seeking};
+use orders::{Order, take_orders};
+use seek::{Course, Target};
 use std::io;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
-use wind::{Target, WindError};
-
-/// A seek that takes longer is given up.
-const SEEK_PATIENCE: Duration = Duration::from_mins(1);
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// How a room begins.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Beginning {
     pub speed: Speed,
-    /// From where it is played; `None`: from the beginning.
+    /// The moment to play from; `None`: the beginning.
     pub start: Option<Timestamp>,
-    /// No moment of it is waited for any longer.
+    /// The longest wait for a moment of it, in wall time.
     pub max_gap: Option<Duration>,
 }
 
 pub(super) struct Room {
-    pub folded: Arc<Folded>,
     pub progress: Arc<Progress>,
     /// `None`: the public market.
     pub name: Option<String>,
     source: Option<Arc<dyn Source>>,
     beginning: Beginning,
-    /// `None` once the server leaves.
-    publisher: Mutex<Option<Publisher>>,
+    known: Known,
+    shards: Vec<Shard>,
+    next_shard: AtomicUsize,
+    /// `None`: by the rules of the gate.
+    access: Option<Access>,
+    presence: Arc<Presence>,
+    /// Requests over HTTP.
+    asked: AtomicU64,
+    /// Whether its shards have the server's stats.
+    stats_told: AtomicBool,
+    /// Notified when its tape or one of its shards is gone.
+    over: Arc<Notify>,
+    /// Of a private market: its threads must not delay the public one's.
+    share: Option<Arc<Share>>,
+    /// `None` once it was ended.
+    tape: Mutex<Option<Handle>>,
     orders: mpsc::UnboundedSender<Order>,
     span: Arc<OnceLock<Span>>,
+    /// Set once it was ended: all that still reads for it ends, too.
+    stop: Stop,
+    /// The running seek.
+    course: Mutex<Option<(Target, Arc<Course>)>>,
+    /// Whether it has reached the moment that it was to begin at.
+    begun: AtomicBool,
+    /// Why it could not begin.
+    failed: OnceLock<String>,
 }
 
-/// What somebody asks of the feed, who is told the outcome.
-struct Order {
-    action: ReplayAction,
-    reply: oneshot::Sender<Result<Playing, Refusal>>,
+/// The error for requests to the public market once it has failed.
+pub(super) const FAILED: &str = "the market has failed: the server's log says how";
+
+/// The readers of every batch of a tape.
+pub(super) type Readers = Vec<Box<dyn Reader>>;
+
+/// The parts of a market.
+pub(super) struct Parts {
+    /// `None`: the public market.
+    pub name: Option<String>,
+    pub log: Box<dyn Log>,
+    pub source: Option<Arc<dyn Source>>,
+    pub beginning: Beginning,
+    /// They get every batch.
+    pub readers: Readers,
+    pub known: Known,
+    /// Their readers are among `readers`.
+    pub shards: Vec<Shard>,
+    pub access: Option<Access>,
+    pub presence: Arc<Presence>,
+    pub share: Option<Arc<Share>>,
+    /// The source's first and last moment, shared with another market that plays the same.
+    pub span: Option<Arc<OnceLock<Span>>>,
+    pub stop: Stop,
 }
 
-/// Why what was asked of a feed was not done.
+/// Who may control a private market.
+#[derive(Clone, Debug)]
+pub(super) struct Access {
+    /// Those who have it may.
+    pub key: Option<String>,
+    /// All in the room may.
+    pub open_to_all: bool,
+}
+
+/// The replica for occasional readers.
+pub(super) enum Known {
+    /// Folded for them alone.
+    Folded(Arc<Folded>),
+    /// That of the market's only shard: folding twice would double the cost.
+    Shard(Look),
+}
+
+/// Why a request to a feed was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub code: ErrorCode,
@@ -58,57 +123,202 @@ pub(super) struct Refusal {
 }
 
 impl Room {
-    /// Starts its tape; `readers` besides its own hear of every batch. To be called within a runtime.
+    /// Starts its tape. Call it within a runtime. Opening its source may take long.
     ///
     /// # Errors
     /// The operating system's, and those of a source that cannot be opened.
-    pub fn start(
-        name: Option<String>,
-        epoch: Epoch,
-        source: Option<Arc<dyn Source>>,
-        beginning: Beginning,
-        mut readers: Vec<Box<dyn Reader>>,
-    ) -> io::Result<(Arc<Self>, JoinHandle<()>)> {
-        let folded = Folded::new(epoch);
-        readers.insert(0, Box::new(folded.reader()));
-        let feed = source.as_ref().map(|source| source.open()).transpose().map_err(io::Error::other)?;
+    pub fn start(parts: Parts) -> io::Result<(Arc<Self>, std::thread::JoinHandle<()>)> {
+        let Parts {
+            name,
+            log,
+            source,
+            beginning,
+            readers,
+            known,
+            shards,
+            access,
+            presence,
+            share,
+            span,
+            stop,
+        } = parts;
+        let feed = source.as_ref().map(|source| stoppable(source, &stop).open());
+        let feed = feed.transpose().map_err(io::Error::other)?;
         let Beginning { speed, start, max_gap } = beginning;
-        let writer = Writer { feed, held: start.is_some(), speed, max_gap, readers };
-        let (publisher, thread) = writer.start()?;
+        // Only a market on the wall clock asks for it, and only the public one has such a replica.
+        let memory = match &known {
+            Known::Folded(folded) => {
+                let folded = Arc::clone(folded);
+                Some(Box::new(move || folded.replica().checkpoint().collect()) as Memory)
+            }
+            Known::Shard(_) => None,
+        };
+        let tape = Tape { log, feed, held: start.is_some(), speed, max_gap, memory, readers };
+        let thread = thread_name("tape", name.as_deref());
+        let (tape, thread) = tape.start_as(thread, share.as_ref().map(Ration::new))?;
         let (orders, given) = mpsc::unbounded_channel();
-        let span = Arc::new(OnceLock::new());
-        if let Some(source) = source.clone() {
-            let span = Arc::clone(&span);
-            tokio::task::spawn_blocking(move || {
-                // Where it cannot be read it cannot be played either, which is told there.
-                let _ = span.set(source.span().unwrap_or_default());
-            });
+        let span = span.unwrap_or_else(|| {
+            let span = Arc::new(OnceLock::new());
+            if let Some(source) = &source {
+                let (source, span) = (stoppable(source, &stop), Arc::clone(&span));
+                tokio::task::spawn_blocking(move || {
+                    // If it cannot be read it cannot be played either, and that reports the error.
+                    let _ = span.set(source.span().unwrap_or_default());
+                });
+            }
+            span
+        });
+        let progress = Arc::clone(tape.progress());
+        let over = Arc::new(Notify::new());
+        for end in shards.iter().map(Shard::end).chain([progress.end()]) {
+            let over = Arc::clone(&over);
+            end.when_over(move || over.notify_one());
         }
         let room = Arc::new(Self {
-            folded,
-            progress: Arc::clone(publisher.progress()),
+            progress,
             name,
             source,
             beginning,
-            publisher: Mutex::new(Some(publisher)),
+            known,
+            shards,
+            next_shard: AtomicUsize::new(0),
+            access,
+            presence,
+            asked: AtomicU64::new(0),
+            stats_told: AtomicBool::new(false),
+            over,
+            share,
+            tape: Mutex::new(Some(tape)),
             orders,
             span,
+            stop,
+            course: Mutex::default(),
+            begun: AtomicBool::new(start.is_none()),
+            failed: OnceLock::new(),
         });
+        for shard in &room.shards {
+            shard.serve(room.replay_control());
+        }
         tokio::spawn(take_orders(Arc::downgrade(&room), given));
         Ok((room, thread))
+    }
+
+    /// Reads the market, as far as the tape is.
+    ///
+    /// # Errors
+    /// [`Refusal`] if there is no market any more.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        at: impl FnOnce(&Replica) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        match &self.known {
+            Known::Folded(folded) => Ok(at(&folded.replica())),
+            Known::Shard(look) => {
+                let (tell, told) = oneshot::channel();
+                look(Box::new(move |replica| drop(tell.send(at(replica)))));
+                told.await.map_err(|_| self.gone())
+            }
+        }
+    }
+
+    /// Passes a session to the next shard.
+    pub fn open(&self, guest: Guest, opening: Opening, stream: std::net::TcpStream, early: Vec<u8>) {
+        let next = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+        self.shards[next].open(stream, guest, opening, early);
+    }
+
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    pub fn presence(&self) -> &Arc<Presence> {
+        &self.presence
+    }
+
+    /// The rights in it of a client that has the gate's rights `outside` and gives this key.
+    pub fn rights(&self, outside: Rights, key: Option<&str>, is_opener: bool) -> Rights {
+        let Some(access) = &self.access else { return outside };
+        let has_key = access.key.is_some() && access.key.as_deref() == key;
+        let control = match outside.control {
+            Some(Denial::Origin) => Some(Denial::Origin),
+            _ => (!is_opener && !access.open_to_all && !has_key).then_some(Denial::Room),
+        };
+        Rights { control, ..outside }
+    }
+
+    /// Counts a request over HTTP.
+    pub fn asked(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A count that grows with every request in it.
+    pub fn activity(&self) -> u64 {
+        let requests = self.shards.iter().flat_map(|shard| shard.monitor().status().tally.requests());
+        let requests: u64 = requests.map(|(_, count)| count).sum();
+        requests + self.presence.came() + self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Passes the server's stats to its shards while a session watches them, and `None` once when none does
+    /// any more.
+    pub fn tell_stats(&self, stats: Option<&Arc<ServerStats>>) {
+        let watches = self.shards.iter().any(|shard| shard.monitor().status().watches_stats);
+        let told = self.stats_told.swap(watches, Ordering::Relaxed);
+        if watches || told {
+            let stats = stats.filter(|_| watches);
+            self.shards.iter().for_each(|shard| shard.note_stats(stats.cloned()));
+        }
+    }
+
+    /// Waits until it has failed: its tape or one of its shards is gone without being ended, or it could not
+    /// begin.
+    pub async fn failed(&self) {
+        while self.failure().is_none() {
+            self.over.notified().await;
+        }
+    }
+
+    /// Says goodbye to all in it.
+    pub fn say_goodbye(&self, code: CloseCode, reason: &'static str, retry_after: Duration) {
+        self.shards.iter().for_each(|shard| shard.leave(code, reason, retry_after));
+    }
+
+    /// Waits until its shards are gone; after a goodbye that is soon.
+    pub async fn emptied(&self) {
+        for shard in &self.shards {
+            let (tell, ended) = oneshot::channel();
+            shard.end().when_over(move || _ = tell.send(()));
+            let _ = ended.await;
+        }
+    }
+
+    /// The span of its source, for another market that plays it, too.
+    pub fn span(&self) -> Arc<OnceLock<Span>> {
+        Arc::clone(&self.span)
+    }
+
+    /// Whether it has reached the moment that it was to begin at.
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Why it has failed; `None` if it has not.
+    pub fn failure(&self) -> Option<String> {
+        let panicked = || "what it plays has failed".to_owned();
+        let is_gone = self.progress.has_ended() || self.shards.iter().any(|shard| shard.end().is_over());
+        self.failed.get().cloned().or_else(|| (is_gone && !self.stop.is_set()).then(panicked))
     }
 
     pub fn source(&self) -> Option<&Arc<dyn Source>> {
         self.source.as_ref()
     }
 
-    /// The script that is played, and its phase now; `None` where there is none.
+    /// The script that is played, and its current phase; `None` if there is none.
     ///
     /// # Errors
-    /// [`Refusal`] where the server leaves.
+    /// [`Refusal`] if the server shuts down.
     pub async fn scenario(&self) -> Result<Option<(String, &'static str)>, Refusal> {
         let Some(source) = &self.source else { return Ok(None) };
-        // Only the tape knows how often what is played again and again has begun.
+        // Only the tape knows the round of a feed that is played in a loop.
         let Playing { now, shift, .. } = self.tape_control(Control::Look).await?;
         Ok(source.script(now.plus_nanos(-shift)))
     }
@@ -117,40 +327,22 @@ impl Room {
         self.beginning
     }
 
-    pub fn publisher(&self) -> Option<Publisher> {
-        self.publisher.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn tape(&self) -> Option<Handle> {
+        self.tape.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Ends its tape, as far as nobody else holds a publisher.
+    /// Ends its tape, unless there is another handle, and all that is read for it.
     pub fn end(&self) {
-        self.publisher.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-
-    /// Does what is asked, behind what was asked before.
-    pub fn control(
-        self: &Arc<Self>,
-        action: ReplayAction,
-    ) -> impl Future<Output = Result<Playing, Refusal>> + Send + use<> {
-        let (reply, outcome) = oneshot::channel();
-        // At once, not when somebody waits for it: so what is asked one after the other is done so.
-        if action != ReplayAction::Look {
-            let _ = self.orders.send(Order { action, reply });
-        }
-        let room = Arc::clone(self);
-        async move {
-            match action {
-                ReplayAction::Look => room.tape_control(Control::Look).await,
-                _ => outcome.await.unwrap_or_else(|_| Err(leaving())),
-            }
-        }
+        self.stop.set();
+        self.tape.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Lets the sessions of a shard control it.
-    pub fn replay_control(self: &Arc<Self>) -> ReplayControl {
+    fn replay_control(self: &Arc<Self>) -> ReplayControl {
         let (room, runtime) = (Arc::downgrade(self), tokio::runtime::Handle::current());
         Box::new(move |action, tell| {
             let Some(room) = room.upgrade() else {
-                return tell(Err((ErrorCode::Unavailable, leaving().message)));
+                return tell(Err((ErrorCode::Unavailable, "this market is over".to_owned())));
             };
             let done = room.control(action);
             runtime.spawn(async move {
@@ -162,7 +354,7 @@ impl Room {
         })
     }
 
-    /// How things stand, as it is told to someone who may control them or not.
+    /// The state as it is reported to a client, which may control it or not.
     pub fn state(&self, playing: &Playing, controllable: bool) -> ReplayState {
         let Playing { status, now, shift } = *playing;
         let state = match status.state {
@@ -173,9 +365,17 @@ impl Room {
         };
         let span = self.span.get().copied().unwrap_or_default();
         let now = now.plus_nanos(-shift);
-        // Between two rounds, and behind the end, where the tape's clock goes on.
+        // Between two rounds, and after the end, the tape's clock goes on.
         let now = span.end.map_or(now, |end| now.min(end)).max(span.start.unwrap_or(now));
+        let seeking = self.course().as_ref().map(|(target, course)| {
+            let to = match target {
+                Target::Beginning => None,
+                Target::Moment(to) => Some(to.to_string()),
+            };
+            Box::new(Seeking { to, reached: course.reached().map(|at| at.to_string()) })
+        });
         ReplayState {
+            seeking,
             now: now.to_string(),
             start: span.start.map(|start| start.to_string()),
             end: span.end.map(|end| end.to_string()),
@@ -186,109 +386,62 @@ impl Room {
         }
     }
 
-    async fn obey(self: &Arc<Self>, action: ReplayAction) -> Result<Playing, Refusal> {
-        if self.source.is_none() {
-            let message = "nothing is replayed here: this market is only what is published to it";
-            return Err(Refusal { code: ErrorCode::NotSupported, message: message.to_owned() });
-        }
-        let control = match action {
-            ReplayAction::Look => Control::Look,
-            ReplayAction::Play => {
-                // What has ended is played again.
-                if self.tape_control(Control::Look).await?.status.state == FeedState::Ended {
-                    return self.seek(self.beginning.start.map_or(Target::Beginning, Target::Moment)).await;
-                }
-                Control::Play
-            }
-            ReplayAction::Pause => Control::Pause,
-            ReplayAction::Speed(speed) => Control::Speed(speed),
-            ReplayAction::Step(step) => Control::Step(step),
-            ReplayAction::Seek(to) => return self.seek_to(to).await,
+    /// The error for requests once it is over.
+    pub fn gone(&self) -> Refusal {
+        let message = match (&self.name, self.stop.is_set()) {
+            (None, true) => "the server is shutting down",
+            (None, false) => FAILED,
+            (Some(_), true) => "this room is over",
+            (Some(_), false) => "this room has failed: what it plays breaks",
         };
-        self.tape_control(control).await
-    }
-
-    async fn seek_to(self: &Arc<Self>, to: Timestamp) -> Result<Playing, Refusal> {
-        let Span { start, end } = self.span.get().copied().unwrap_or_default();
-        if start.is_some_and(|start| to < start) || end.is_some_and(|end| to > end) {
-            let shown = |at: Option<Timestamp>| at.map_or_else(|| "…".to_owned(), |at| at.to_string());
-            let message = format!("{to} is outside of what is played: {} to {}", shown(start), shown(end));
-            return Err(Refusal { code: ErrorCode::BadRequest, message });
-        }
-        self.seek(Target::Moment(to)).await
-    }
-
-    async fn seek(self: &Arc<Self>, target: Target) -> Result<Playing, Refusal> {
-        let source = self.source.clone().ok_or_else(leaving)?;
-        let detached: Detached = self.ask(|publisher, tell| publisher.detach(tell)).await?;
-        let folded = Arc::clone(&self.folded);
-        let winding = tokio::task::spawn_blocking(move || {
-            let known = || folded.replica().checkpoint().collect();
-            wind::wind(detached, &*source, known, target, SEEK_PATIENCE)
-        });
-        let (attachment, outcome): (Attachment, Result<(), WindError>) =
-            winding.await.map_err(|_| leaving())?;
-        let playing = self.ask(|publisher, tell| publisher.attach(attachment, tell)).await?;
-        outcome.map_err(|error| Refusal { code: ErrorCode::Unavailable, message: error.to_string() })?;
-        Ok(playing)
+        Refusal { code: ErrorCode::Unavailable, message: message.to_owned() }
     }
 
     async fn tape_control(&self, control: Control) -> Result<Playing, Refusal> {
-        self.ask(move |publisher, tell| publisher.control(control, tell)).await
+        self.ask(move |tape, tell| tape.control(control, tell)).await
     }
 
-    /// Asks the tape, which may make us wait: that does not belong on the threads that serve.
+    /// Asks the tape. That may block, so it does not run on the threads that serve.
     async fn ask<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(Publisher, Box<dyn FnOnce(T) + Send>) -> bool + Send + 'static,
+        ask: impl FnOnce(Handle, Box<dyn FnOnce(T) + Send>) -> bool + Send + 'static,
     ) -> Result<T, Refusal> {
-        let publisher = self.publisher().ok_or_else(leaving)?;
+        let tape = self.tape().ok_or_else(|| self.gone())?;
         let (tell, told) = oneshot::channel();
         let tell = Box::new(move |outcome| drop(tell.send(outcome)));
-        let asked = tokio::task::spawn_blocking(move || ask(publisher, tell)).await;
+        let asked = tokio::task::spawn_blocking(move || ask(tape, tell)).await;
         match asked {
-            Ok(true) => told.await.map_err(|_| leaving()),
-            _ => Err(leaving()),
+            Ok(true) => told.await.map_err(|_| self.gone()),
+            _ => Err(self.gone()),
         }
     }
 }
 
-/// Does what is asked of a market, one after the other, for as long as there is one.
-async fn take_orders(room: Weak<Room>, mut given: mpsc::UnboundedReceiver<Order>) {
-    if let Some(room) = room.upgrade()
-        && let Some(start) = room.beginning.start
-        && let Err(Refusal { message, .. }) = room.seek(Target::Moment(start)).await
-    {
-        tracing::error!("the market cannot begin at {start}: {message}");
+/// Starts the shards of a market; returns them and their readers of its tape.
+///
+/// # Errors
+/// As [`Shard::start`].
+pub(super) fn start_shards(
+    count: usize,
+    room: Option<&str>,
+    epoch: Epoch,
+) -> io::Result<(Vec<Shard>, Readers)> {
+    let budget = if room.is_some() { Budget::PRIVATE } else { Budget::PUBLIC };
+    let (mut shards, mut readers) = (Vec::new(), Readers::new());
+    for number in 0..count {
+        let (shard, reader) = Shard::start(thread_name(&format!("shard-{number}"), room), epoch, budget)?;
+        shards.push(shard);
+        readers.push(Box::new(reader));
     }
-    let mut waiting = VecDeque::new();
-    loop {
-        if waiting.is_empty() {
-            let Some(order) = given.recv().await else { return };
-            waiting.push_back(order);
-        }
-        while let Ok(order) = given.try_recv() {
-            waiting.push_back(order);
-        }
-        let Some(room) = room.upgrade() else { return };
-        let Some(Order { action, reply }) = waiting.pop_front() else { continue };
-        // Somebody who drags a slider asks for many places: only the last one counts.
-        let mut replies = vec![reply];
-        let mut action = action;
-        while let ReplayAction::Seek(_) = action
-            && let Some(later) = waiting.pop_front_if(|order| matches!(order.action, ReplayAction::Seek(_)))
-        {
-            action = later.action;
-            replies.push(later.reply);
-        }
-        let outcome = room.obey(action).await;
-        for reply in replies {
-            // Who asked may be gone.
-            let _ = reply.send(outcome.clone());
-        }
-    }
+    Ok((shards, readers))
 }
 
-fn leaving() -> Refusal {
-    Refusal { code: ErrorCode::Unavailable, message: "the server is shutting down".to_owned() }
+/// The name of a market's thread; a private market's includes its name, so that a panic in it is not taken
+/// for one of the public market's.
+fn thread_name(what: &str, room: Option<&str>) -> String {
+    room.map_or_else(|| what.to_owned(), |room| format!("{what}@{room}"))
+}
+
+fn stoppable(source: &Arc<dyn Source>, stop: &Stop) -> Arc<dyn Source> {
+    source.stopped_by(stop).unwrap_or_else(|| Arc::clone(source))
 }

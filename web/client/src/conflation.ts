@@ -1,28 +1,38 @@
+import {
+  imageChange,
+  imageOf,
+  isImage,
+  isRun,
+  kindOf,
+  type ImageChange,
+  type ImageFields,
+  type Run,
+} from "./change.js";
+import { rescale, type Fields } from "./image.js";
 import type {
-  Bar,
   Change,
   ClosedBar,
   Instrument,
   InstrumentNumber,
-  Interval,
-  Quote,
+  Topic,
   Trade,
   Units,
   Update,
 } from "./protocol.js";
+import { IMAGE_KINDS, RING_KINDS, type ImageKind, type TopicKind } from "./schema.js";
+import { topicOf } from "./topic.js";
+import { shifted } from "./units.js";
 
-/** Entries of a ring that are kept for a consumer who does not take them; as many as the server keeps of trades. */
+/** Entries of a ring that are kept for a consumer that does not take them; as many trades as the server keeps. */
 export const ENTRIES_KEPT = 1_024;
 
 type Of<Kind extends Change["kind"]> = Extract<Change, { kind: Kind }>;
-type Run = Of<"trades"> | Of<"closed_bars">;
-type ImageChange = Of<"quote"> | Of<"day"> | Of<"bar">;
 
 /**
  * Merges updates that a consumer has not taken yet, as the server does for a slow client: of an image the newest value of
  * each changed field, of a ring every entry in order, so that memory stays bounded however slow the consumer is.
  *
- * Where a ring has more than `entries` entries waiting, the oldest go, and count as missed in the place where they were.
+ * If a ring has more than `entries` entries waiting, the oldest are dropped, and count as missed at that position.
  * What a resumed session repeats is left out.
  */
 export class Conflation {
@@ -30,14 +40,20 @@ export class Conflation {
   private readonly images = new Map<string, ImageChange>();
   private readonly rings = new Map<string, Ring>();
   private readonly statuses = new Map<string, Of<"trading" | "feed" | "stats">>();
+  /** Topics that have joined or left, each with the last of these. */
+  private readonly moves = new Map<string, Of<"joined"> | Of<"left">>();
   private newest: Omit<Update, "changes"> | null = null;
   private wasReset = false;
 
-  constructor(private readonly entries = ENTRIES_KEPT) {}
+  /** @param lost receives entries that are dropped because more than `entries` wait */
+  constructor(
+    private readonly entries = ENTRIES_KEPT,
+    private readonly lost: (topic: Topic, entries: number) => void = () => {},
+  ) {}
 
   /** Whether there is nothing to take. */
   get empty(): boolean {
-    const kept = [this.instruments, this.images, this.rings, this.statuses];
+    const kept = [this.instruments, this.images, this.rings, this.statuses, this.moves];
     return !this.wasReset && kept.every(({ size }) => size === 0);
   }
 
@@ -47,9 +63,9 @@ export class Conflation {
   }
 
   /**
-   * What has come together since the last call, or null where nothing has. A reset comes first, then definitions.
+   * What has come since the last call, or null if nothing has. A reset comes first, then definitions.
    *
-   * @param most definitions and images at most: a consumer that may not be kept busy for long takes the rest later
+   * @param most definitions and images at most: a consumer that must not be busy for long takes the rest later
    */
   take(most = Infinity): Update | null {
     if (this.empty || !this.newest) return null;
@@ -64,11 +80,14 @@ export class Conflation {
       !("instrument" in change) ||
       change.instrument === null ||
       !this.instruments.has(change.instrument.number);
+    this.takeMoves("joined", known, changes);
     for (const [key, ring] of this.rings) {
       if (!known(ring.runs[0]!)) continue;
       changes.push(...ring.runs);
       this.rings.delete(key);
     }
+    // After the last entries of its ring.
+    this.takeMoves("left", known, changes);
     for (const [key, change] of this.images) {
       if (changes.length >= most) break;
       if (!known(change)) continue;
@@ -83,7 +102,19 @@ export class Conflation {
     return { ...this.newest, changes };
   }
 
-  /** The entries of rings that wait, which go on waiting. */
+  private takeMoves(
+    kind: "joined" | "left",
+    known: (change: Change) => boolean,
+    to: Change[],
+  ): void {
+    for (const [key, change] of this.moves) {
+      if (change.kind !== kind || !known(change)) continue;
+      to.push(change);
+      this.moves.delete(key);
+    }
+  }
+
+  /** The entries of rings that wait; they stay. */
   waiting(): Run[] {
     return [...this.rings.values()].flatMap(({ runs }) => runs.map(copyOfRun));
   }
@@ -91,10 +122,18 @@ export class Conflation {
   /** Drops everything, as when the server's tape is another one. */
   clear(): void {
     this.wasReset = false;
-    for (const kept of [this.instruments, this.images, this.rings, this.statuses]) kept.clear();
+    for (const kept of [this.instruments, this.images, this.rings, this.statuses, this.moves])
+      kept.clear();
   }
 
   private merge(change: Change): void {
+    if (isImage(change)) {
+      const key = keyOf(kindOf(change), change.instrument);
+      const before = this.images.get(key);
+      this.images.set(key, before ? newer(before, change) : change);
+      return;
+    }
+    if (isRun(change)) return this.append(change);
     switch (change.kind) {
       case "reset":
         this.clear();
@@ -103,41 +142,41 @@ export class Conflation {
       case "instrument":
         this.define(change.instrument);
         break;
-      case "quote":
-      case "day":
-      case "bar": {
-        const key = imageKey(change);
-        const before = this.images.get(key);
-        this.images.set(key, before ? newer(before, change) : change);
-        break;
-      }
-      case "trades":
-      case "closed_bars":
-        this.append(change);
-        break;
       case "trading":
         this.statuses.set(`trading:${change.instrument?.number ?? ""}`, change);
         break;
+      case "joined":
+      case "left": {
+        const key = keyOf(change.topic, change.instrument);
+        this.moves.set(key, change);
+        if (change.kind === "joined") break;
+        this.images.delete(key);
+        if (change.topic === "status") this.statuses.delete(`trading:${change.instrument.number}`);
+        break;
+      }
       case "feed":
       case "stats":
         this.statuses.set(change.kind, change);
         break;
+      default:
+        change satisfies never;
     }
   }
 
   private append(change: Run): void {
     if (entriesOf(change).length === 0 && change.missed === 0) return;
-    const key = ringKey(change);
+    const key = keyOf(kindOf(change), change.instrument);
     let ring = this.rings.get(key);
     if (!ring) this.rings.set(key, (ring = new Ring()));
-    ring.append(change, this.entries);
+    const lost = ring.append(change, this.entries);
+    if (lost > 0) this.lost(ringTopic(change), lost);
   }
 
-  /** Values that wait are in units of the scales before; the images behind them are in the new ones already. */
+  /** Values that wait are in units of the old scales; their images are in the new ones already. */
   private define(instrument: Instrument): void {
     this.instruments.set(instrument.number, instrument);
-    for (const kind of ["quote", "day", "1s", "1m"]) {
-      const key = `${kind}:${instrument.number}`;
+    for (const kind of IMAGE_KINDS) {
+      const key = keyOf(kind, instrument);
       const change = this.images.get(key);
       if (!change) continue;
       const image = imageOf(change) as Record<string, unknown>;
@@ -145,8 +184,7 @@ export class Conflation {
       const merged = { ...change, instrument, changed: Object.fromEntries(changed) as object };
       this.images.set(key, merged as ImageChange);
     }
-    for (const kind of ["trades", "1s", "1m"])
-      this.rings.get(`${kind}:${instrument.number}`)?.rescale(instrument);
+    for (const kind of RING_KINDS) this.rings.get(keyOf(kind, instrument))?.rescale(instrument);
   }
 }
 
@@ -155,24 +193,27 @@ class Ring {
   runs: Run[] = [];
   private length = 0;
 
-  append(change: Run, most: number): void {
+  /** Returns how many entries were dropped. */
+  append(change: Run, most: number): number {
     const last = this.runs.at(-1);
     const added = entriesOf(change);
-    if (last && change.missed === 0) entriesOf(last).push(...(added as never[]));
+    if (last && change.missed === 0 && next(last) === first(change))
+      entriesOf(last).push(...(added as never[]));
     else this.runs.push(copyOfRun(change));
     this.length += added.length;
-    // Only now and then: each time it costs what is kept.
-    if (this.length > 2 * most || this.runs.length > 2 * most) this.trim(most);
+    // Only sometimes: each time copies what is kept.
+    return this.length > 2 * most || this.runs.length > 2 * most ? this.trim(most) : 0;
   }
 
   rescale(instrument: Instrument): void {
     this.runs = this.runs.map((run) => rescaled(run, instrument));
   }
 
-  private trim(most: number): void {
-    let excess = Math.max(0, this.length - most);
+  private trim(most: number): number {
+    const lost = Math.max(0, this.length - most);
+    let excess = lost;
     let missed = 0;
-    this.length -= excess;
+    this.length -= lost;
     for (;;) {
       const run = this.runs[0]!;
       const dropped = Math.min(excess, entriesOf(run).length);
@@ -180,7 +221,7 @@ class Ring {
       excess -= dropped;
       if (dropped < entriesOf(run).length || this.runs.length === 1) {
         this.runs[0] = withoutFirst(run, dropped, missed);
-        return;
+        return lost;
       }
       this.runs.shift();
     }
@@ -193,11 +234,23 @@ function withoutFirst(run: Run, dropped: number, missed: number): Run {
     : { ...run, missed, first: run.first + dropped, bars: run.bars.slice(dropped) };
 }
 
-function entriesOf(run: Run): (Trade | ClosedBar)[] {
+/** Number of its first entry. Two successive runs may have a gap: a topic may have left in between. */
+function first(run: Run): number | undefined {
+  return run.kind === "trades" ? run.trades[0]?.number : run.first;
+}
+
+/** Number of the entry that would follow it. */
+function next(run: Run): number | undefined {
+  if (run.kind === "closed_bars") return run.first + run.bars.length;
+  const last = run.trades.at(-1);
+  return last && last.number + 1;
+}
+
+export function entriesOf(run: Run): (Trade | ClosedBar)[] {
   return (run.kind === "trades" ? run.trades : run.bars) as (Trade | ClosedBar)[];
 }
 
-/** With a list of its own, without what is repeated. */
+/** A copy with its own list, without what is repeated. */
 function copyOfRun(run: Run): Run {
   return run.kind === "trades"
     ? { ...run, repeated: [], trades: [...run.trades] }
@@ -205,10 +258,10 @@ function copyOfRun(run: Run): Run {
 }
 
 function rescaled(run: Run, instrument: Instrument): Run {
-  const prices = 10 ** (instrument.price_scale - run.instrument.price_scale);
-  const sizes = 10 ** (instrument.size_scale - run.instrument.size_scale);
-  const by = (units: Units | null, factor: number) =>
-    units === null ? null : ((units * factor) as Units);
+  const prices = instrument.price_scale - run.instrument.price_scale;
+  const sizes = instrument.size_scale - run.instrument.size_scale;
+  const by = (units: Units | null, digits: number) =>
+    units === null ? null : (shifted(units, digits) as Units);
   if (run.kind === "trades") {
     const trades = run.trades.map((trade) => ({
       ...trade,
@@ -217,48 +270,29 @@ function rescaled(run: Run, instrument: Instrument): Run {
     }));
     return { ...run, instrument, trades };
   }
-  const bars = run.bars.map((bar) => ({
-    ...bar,
-    open: by(bar.open, prices),
-    high: by(bar.high, prices),
-    low: by(bar.low, prices),
-    close: by(bar.close, prices),
-    vwap: by(bar.vwap, prices),
-    volume: by(bar.volume, sizes)!,
-  }));
+  const bars = run.bars.map((bar) => {
+    const finer = { ...bar };
+    rescale(kindOf(run) as ImageKind, finer as object as Fields, prices, sizes);
+    return finer;
+  });
   return { ...run, instrument, bars };
 }
 
 function newer(before: ImageChange, after: ImageChange): ImageChange {
-  if (after.kind === "quote")
-    return { ...after, changed: { ...before.changed, ...after.changed } as Quote };
-  // A new start begins a new bar, of which the fields before say nothing; the previous close is the day's own.
-  const bar = before.changed as Bar;
-  const kept =
-    after.changed.start === undefined
-      ? bar
-      : bar.previous_close === undefined
-        ? {}
-        : { previous_close: bar.previous_close };
-  return { ...after, changed: { ...kept, ...after.changed } };
+  const was = before.changed as { previous_close?: Units | null };
+  // A new start begins a new bar without the fields before; the previous close belongs to the day.
+  const isNew = "start" in after.changed;
+  const { previous_close } = was;
+  const kept = !isNew ? was : previous_close === undefined ? {} : { previous_close };
+  const changed = { ...kept, ...after.changed } as ImageFields;
+  return imageChange(kindOf(after), after.instrument, changed, imageOf(after));
 }
 
-function imageOf(change: ImageChange): object {
-  return change.kind === "quote" ? change.quote : change.kind === "day" ? change.day : change.bar;
+/** The topic of one instrument that a run is of. */
+export function ringTopic(run: Run): Topic {
+  return topicOf(kindOf(run), run.instrument.symbol);
 }
 
-function imageKey(change: ImageChange): string {
-  return change.kind === "bar"
-    ? barKey(change.interval, change.instrument)
-    : `${change.kind}:${change.instrument.number}`;
-}
-
-function ringKey(change: Run): string {
-  return change.kind === "trades"
-    ? `trades:${change.instrument.number}`
-    : barKey(change.interval, change.instrument);
-}
-
-function barKey(interval: Interval, { number }: Instrument): string {
-  return `${interval}:${number}`;
+function keyOf(kind: TopicKind, { number }: Instrument): string {
+  return `${kind}:${number}`;
 }

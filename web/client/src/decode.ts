@@ -1,12 +1,29 @@
 import { Decoder } from "@msgpack/msgpack";
-import type { Answer } from "./protocol.js";
+import type { Answer, Speed } from "./protocol.js";
+import {
+  COUNTS,
+  EVERYTHING,
+  FIELDS,
+  LARGEST_SCALE,
+  SIDES,
+  TAGS,
+  TOPICS,
+  TOPIC_KINDS,
+  TRADE_FLAGS,
+  fieldsOf,
+  type Field,
+  type ImageKind,
+  type RingKind,
+  type TopicKind,
+} from "./schema.js";
 import { readServerStats, type ServerStats } from "./server-stats.js";
+import { integerFrom, plus, type Integer } from "./units.js";
 
 /**
  * One binary frame to one message. Stateless: prices are still relative to their anchor and moments to
  * the update; {@link "./image".Image} makes them absolute.
  *
- * @throws {DecodeError} where the bytes are not what `docs/protocol.md` describes.
+ * @throws {DecodeError} if the bytes are not what `docs/protocol.md` describes.
  */
 export function decodeFrame(bytes: Uint8Array): WireUpdate | Answer | { type: "unknown" } {
   let value: unknown;
@@ -28,46 +45,29 @@ export class DecodeError extends Error {
 /** An update as it is on the wire. */
 export interface WireUpdate {
   type: "update";
-  /** Null where more of the same flush follows. */
+  /** Null if more of the same flush follows. */
   positions: number | null;
   micros: number;
   entries: WireEntry[];
 }
 
-/** An integer relative to an anchor, or to the time of the update. */
-type Relative = number;
+/** A price relative to an anchor. */
+type Relative = Integer;
 
-export interface WireQuote {
-  kind: "quote";
-  instrument: number;
-  bid?: Relative | null;
-  bid_size?: number;
-  ask?: Relative | null;
-  ask_size?: number;
-  ts_event?: Relative;
-}
+/** Fields of an image: prices relative to an anchor, moments to the time of the update. */
+export type WireFields = Partial<Record<string, Integer | null>>;
 
 export interface WireTrade {
   flags: number;
   price: Relative;
-  size: number;
-  ts_event: Relative;
+  size: Integer;
+  ts_event: number;
   conditions: string;
+  /** Bits of what it counts for; 31 if the wire has none. */
+  counts: number;
+  /** Of a break: how many entries earlier the trade came that it takes back; 0 if unknown. */
+  back?: number;
 }
-
-export interface WireBar {
-  start?: number;
-  open?: Relative | null;
-  high?: Relative | null;
-  low?: Relative | null;
-  close?: Relative | null;
-  volume?: number;
-  trades?: number;
-  vwap?: Relative | null;
-  previous_close?: Relative | null;
-}
-
-export type BarTopic = "1s" | "1m" | "day";
 
 export interface WireDefinition {
   kind: "definition";
@@ -78,41 +78,41 @@ export interface WireDefinition {
   currency: string;
   price_scale: number;
   size_scale: number;
-  tick_size: number;
-  anchor: number;
-  previous_close: number | null;
+  tick_size: Integer;
+  anchor: Integer;
+  previous_close: Integer | null;
 }
 
 export type WireEntry =
-  | WireQuote
+  | { kind: "image"; topic: ImageKind; instrument: number; fields: WireFields }
   | {
       kind: "trades";
       instrument: number;
-      /** Of the first one; null where they continue the numbering. */
+      /** Of the first one; null if they continue the numbering. */
       number: number | null;
       trades: WireTrade[];
     }
-  | { kind: "bar"; instrument: number; topic: BarTopic; fields: WireBar }
   | {
       kind: "closed_bars";
+      topic: BarRing;
       instrument: number;
-      interval: "1s" | "1m";
       number: number | null;
-      bars: Required<Omit<WireBar, "previous_close">>[];
+      bars: WireFields[];
     }
   | {
       kind: "trading";
       instrument: number | null;
       state: number;
-      ts_event: Relative;
+      ts_event: number;
     }
-  | { kind: "feed"; feed: number; state: number; speed: number | null }
+  | { kind: "feed"; feed: number; state: number; speed: Speed }
   | { kind: "reset" }
   | { kind: "stats"; stats: ServerStats }
+  | { kind: "joined" | "left"; instrument: number; topic: TopicKind }
   | WireDefinition;
 
-// Lengths inside a frame are the sender's word. An update is at most 64 KiB, so no honest frame passes
-// these, and a dishonest one fails before memory is taken.
+// Lengths inside a frame are not to be trusted. An update is at most 64 KiB, so no valid frame exceeds
+// these, and an invalid one fails before memory is taken.
 const messagePack = new Decoder({
   maxStrLength: 65_536,
   maxBinLength: 0,
@@ -120,8 +120,6 @@ const messagePack = new Decoder({
   maxArrayLength: 65_536,
   maxMapLength: 1_024,
 });
-
-const BAR_TOPICS: readonly BarTopic[] = ["1s", "1m", "day"];
 
 function decodeUpdate(values: readonly unknown[]): WireUpdate {
   const read = new Reader(values);
@@ -135,113 +133,136 @@ function decodeUpdate(values: readonly unknown[]): WireUpdate {
   return update;
 }
 
+/** Rings of bars. */
+export type BarRing = Exclude<RingKind, "trades">;
+
 function decodeEntry(read: Reader): WireEntry {
   const number = read.integerOrNull("instrument");
   const tag = read.count("tag");
-  if (tag === 60)
-    return {
-      kind: "trading",
-      instrument: number,
-      state: read.count("state"),
-      ts_event: read.integer("ts_event"),
-    };
-  if (tag === 61)
-    return {
-      kind: "feed",
-      feed: read.count("kind"),
-      state: read.count("state"),
-      speed: read.numberOrNull("speed"),
-    };
-  if (tag === 59 && number === null) return { kind: "reset" };
-  if (tag === 62 && number === null)
-    return { kind: "stats", stats: readServerStats(read.map("stats")) };
-  if (number === null) throw read.wrong("instrument", "a number", null);
-  if (tag >= 1 && tag <= 31 && tag !== 16) return decodeQuote(read, number, tag);
   switch (tag) {
-    case 32:
-    case 33:
-      return {
-        kind: "trades",
-        instrument: number,
-        number: tag === 33 ? read.count("number") : null,
-        trades: read.list(4, (before?: WireTrade) => decodeTrade(read, before)),
-      };
-    case 40:
-    case 41:
-    case 42:
-      return {
-        kind: "bar",
-        instrument: number,
-        topic: BAR_TOPICS[tag - 40]!,
-        fields: decodeBarFields(read, tag === 42),
-      };
-    case 44:
-    case 45:
-    case 46:
-    case 47:
-      return {
-        kind: "closed_bars",
-        instrument: number,
-        interval: tag % 2 === 0 ? "1s" : "1m",
-        number: tag >= 46 ? read.count("number") : null,
-        bars: read.list(8, () => ({
-          start: read.integer("start"),
-          open: read.integerOrNull("open"),
-          high: read.integerOrNull("high"),
-          low: read.integerOrNull("low"),
-          close: read.integerOrNull("close"),
-          volume: read.integer("volume"),
-          trades: read.count("trades"),
-          vwap: read.integerOrNull("vwap"),
-        })),
-      };
-    case 63:
-      return decodeDefinition(read, number);
-    default:
-      throw read.wrong("tag", "one of tickcast.v1", tag);
+    case TAGS.status: {
+      const state = read.count("state");
+      return { kind: "trading", instrument: number, state, ts_event: read.integer("ts_event") };
+    }
+    case TAGS.feed: {
+      const [feed, state] = [read.count("kind"), read.count("state")];
+      return { kind: "feed", feed, state, speed: read.speed("speed") };
+    }
   }
+  if (number === null) {
+    if (tag === TAGS.reset) return { kind: "reset" };
+    if (tag === TAGS.stats) return { kind: "stats", stats: readServerStats(read.map("stats")) };
+    throw read.wrong("instrument", "a number", null);
+  }
+  const decode = ENTRIES[tag];
+  if (decode === undefined) throw read.wrong("tag", "one of tickcast.v1", tag);
+  return decode(read, number);
 }
 
-function decodeQuote(read: Reader, instrument: number, tag: number): WireQuote {
-  const quote: WireQuote = { kind: "quote", instrument };
-  if (tag & 1) quote.bid = read.integerOrNull("bid");
-  if (tag & 2) quote.bid_size = read.integer("bid_size");
-  if (tag & 4) quote.ask = read.integerOrNull("ask");
-  if (tag & 8) quote.ask_size = read.integer("ask_size");
-  if (tag & 16) quote.ts_event = read.integer("ts_event");
-  return quote;
-}
+/** How the entry of each tag is read. */
+const ENTRIES: ((read: Reader, instrument: number) => WireEntry)[] = [];
 
-/** The first of a run stands by itself, the others beside the one before; here all are made to stand by themselves. */
-function decodeTrade(read: Reader, before: WireTrade | undefined): WireTrade {
-  const price = (before?.price ?? 0) + read.integer("price");
-  const ts_event = (before?.ts_event ?? 0) + read.integer("ts_event");
-  const flags = read.count("flags");
-  if (flags > 7 || (flags & 3) === 3) throw read.wrong("flags", "0, 1, 2 or 4, 5, 6", flags);
-  return {
-    flags,
-    price,
-    size: read.integer("size"),
-    ts_event,
-    conditions: flags & 4 ? read.string("conditions") : "",
+for (const kind of TOPIC_KINDS) {
+  const { image, ring } = TOPICS[kind];
+  if (image !== null) addImage(kind as ImageKind, image);
+  if (ring !== null) addRing(kind as RingKind, ring);
+}
+ENTRIES[TAGS.joined] = (read, instrument) => ({
+  kind: "joined",
+  instrument,
+  topic: decodeKind(read),
+});
+ENTRIES[TAGS.left] = (read, instrument) => ({ kind: "left", instrument, topic: decodeKind(read) });
+ENTRIES[TAGS.definition] = decodeDefinition;
+
+function addImage(topic: ImageKind, { tag, all }: { tag: number; all: number }): void {
+  const fields = fieldsOf(topic);
+  if (topic === "quote") {
+    for (let mask = 1; mask <= (all | TAGS.quote_with_time); mask++)
+      if (mask & all) {
+        const told = fields.filter(({ bit }) => mask & bit);
+        ENTRIES[tag + mask] = (read, instrument) => ({
+          kind: "image",
+          topic,
+          instrument,
+          fields: decodeFields(read, told),
+        });
+      }
+    return;
+  }
+  ENTRIES[tag] = (read, instrument) => {
+    const mask = read.count("mask");
+    if (mask > all) throw read.wrong("mask", `at most ${all}`, mask);
+    const told = fields.filter(({ bit }) => mask & bit);
+    return { kind: "image", topic, instrument, fields: decodeFields(read, told) };
   };
 }
 
-function decodeBarFields(read: Reader, day: boolean): WireBar {
-  const mask = read.count("mask");
-  if (mask > (day ? 511 : 255)) throw read.wrong("mask", day ? "at most 511" : "at most 255", mask);
-  const bar: WireBar = {};
-  if (mask & 1) bar.start = read.integer("start");
-  if (mask & 2) bar.open = read.integerOrNull("open");
-  if (mask & 4) bar.high = read.integerOrNull("high");
-  if (mask & 8) bar.low = read.integerOrNull("low");
-  if (mask & 16) bar.close = read.integerOrNull("close");
-  if (mask & 32) bar.volume = read.integer("volume");
-  if (mask & 64) bar.trades = read.count("trades");
-  if (mask & 128) bar.vwap = read.integerOrNull("vwap");
-  if (mask & 256) bar.previous_close = read.integerOrNull("previous_close");
-  return bar;
+function addRing(
+  topic: RingKind,
+  { tag, numbered, least }: { tag: number; numbered: number; least: number },
+): void {
+  for (const each of [tag, numbered])
+    ENTRIES[each] = (read, instrument) => {
+      const number = each === numbered ? read.count("number") : null;
+      if (topic === "trades") {
+        const trades = read.list(least, (before?: WireTrade) => decodeTrade(read, before));
+        return { kind: "trades", instrument, number, trades };
+      }
+      const { fields, all } = TOPICS[topic].image;
+      const told = FIELDS[fields].filter(({ bit }) => bit & all);
+      const bars = read.list(least, () => decodeFields(read, told));
+      return { kind: "closed_bars", topic, instrument, number, bars };
+    };
 }
+
+function decodeKind(read: Reader): TopicKind {
+  const topic = TOPIC_KINDS[read.count("kind")];
+  if (topic === undefined) throw read.wrong("kind", `0 to ${TOPIC_KINDS.length - 1}`, "another");
+  return topic;
+}
+
+function decodeFields(read: Reader, told: readonly Field[]): WireFields {
+  const fields: WireFields = {};
+  for (const { name, unit } of told)
+    switch (unit) {
+      case "price":
+      case "hundredth":
+        fields[name] = read.unitsOrNull(name);
+        break;
+      case "size":
+        fields[name] = read.units(name);
+        break;
+      case "count":
+        fields[name] = read.count(name);
+        break;
+      case "second":
+      case "moment":
+        fields[name] = read.integer(name);
+        break;
+      default:
+        unit satisfies never;
+    }
+  return fields;
+}
+
+/** The first of a run is absolute, the others are relative to the one before; here all become absolute. */
+function decodeTrade(read: Reader, before: WireTrade | undefined): WireTrade {
+  const price = plus(before?.price ?? 0, read.units("price"));
+  const ts_event = (before?.ts_event ?? 0) + read.integer("ts_event");
+  const flags = read.count("flags");
+  const { side, conditions: hasConditions, counts: hasCounts } = TRADE_FLAGS;
+  if (flags > (side | hasConditions | hasCounts) || SIDES[flags & side] === undefined)
+    throw read.wrong("flags", "a side, 4 for conditions and 8 for counts", flags);
+  const size = read.units("size");
+  const conditions = flags & hasConditions ? read.string("conditions") : "";
+  const counts = flags & hasCounts ? read.count("counts") : EVERYTHING;
+  if (counts > MOST_COUNTS) throw read.wrong("counts", `at most ${MOST_COUNTS}`, counts);
+  const trade = { flags, price, size, ts_event, conditions, counts };
+  return counts & COUNTS.break ? { ...trade, back: read.count("back") } : trade;
+}
+
+const MOST_COUNTS = EVERYTHING | COUNTS.break | COUNTS.correction;
 
 function decodeDefinition(read: Reader, instrument: number): WireDefinition {
   const fields = new Fields("definition", read.map("definition"));
@@ -254,19 +275,28 @@ function decodeDefinition(read: Reader, instrument: number): WireDefinition {
     currency: fields.string("currency"),
     price_scale: fields.scale("price_scale"),
     size_scale: fields.scale("size_scale"),
-    tick_size: fields.integer("tick_size"),
-    anchor: fields.integer("anchor"),
-    previous_close: fields.integerOrNull("previous_close"),
+    tick_size: fields.units("tick_size"),
+    anchor: fields.units("anchor"),
+    previous_close: fields.unitsOrNull("previous_close"),
   };
 }
 
 /** Checks what the client relies on; further fields are passed on as they are. */
 function decodeAnswer(map: Record<string, unknown>): Answer | { type: "unknown" } {
   const fields = new Fields(String(map["type"]), map);
-  switch (map["type"]) {
+  const named = map["type"] as Answer["type"];
+  switch (named) {
     case "welcome":
       for (const name of ["epoch", "position", "time"]) fields.integer(name);
       fields.positive("heartbeat_ms");
+      break;
+    case "opened":
+      for (const name of ["position", "time"]) fields.integer(name);
+      break;
+    case "closed":
+      break;
+    case "reset":
+      fields.integer("begins");
       break;
     case "subscribed":
       for (const name of ["epoch", "position"]) fields.integer(name);
@@ -286,6 +316,9 @@ function decodeAnswer(map: Record<string, unknown>): Answer | { type: "unknown" 
     case "stats":
       fields.integer("position");
       break;
+    case "lag":
+      fields.integer("lag_ms");
+      break;
     case "error":
       for (const name of ["code", "message"]) fields.string(name);
       break;
@@ -293,12 +326,14 @@ function decodeAnswer(map: Record<string, unknown>): Answer | { type: "unknown" 
       for (const name of ["code", "retry_after_ms", "jitter_ms"]) fields.integer(name);
       break;
     default:
+      // A later server may have more.
+      named satisfies never;
       return { type: "unknown" };
   }
   return map as unknown as Answer;
 }
 
-/** Walks the flat array of an update; every error names the place. */
+/** Walks the flat array of an update; every error names the index. */
 class Reader {
   private next = 0;
 
@@ -320,6 +355,19 @@ class Reader {
     return null;
   }
 
+  units(name: string): Integer {
+    const value = this.values[this.next++];
+    const units = Number.isSafeInteger(value) ? (value as number) : integerFrom(value);
+    if (units !== null) return units;
+    throw this.wrong(name, "an integer", value);
+  }
+
+  unitsOrNull(name: string): Integer | null {
+    if (this.values[this.next] !== null) return this.units(name);
+    this.next++;
+    return null;
+  }
+
   /** An integer that is not negative. */
   count(name: string): number {
     const value = this.integer(name);
@@ -333,10 +381,10 @@ class Reader {
     return null;
   }
 
-  numberOrNull(name: string): number | null {
+  speed(name: string): Speed {
     const value = this.values[this.next++];
-    if (value === null || typeof value === "number") return value;
-    throw this.wrong(name, "a number or nil", value);
+    if (typeof value === "number" || value === "max") return value;
+    throw this.wrong(name, 'a number or "max"', value);
   }
 
   string(name: string): string {
@@ -352,7 +400,7 @@ class Reader {
     throw this.wrong(name, "a map", value);
   }
 
-  /** A count and that many items of at least `width` values each; each is told of the one before it. */
+  /** A count and that many items of at least `width` values each; `item` receives the one before. */
   list<T>(width: number, item: (before?: T) => T): T[] {
     const count = this.count("count");
     if (count * width > this.values.length - this.next)
@@ -382,8 +430,14 @@ class Fields {
     throw this.wrong(name, "an integer", value);
   }
 
-  integerOrNull(name: string): number | null {
-    return this.map[name] === null ? null : this.integer(name);
+  units(name: string): Integer {
+    const units = integerFrom(this.map[name]);
+    if (units !== null) return units;
+    throw this.wrong(name, "an integer", this.map[name]);
+  }
+
+  unitsOrNull(name: string): Integer | null {
+    return this.map[name] === null ? null : this.units(name);
   }
 
   positive(name: string): void {
@@ -391,11 +445,11 @@ class Fields {
     if (value <= 0) throw this.wrong(name, "more than 0", value);
   }
 
-  /** Digits behind the point. */
+  /** Digits after the point. */
   scale(name: string): number {
     const value = this.integer(name);
-    if (value >= 0 && value <= 18) return value;
-    throw this.wrong(name, "0 to 18", value);
+    if (value >= 0 && value <= LARGEST_SCALE) return value;
+    throw this.wrong(name, `0 to ${LARGEST_SCALE}`, value);
   }
 
   string(name: string): string {

@@ -1,4 +1,4 @@
-/** Typed events. A listener that throws does not keep the others from being called. */
+/** Typed events. A listener that throws does not stop the others. */
 export class Emitter<Events> {
   private readonly listeners = new Map<keyof Events, Set<(event: never) => void>>();
 
@@ -15,9 +15,14 @@ export class Emitter<Events> {
       try {
         (listener as (event: Events[Type]) => void)(event);
       } catch (error) {
-        queueMicrotask(() => {
-          throw error;
-        });
+        surface(error);
       }
   }
+}
+
+/** Reports an error of the application as uncaught, without breaking the caller. */
+export function surface(error: unknown): void {
+  queueMicrotask(() => {
+    throw error;
+  });
 }

@@ -1,62 +1,80 @@
+import { imageChange } from "./change.js";
 import {
   DecodeError,
-  type BarTopic,
-  type WireBar,
   type WireDefinition,
   type WireEntry,
-  type WireQuote,
+  type WireFields,
   type WireUpdate,
 } from "./decode.js";
 import type {
   Bar,
   Change,
   ClosedBar,
+  Count,
   Epoch,
   Feed,
   Instrument,
   InstrumentNumber,
-  Interval,
   Micros,
   Position,
   Quote,
-  Side,
   Trade,
-  TradingState,
   TradingStatus,
   Units,
   Update,
 } from "./protocol.js";
+import {
+  COUNTS,
+  EVERYTHING,
+  FEED_KINDS,
+  FEED_STATES,
+  IMAGE_KINDS,
+  RING_KINDS,
+  SIDES,
+  TOPIC_KINDS,
+  TRADE_FLAGS,
+  TRADING_STATES,
+  fieldsOf,
+  hasRing,
+  type ImageKind,
+  type RingKind,
+  type TopicKind,
+  type Unit,
+} from "./schema.js";
 import type { ServerStats } from "./server-stats.js";
+import { plus, shifted, type Integer } from "./units.js";
 
 /**
- * What a client keeps: its place on the tape, the definitions, and the image of every topic.
+ * What a client keeps: its position on the tape, the definitions, and the image of every topic.
  *
  * No I/O and no clock. Its memory is bounded by the instruments of the universe: entries of rings are
- * handed on in the {@link Change} and not kept.
+ * passed on in the {@link Change} and not kept.
  */
 export class Image {
   epoch: Epoch | null = null;
   position = 0 as Position;
   time = 0 as Micros;
   feed: Feed | null = null;
-  /** What the server last told of itself. */
+  /** The server's newest stats. */
   stats: ServerStats | null = null;
 
-  /** A reset was told, and the flush that told of it has not ended: rings begin where the server says. */
+  /** A reset has come, and its flush has not ended: rings begin at the server's number. */
   private beginning = false;
   private readonly instruments = new Map<number, Instrument>();
-  private readonly quotes = new Map<number, Quote>();
-  private readonly bars: Record<BarTopic, Map<number, Bar>> = {
-    "1s": new Map(),
-    "1m": new Map(),
-    day: new Map(),
-  };
-  private readonly rings: Record<RingTopic, Map<number, Ring>> = {
-    trades: new Map(),
-    "1s": new Map(),
-    "1m": new Map(),
-  };
-  /** The key null is the market as a whole. */
+  private readonly images = mapsOf<ImageKind, Map<number, Fields>>(IMAGE_KINDS, () => new Map());
+  private readonly rings = mapsOf<RingKind, Map<number, Ring>>(RING_KINDS, () => new Map());
+  /** Rings that have left: if one joins again, what it lost in between is not missed. */
+  private readonly left = mapsOf<RingKind, Set<number>>(RING_KINDS, () => new Set());
+  /** Those that have left in the current flush: it may be given up and sent again, so they are counted on until it ends. */
+  private leaving: { topic: RingKind; number: number }[] = [];
+  /**
+   * Instruments as they were defined before they moved in the current flush: until it ends, what is kept of them belongs to
+   * their old sectors. With each the kinds to which this applies.
+   */
+  private readonly moved = new Map<number, Before[]>();
+  /** The topic that the previous entry joined. */
+  private joined: { topic: TopicKind; number: number; hadLeft: boolean } | null = null;
+  /** The key null is the entire market. */
   private readonly statuses = new Map<number | null, TradingStatus>();
 
   instrument(number: InstrumentNumber): Instrument | undefined {
@@ -76,18 +94,23 @@ export class Image {
   }
 
   quote(number: InstrumentNumber): Readonly<Quote> | undefined {
-    return this.quotes.get(number);
+    return this.fields("quote", number);
   }
 
-  bar(topic: BarTopic, number: InstrumentNumber): Readonly<Bar> | undefined {
-    return this.bars[topic].get(number);
+  bar(topic: "1s" | "1m" | "day", number: InstrumentNumber): Readonly<Bar> | undefined {
+    return this.fields(topic === "day" ? topic : `bars.${topic}`, number);
+  }
+
+  /** The image of a kind, by the names of its fields. */
+  fields(kind: ImageKind, number: InstrumentNumber): Readonly<Fields> | undefined {
+    return this.images[kind].get(number);
   }
 
   trading(number: InstrumentNumber | null): TradingStatus | undefined {
     return this.statuses.get(number);
   }
 
-  /** Stands at the place a session starts from, which the positions of its updates count from. */
+  /** Moves to a session's start, from which the positions of its updates count. */
   begin(at: { epoch: Epoch; position: Position; time: Micros }): void {
     this.epoch = at.epoch;
     this.position = at.position;
@@ -98,40 +121,72 @@ export class Image {
   reset(): void {
     this.forget(() => false);
     this.instruments.clear();
+    for (const rings of Object.values(this.left)) rings.clear();
+    this.moved.clear();
     this.beginning = false;
   }
 
+  /** Whether `covered` is true of an instrument as it is defined now, or was before it moved in the current flush. */
+  private isKept(covered: Covered, kind: string, number: number): boolean {
+    const before = this.moved.get(number) ?? [];
+    return (
+      covered(kind, this.known(number)) ||
+      before.some(({ of, kinds }) => kinds.includes(kind) && isOfSet(covered, kind, of))
+    );
+  }
+
   /** Drops the images of all topics for which `covered` is false; definitions stay. */
-  forget(covered: (kind: string, instrument: Instrument | null) => boolean): void {
-    const kinds: [string, Map<number | null, unknown>][] = [
-      ["quote", this.quotes],
-      ["day", this.bars.day],
-      ["bars.1s", this.bars["1s"]],
-      ["bars.1m", this.bars["1m"]],
-      ["trades", this.rings.trades],
-      ["bars.1s", this.rings["1s"]],
-      ["bars.1m", this.rings["1m"]],
-      ["status", this.statuses],
-    ];
-    for (const [kind, kept] of kinds)
-      for (const number of kept.keys())
-        if (!covered(kind, number === null ? null : this.known(number))) kept.delete(number);
+  forget(covered: Covered): void {
+    this.dropImages(covered);
+    for (const kind of RING_KINDS)
+      for (const number of this.rings[kind].keys())
+        if (!this.isKept(covered, kind, number)) this.rings[kind].delete(number);
     if (!covered("status", null)) this.feed = null;
     if (!covered("stats", null)) this.stats = null;
   }
 
   /**
+   * Drops the images for which `covered` is false, and reports it. Rings are counted on: entries that come again are recognized
+   * by their numbers.
+   */
+  dropImages(covered: Covered): Change[] {
+    const changes: Change[] = [];
+    for (const topic of TOPIC_KINDS) {
+      const images = this.kept(topic);
+      for (const number of images.keys()) {
+        if (number === null ? covered(topic, null) : this.isKept(covered, topic, number)) continue;
+        images.delete(number);
+        if (number !== null) changes.push({ kind: "left", instrument: this.known(number), topic });
+      }
+    }
+    return changes;
+  }
+
+  /** What is kept of each instrument, without rings. */
+  private kept(kind: TopicKind): Map<number | null, unknown> {
+    if (kind === "status") return this.statuses;
+    return kind === "trades" ? new Map() : this.images[kind];
+  }
+
+  /**
    * Takes the next update of the session and says what it changed.
    *
-   * @param whole says of which rings all has come so far: one that is not known here had no entry yet
-   * @throws {DecodeError} where an entry cannot be understood; what came before it has been applied.
+   * @param whole says of which rings everything has come: one that is not known here had no entry yet
+   * @throws {DecodeError} if an entry cannot be understood; what came before it has been applied.
    */
   apply(update: WireUpdate, whole: Whole = () => false): Update {
     this.position = (this.position + (update.positions ?? 0)) as Position;
     this.time = (this.time + update.micros) as Micros;
     const known: Whole = (kind, instrument) => !this.beginning && whole(kind, instrument);
     const changes = update.entries.map((entry) => this.applyEntry(entry, known));
-    if (update.positions !== null) this.beginning = false;
+    this.joined = null;
+    if (update.positions !== null) {
+      this.beginning = false;
+      this.moved.clear();
+      for (const { topic, number } of this.leaving)
+        if (this.left[topic].has(number)) this.rings[topic].delete(number);
+      this.leaving = [];
+    }
     return {
       type: "update",
       position: this.position,
@@ -142,32 +197,42 @@ export class Image {
   }
 
   private applyEntry(entry: WireEntry, whole: Whole): Change {
+    const { joined } = this;
+    this.joined = null;
     switch (entry.kind) {
       case "reset":
         this.reset();
         this.beginning = true;
         return { kind: "reset" };
       case "definition":
-        return { kind: "instrument", instrument: this.define(entry) };
-      case "quote": {
+        return { kind: "instrument", instrument: this.define(entry, whole) };
+      case "image": {
         const instrument = this.known(entry.instrument);
-        const changed = this.absoluteQuote(instrument, entry);
-        const quote = getOrInsert(this.quotes, instrument.number, newQuote);
-        Object.assign(quote, changed);
-        return { kind: "quote", instrument, changed, quote };
+        const changed = this.absolute(instrument, entry.topic, entry.fields);
+        const images = this.images[entry.topic];
+        let image = getOrInsert(images, instrument.number, newFields);
+        // A new start begins a new bar: what the entry leaves out is unknown. The previous
+        // close belongs to the day, and changes on its own.
+        if (changed["start"] !== undefined && changed["start"] !== image["start"]) {
+          const { previous_close } = image;
+          image = previous_close === undefined ? {} : { previous_close };
+          images.set(instrument.number, image);
+        }
+        Object.assign(image, changed);
+        return imageChange(entry.topic, instrument, changed, image);
       }
       case "trades": {
         const instrument = this.known(entry.instrument);
-        const ring = getOrInsert(this.rings.trades, instrument.number, () =>
-          newRing(whole("trades", instrument) ? 0 : entry.number),
-        );
+        const ring = this.ring("trades", entry, instrument, joined, whole);
         const { first, missed, known } = take(ring, entry.number, entry.trades.length);
         const trades = entry.trades.map((wire, i): Trade => ({
           number: first + i,
-          price: absolute(instrument, wire.price),
+          price: plus(instrument.anchor, wire.price) as Units,
           size: wire.size as Units,
-          side: SIDES[wire.flags & 3]!,
+          side: SIDES[wire.flags & TRADE_FLAGS.side]!,
           conditions: wire.conditions,
+          ...(wire.counts === EVERYTHING ? {} : { counts: countNames(wire.counts) }),
+          ...(wire.back ? { breaks: first + i - wire.back } : {}),
           ts_event: this.moment(wire.ts_event),
         }));
         return {
@@ -180,37 +245,20 @@ export class Image {
       }
       case "closed_bars": {
         const instrument = this.known(entry.instrument);
-        const ring = getOrInsert(this.rings[entry.interval], instrument.number, () =>
-          newRing(whole(`bars.${entry.interval}`, instrument) ? 0 : entry.number),
-        );
+        const ring = this.ring(entry.topic, entry, instrument, joined, whole);
         const { first, missed, known } = take(ring, entry.number, entry.bars.length);
-        const bars = entry.bars.map((wire) => absoluteBar(instrument, wire) as ClosedBar);
+        const bars = entry.bars.map(
+          (wire) => this.absolute(instrument, entry.topic, wire) as unknown as ClosedBar,
+        );
         return {
           kind: "closed_bars",
           instrument,
-          interval: entry.interval,
+          interval: entry.topic === "bars.1s" ? "1s" : "1m",
           missed,
           repeated: bars.slice(0, known),
           bars: bars.slice(known),
           first: first + known,
         };
-      }
-      case "bar": {
-        const instrument = this.known(entry.instrument);
-        const changed = absoluteBar(instrument, entry.fields);
-        const bars = this.bars[entry.topic];
-        let bar = getOrInsert(bars, instrument.number, newBar);
-        // A new start begins a new bar: what the entry leaves out is not known of it. The previous
-        // close belongs to the day, and changes on its own.
-        if (changed.start !== undefined && changed.start !== bar.start) {
-          const { previous_close } = bar;
-          bar = previous_close === undefined ? {} : { previous_close };
-          bars.set(instrument.number, bar);
-        }
-        Object.assign(bar, changed);
-        return entry.topic === "day"
-          ? { kind: "day", instrument, changed, day: bar }
-          : { kind: "bar", instrument, interval: entry.topic, changed, bar };
       }
       case "trading": {
         const instrument = entry.instrument === null ? null : this.known(entry.instrument);
@@ -229,7 +277,48 @@ export class Image {
       case "stats":
         this.stats = entry.stats;
         return { kind: "stats", stats: entry.stats };
+      case "joined": {
+        const instrument = this.known(entry.instrument);
+        const { topic } = entry;
+        const hadLeft = hasRing(topic) && this.left[topic].delete(instrument.number);
+        this.joined = { topic, number: instrument.number, hadLeft };
+        return { kind: "joined", instrument, topic };
+      }
+      case "left": {
+        const instrument = this.known(entry.instrument);
+        const { topic } = entry;
+        this.kept(topic).delete(instrument.number);
+        if (hasRing(topic) && this.rings[topic].has(instrument.number)) {
+          this.left[topic].add(instrument.number);
+          this.leaving.push({ topic, number: instrument.number });
+        }
+        return { kind: "left", instrument, topic };
+      }
+      default:
+        return entry satisfies never;
     }
+  }
+
+  /** The ring of an entry, from which its numbers count. */
+  private ring(
+    topic: RingKind,
+    { number: stated }: { number: number | null },
+    instrument: Instrument,
+    joined: typeof this.joined,
+    whole: Whole,
+  ): Ring {
+    const { number } = instrument;
+    const joins = joined?.topic === topic && joined.number === number;
+    const hadLeft = this.left[topic].delete(number) || (joins && joined.hadLeft);
+    let ring = this.rings[topic].get(number);
+    if (!ring) {
+      const begins = joins || hadLeft || !whole(topic, instrument);
+      this.rings[topic].set(number, (ring = newRing(begins ? stated : 0)));
+    } else if (hadLeft) {
+      // Nothing of what came while it was away counts as lost.
+      ring.seen = Math.max(ring.seen, stated ?? 0);
+    }
+    return ring;
   }
 
   private known(number: number): Instrument {
@@ -242,55 +331,118 @@ export class Image {
     return (this.time + relative) as Micros;
   }
 
-  private absoluteQuote(instrument: Instrument, wire: WireQuote): Quote {
-    const quote: Quote = {};
-    if (wire.bid !== undefined) quote.bid = absolute(instrument, wire.bid);
-    if (wire.bid_size !== undefined) quote.bid_size = wire.bid_size as Units;
-    if (wire.ask !== undefined) quote.ask = absolute(instrument, wire.ask);
-    if (wire.ask_size !== undefined) quote.ask_size = wire.ask_size as Units;
-    if (wire.ts_event !== undefined) quote.ts_event = this.moment(wire.ts_event);
-    return quote;
+  private absolute(instrument: Instrument, kind: ImageKind, wire: WireFields): Fields {
+    const fields: Fields = {};
+    for (const { name, unit } of fieldsOf(kind)) {
+      const value = wire[name];
+      if (value !== undefined)
+        fields[name] = value === null ? null : (this.from(instrument, unit, value) as Units);
+    }
+    return fields;
   }
 
-  private define(wire: WireDefinition): Instrument {
+  /** Makes a relative number of the wire absolute. */
+  private from(instrument: Instrument, unit: Unit, value: Integer): Integer {
+    switch (unit) {
+      case "price":
+        return plus(instrument.anchor, value);
+      case "hundredth":
+        return plus(shifted(instrument.anchor, 2), value);
+      case "moment":
+        return this.time + Number(value);
+      case "size":
+      case "count":
+      case "second":
+        return value;
+      default:
+        return unit satisfies never;
+    }
+  }
+
+  private define(wire: WireDefinition, whole: Whole): Instrument {
     const { kind: _, instrument: number, ...fields } = wire;
     const instrument = { number, ...fields } as Instrument;
     const before = this.instruments.get(number);
     if (before) this.rescale(before, instrument);
+    if (before && before.sector !== instrument.sector)
+      getOrInsert(this.moved, number, (): Before[] => []).push({
+        of: before,
+        // For a set without a complete snapshot the server does not send what left.
+        kinds: TOPIC_KINDS.filter((kind) => isOfSet(whole, kind, before)),
+      });
     this.instruments.set(number, instrument);
     return instrument;
   }
 
-  /** What is kept in units of the scales before becomes units of the finer ones; nothing is sent again. */
+  /** Converts what is kept to units of the finer scales; nothing is sent again. */
   private rescale(before: Instrument, after: Instrument): void {
-    const prices = 10 ** (after.price_scale - before.price_scale);
-    const sizes = 10 ** (after.size_scale - before.size_scale);
-    if (prices < 1 || sizes < 1) throw new DecodeError(`${after.symbol}: a scale became coarser`);
-    if (prices === 1 && sizes === 1) return;
-    const scaled = (kept: object | undefined, fields: readonly string[], factor: number) => {
-      const record = kept as Record<string, number | null> | undefined;
-      for (const field of fields) if (typeof record?.[field] === "number") record[field] *= factor;
-    };
-    scaled(this.quotes.get(after.number), ["bid", "ask"], prices);
-    scaled(this.quotes.get(after.number), ["bid_size", "ask_size"], sizes);
-    for (const bars of Object.values(this.bars)) {
-      const bar = bars.get(after.number);
-      scaled(bar, ["open", "high", "low", "close", "vwap", "previous_close"], prices);
-      scaled(bar, ["volume"], sizes);
-    }
+    const prices = after.price_scale - before.price_scale;
+    const sizes = after.size_scale - before.size_scale;
+    if (prices < 0 || sizes < 0) throw new DecodeError(`${after.symbol}: a scale became coarser`);
+    if (prices === 0 && sizes === 0) return;
+    for (const kind of IMAGE_KINDS)
+      rescale(kind, this.images[kind].get(after.number), prices, sizes);
   }
 }
 
-type RingTopic = "trades" | Interval;
+/** Multiplies the fields of an image that are in units of their scales. */
+export function rescale(
+  kind: ImageKind,
+  fields: Fields | undefined,
+  prices: number,
+  sizes: number,
+): void {
+  if (!fields) return;
+  for (const { name, unit } of fieldsOf(kind)) {
+    const units = fields[name];
+    if (units === null || units === undefined) continue;
+    const digits = unit === "size" ? sizes : unit === "price" || unit === "hundredth" ? prices : 0;
+    fields[name] = shifted(units, digits) as Units;
+  }
+}
+
+/** An image by the names of its fields, in absolute values. */
+export type Fields = Partial<Record<string, Units | null>>;
+
+function mapsOf<Kind extends string, Kept>(
+  kinds: readonly Kind[],
+  make: () => Kept,
+): Record<Kind, Kept> {
+  return Object.fromEntries(kinds.map((kind) => [kind, make()])) as Record<Kind, Kept>;
+}
 
 interface Ring {
   /** Number of the next entry on the wire. */
   next: number;
-  /** Everything below it has been handed on, or counted as missed. */
+  /** Everything below it has been passed on, or counted as missed. */
   seen: number;
 }
 
 type Whole = (kind: string, instrument: Instrument) => boolean;
+/** An instrument as it was, and the kinds for which that counts. */
+interface Before {
+  of: Instrument;
+  kinds: readonly string[];
+}
+
+type Covered = (kind: string, instrument: Instrument | null) => boolean;
+
+/** The fewest names that cover `bits`. */
+function countNames(bits: number): Count[] {
+  const names: Count[] = [];
+  let told = 0;
+  for (const [name, what] of Object.entries(COUNTS) as [Count, number][]) {
+    if ((bits & what) !== what || (told & what) === what) continue;
+    names.push(name);
+    told |= what;
+  }
+  return names;
+}
+
+/** Whether only its sector covers an instrument. */
+function isOfSet(covered: Whole, kind: string, of: Instrument): boolean {
+  return covered(kind, of) && !covered(kind, { ...of, sector: "" });
+}
 
 /** A ring that was empty when it was subscribed states no number: its first entry is number 0. */
 function newRing(first: number | null): Ring {
@@ -311,35 +463,7 @@ function take(
   return { first, known, missed };
 }
 
-const SIDES: readonly Side[] = ["none", "buy", "sell"];
-const TRADING_STATES: readonly TradingState[] = ["pre-open", "open", "halted", "closed"];
-const FEED_KINDS: readonly Feed["kind"][] = ["simulator", "replay", "publisher"];
-const FEED_STATES: readonly Feed["state"][] = ["live", "stale", "paused", "ended"];
-
-const newQuote = (): Quote => ({});
-const newBar = (): Bar => ({});
-
-function absolute(instrument: Instrument, relative: number): Units;
-function absolute(instrument: Instrument, relative: number | null): Units | null;
-function absolute(instrument: Instrument, relative: number | null): Units | null {
-  return relative === null ? null : ((instrument.anchor + relative) as Units);
-}
-
-function absoluteBar(instrument: Instrument, wire: WireBar): Bar {
-  const bar: Bar = {};
-  if (wire.start !== undefined) bar.start = wire.start;
-  if (wire.open !== undefined) bar.open = absolute(instrument, wire.open);
-  if (wire.high !== undefined) bar.high = absolute(instrument, wire.high);
-  if (wire.low !== undefined) bar.low = absolute(instrument, wire.low);
-  if (wire.close !== undefined) bar.close = absolute(instrument, wire.close);
-  if (wire.volume !== undefined) bar.volume = wire.volume as Units;
-  if (wire.trades !== undefined) bar.trades = wire.trades;
-  if (wire.vwap !== undefined)
-    bar.vwap = wire.vwap === null ? null : ((100 * instrument.anchor + wire.vwap) as Units);
-  if (wire.previous_close !== undefined)
-    bar.previous_close = absolute(instrument, wire.previous_close);
-  return bar;
-}
+const newFields = (): Fields => ({});
 
 function named<T>(names: readonly T[], value: number, what: string): T {
   const name = names[value];

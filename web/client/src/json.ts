@@ -1,5 +1,17 @@
 import { formatDecimal, formatMicros, formatSeconds, price, size, vwap } from "./number.js";
-import type { Bar, Change, Instrument, Trade, Units, Update } from "./protocol.js";
+import {
+  isImage,
+  isMove,
+  isRun,
+  kindOf,
+  type ImageChange,
+  type ImageFields,
+  type Move,
+  type Run,
+} from "./change.js";
+import type { Change, Instrument, Micros, Topic, Trade, Units, Update } from "./protocol.js";
+import { TOPICS, fieldsOf, type ImageKind, type Unit } from "./schema.js";
+import { topicOf } from "./topic.js";
 
 /** The JSON form of an update, as `tickcast.v1.json` sends it. */
 export function updateToJson(update: Update): object {
@@ -12,58 +24,30 @@ export function updateToJson(update: Update): object {
   };
 }
 
-/** A ring that only states its next number is nothing in JSON, where every entry carries its own. */
+/** A ring that only states its next number is absent in JSON, where every entry carries its own. */
 function says(change: Change): boolean {
-  if (change.kind === "trades") return change.trades.length + change.repeated.length > 0;
-  if (change.kind === "closed_bars") return change.bars.length + change.repeated.length > 0;
-  return true;
+  return !isRun(change) || entriesOf(change).length > 0;
 }
 
 function changeToJson(change: Change): object {
+  if (isImage(change)) {
+    const kind = kindOf(change);
+    const fields = fieldsToJson(kind, change.instrument, change.changed);
+    const { image, ring } = TOPICS[kind];
+    // Next to the entries of its ring an image has a name.
+    return { topic: topic(change), ...(ring === null ? fields : { [image.fields]: fields }) };
+  }
+  if (isRun(change))
+    return { topic: topic(change), [TOPICS[kindOf(change)].ring.list]: entriesOf(change) };
+  if (isMove(change)) return { topic: topic(change), [change.kind]: true };
   switch (change.kind) {
     case "reset":
       return { reset: true };
     case "instrument":
       return { instrument: instrumentToJson(change.instrument) };
-    case "quote": {
-      const { instrument, changed } = change;
-      return {
-        topic: `quote:${instrument.symbol}`,
-        ...present("bid", changed.bid, priceText(instrument)),
-        ...present("bid_size", changed.bid_size, sizeText(instrument)),
-        ...present("ask", changed.ask, priceText(instrument)),
-        ...present("ask_size", changed.ask_size, sizeText(instrument)),
-        ...present("ts_event", changed.ts_event, formatMicros),
-      };
-    }
-    case "trades":
-      return {
-        topic: `trades:${change.instrument.symbol}`,
-        trades: [...change.repeated, ...change.trades].map((trade) =>
-          tradeToJson(change.instrument, trade),
-        ),
-      };
-    case "closed_bars":
-      return {
-        topic: `bars.${change.interval}:${change.instrument.symbol}`,
-        closed: [...change.repeated, ...change.bars].map((bar, i) => ({
-          number: change.first - change.repeated.length + i,
-          ...barToJson(change.instrument, bar),
-        })),
-      };
-    case "bar":
-      return {
-        topic: `bars.${change.interval}:${change.instrument.symbol}`,
-        bar: barToJson(change.instrument, change.changed),
-      };
-    case "day":
-      return {
-        topic: `day:${change.instrument.symbol}`,
-        ...barToJson(change.instrument, change.changed),
-      };
     case "trading":
       return {
-        topic: change.instrument ? `status:${change.instrument.symbol}` : "status",
+        topic: change.instrument ? topicOf("status", change.instrument.symbol) : "status",
         state: change.status.state,
         ts_event: formatMicros(change.status.ts_event),
       };
@@ -71,6 +55,57 @@ function changeToJson(change: Change): object {
       return { topic: "status", feed: change.feed };
     case "stats":
       return { topic: "stats", stats: change.stats };
+    default:
+      return change satisfies never;
+  }
+}
+
+function topic(change: ImageChange | Run | Move): Topic {
+  return topicOf(kindOf(change), change.instrument.symbol);
+}
+
+function entriesOf(change: Run): object[] {
+  const { instrument } = change;
+  switch (change.kind) {
+    case "trades":
+      return [...change.repeated, ...change.trades].map((trade) => tradeToJson(instrument, trade));
+    case "closed_bars":
+      return [...change.repeated, ...change.bars].map((bar, i) => ({
+        number: change.first - change.repeated.length + i,
+        ...fieldsToJson(kindOf(change) as ImageKind, instrument, bar),
+      }));
+    default:
+      return change satisfies never;
+  }
+}
+
+function fieldsToJson(kind: ImageKind, instrument: Instrument, changed: ImageFields): object {
+  const told = changed as Readonly<Record<string, Units | null | undefined>>;
+  const json: Record<string, unknown> = {};
+  for (const { name, unit } of fieldsOf(kind)) {
+    const value = told[name];
+    if (value !== undefined)
+      json[name] = value === null ? null : valueToJson(unit, instrument, value);
+  }
+  return json;
+}
+
+function valueToJson(unit: Unit, instrument: Instrument, value: Units): unknown {
+  switch (unit) {
+    case "price":
+      return priceText(instrument)(value);
+    case "size":
+      return sizeText(instrument)(value);
+    case "hundredth":
+      return formatDecimal(vwap(instrument, value));
+    case "second":
+      return formatSeconds(Number(value));
+    case "moment":
+      return formatMicros(Number(value) as Micros);
+    case "count":
+      return value;
+    default:
+      return unit satisfies never;
   }
 }
 
@@ -96,22 +131,9 @@ function tradeToJson(instrument: Instrument, trade: Trade): object {
     size: sizeText(instrument)(trade.size),
     side: trade.side,
     ...(trade.conditions === "" ? {} : { conditions: trade.conditions }),
+    ...(trade.counts ? { counts: trade.counts } : {}),
+    ...(trade.breaks === undefined ? {} : { breaks: trade.breaks }),
     ts_event: formatMicros(trade.ts_event),
-  };
-}
-
-function barToJson(instrument: Instrument, bar: Readonly<Bar>): object {
-  const text = priceText(instrument);
-  return {
-    ...present("start", bar.start, formatSeconds),
-    ...present("open", bar.open, text),
-    ...present("high", bar.high, text),
-    ...present("low", bar.low, text),
-    ...present("close", bar.close, text),
-    ...present("volume", bar.volume, sizeText(instrument)),
-    ...present("trades", bar.trades, (count) => count),
-    ...present("vwap", bar.vwap, (units) => formatDecimal(vwap(instrument, units))),
-    ...present("previous_close", bar.previous_close, text),
   };
 }
 
@@ -121,14 +143,4 @@ function priceText(instrument: Instrument): (units: Units) => string {
 
 function sizeText(instrument: Instrument): (units: Units) => string {
   return (units) => formatDecimal(size(instrument, units));
-}
-
-/** The one-field object, or nothing where the field was not sent; null stays null. */
-function present<T>(
-  name: string,
-  value: T | null | undefined,
-  text: (value: T) => unknown,
-): object {
-  if (value === undefined) return {};
-  return { [name]: value === null ? null : text(value) };
 }

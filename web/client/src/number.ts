@@ -18,14 +18,16 @@ export function vwap(instrument: Instrument, hundredths: Units): Decimal {
 /** As plain text with all digits of the scale: `{ units: -5, scale: 2 }` is `-0.05`. */
 export function formatDecimal({ units, scale }: Decimal): string {
   const sign = units < 0 ? "-" : "";
-  const digits = String(Math.abs(units)).padStart(scale + 1, "0");
+  const digits = String(units)
+    .replace("-", "")
+    .padStart(scale + 1, "0");
   const point = digits.length - scale;
   return scale === 0 ? sign + digits : `${sign}${digits.slice(0, point)}.${digits.slice(point)}`;
 }
 
 /** The nearest float, for charts and percentages; never for what is shown as a price. */
 export function toNumber({ units, scale }: Decimal): number {
-  return units / 10 ** scale;
+  return Number(units) / 10 ** scale;
 }
 
 /** RFC 3339 in UTC with microseconds. */

@@ -1,32 +1,38 @@
 /**
  * The words of `tickcast.v1`, as `docs/protocol.md` defines them. Field names are the ones on the wire.
  *
- * Integers of the wire stay below 2^53, so a JavaScript number holds each of them exactly.
+ * Integers of the wire stay below 2^53, so a JavaScript number holds each of them exactly; only prices, sizes and sums of such may be
+ * larger, and are bigints then.
  */
 
+import type { TopicKind } from "./schema.js";
 import type { ServerStats } from "./server-stats.js";
+import type { Integer } from "./units.js";
 
-export const SUBPROTOCOL = "tickcast.v1.msgpack";
+export { SUBPROTOCOL, type TopicKind } from "./schema.js";
 
 declare const brand: unique symbol;
 type Brand<T, Name> = T & { readonly [brand]: Name };
 
 /** Batches since the tape began; comparable only within one {@link Epoch}. */
 export type Position = Brand<number, "Position">;
-/** One life of the server's tape. Two epochs are the same or they are different. */
+/** One life of the server's tape. Epochs are equal or different, without order. */
 export type Epoch = Brand<number, "Epoch">;
 /** Microseconds since 1970, UTC. */
 export type Micros = Brand<number, "Micros">;
 /** Number of an instrument within an epoch. */
 export type InstrumentNumber = Brand<number, "InstrumentNumber">;
-/** A price or size as an integer: the value is `units × 10^-scale`, with the scale of its instrument. */
-export type Units = Brand<number, "Units">;
+/**
+ * A price or size as an integer: the value is `units × 10^-scale`, with the scale of its instrument. A number up to 2^53 − 1 either side
+ * of 0, and a bigint beyond.
+ */
+export type Units = Brand<Integer, "Units">;
 /** `kind:SYMBOL`, `kind:*`, `kind:@SECTOR` or `status`. */
 export type Topic = string;
 
 /** An exact decimal number: `units × 10^-scale`. */
 export interface Decimal {
-  readonly units: number;
+  readonly units: Integer;
   readonly scale: number;
 }
 
@@ -36,9 +42,9 @@ export interface Instrument {
   readonly name: string;
   readonly sector: string;
   readonly currency: string;
-  /** Digits behind the point of its prices. */
+  /** Digits after the point of its prices. */
   readonly price_scale: number;
-  /** Digits behind the point of its sizes. */
+  /** Digits after the point of its sizes. */
   readonly size_scale: number;
   readonly tick_size: Units;
   /** What prices on the wire are relative to. */
@@ -46,7 +52,7 @@ export interface Instrument {
   readonly previous_close: Units | null;
 }
 
-/** Best bid and offer. A price is null where that side is empty; a field never received is absent. */
+/** Best bid and offer. A price is null if that side is empty; a field never received is absent. */
 export interface Quote {
   bid?: Units | null;
   bid_size?: Units;
@@ -76,14 +82,32 @@ export type ClosedBar = Required<Omit<Bar, "previous_close">>;
 
 export type Side = "none" | "buy" | "sell";
 
+/** What a trade may count for: `high_low` and `last` each mean both of those that follow them. */
+export type Count =
+  | "volume"
+  | "high_low"
+  | "last"
+  | "bars_high_low"
+  | "bars_last"
+  | "day_high_low"
+  | "day_last"
+  /** It is no trade, but takes one back; the rest is what that trade counted for. */
+  | "break"
+  /** It replaces one that was taken back. */
+  | "correction";
+
 export interface Trade {
-  /** Place in the instrument's trades of this epoch, counted from 0. */
+  /** Index in the instrument's trades of this epoch, from 0. */
   readonly number: number;
   readonly price: Units;
   readonly size: Units;
   /** The side that took liquidity. */
   readonly side: Side;
   readonly conditions: string;
+  /** What it counts for in bars and days; absent if that is everything. */
+  readonly counts?: readonly Count[];
+  /** Of a break: the number of the trade that it takes back, if known. */
+  readonly breaks?: number;
   readonly ts_event: Micros;
 }
 
@@ -95,16 +119,19 @@ export interface TradingStatus {
   readonly ts_event: Micros;
 }
 
+/** Times real time, from 0.001 to 1,000,000; or as fast as the server can. */
+export type Speed = number | "max";
+
 export interface Feed {
   readonly kind: "simulator" | "replay" | "publisher";
-  readonly state: "live" | "stale" | "paused" | "ended";
-  /** Times real time; null where it runs as fast as it can. */
-  readonly speed: number | null;
+  /** Seeking: a seek is under way; until it is done the feed goes on as it was. */
+  readonly state: "live" | "stale" | "paused" | "ended" | "seeking";
+  readonly speed: Speed;
 }
 
-/** One thing that an update said, in exact absolute values. `changed` holds the fields that it carried. */
+/** One entry of an update, in exact absolute values. `changed` holds the fields that it carried. */
 export type Change =
-  /** The tape goes on at another moment, as after a seek in a replay: all that was known is void, and comes anew. */
+  /** The tape goes on at another moment, as after a seek in a replay: all that was known is void, and comes again. */
   | { readonly kind: "reset" }
   | { readonly kind: "instrument"; readonly instrument: Instrument }
   | {
@@ -148,12 +175,16 @@ export type Change =
     }
   | {
       readonly kind: "trading";
-      /** Null for the market as a whole. */
+      /** Null for the entire market. */
       readonly instrument: Instrument | null;
       readonly status: TradingStatus;
     }
   | { readonly kind: "feed"; readonly feed: Feed }
-  /** What the server tells of itself. */
+  /** The instrument has moved into a subscribed sector: the full topic follows, and what its ring held before is not missed. */
+  | { readonly kind: "joined"; readonly instrument: Instrument; readonly topic: TopicKind }
+  /** It has moved out of all subscribed sectors: what was known of the topic is dropped, and nothing more comes. */
+  | { readonly kind: "left"; readonly instrument: Instrument; readonly topic: TopicKind }
+  /** The server's own figures. */
   | { readonly kind: "stats"; readonly stats: ServerStats };
 
 export interface Update {
@@ -161,7 +192,7 @@ export interface Update {
   readonly position: Position;
   /** The tape's clock when the update was made. */
   readonly time: Micros;
-  /** It ends a flush; else the rest of what is owed follows, and the position stays. */
+  /** It ends a flush; else the rest of what is pending follows, and the position stays. */
   readonly whole: boolean;
   readonly changes: readonly Change[];
 }
@@ -174,6 +205,7 @@ export interface Cursor {
 }
 
 export type Request =
+  | { op: "open" | "close"; id?: RequestId }
   | {
       op: "subscribe";
       id?: RequestId;
@@ -188,20 +220,20 @@ export type Request =
   | { op: "checksum"; id?: RequestId; topics: readonly Topic[] }
   | ({ op: "replay"; id?: RequestId } & ReplayAction);
 
-/** What can be asked of what the server plays; without an action only how it stands. Times are RFC 3339. */
+/** A control of what the server plays; without an action only a query. Times are RFC 3339. */
 export type ReplayAction =
   | { action?: "play" | "pause" }
-  | { action: "speed"; speed: number | "max" }
+  | { action: "speed"; speed: Speed }
   | { action: "seek"; to: string }
   | { action: "step"; by?: string };
 
-/** How what the server plays stands. */
+/** The state of what the server plays. */
 export interface ReplayState {
   readonly type: "replay";
   readonly id?: RequestId;
   readonly kind: Feed["kind"];
-  readonly state: "playing" | "paused" | "ended" | "stale";
-  readonly speed: number | "max";
+  readonly state: "playing" | "paused" | "ended" | "stale" | "seeking";
+  readonly speed: Speed;
   readonly now: string;
   readonly start: string | null;
   readonly end: string | null;
@@ -215,7 +247,7 @@ export interface Welcome {
   readonly protocol: string;
   readonly server: string;
   readonly epoch: Epoch;
-  /** Where the tape last began anew: a client that stands before it knows nothing that holds. Absent where it never has. */
+  /** Position of the last reset: what a client before it knows is void. Absent if there was none. */
   readonly begins?: Position;
   readonly position: Position;
   readonly time: Micros;
@@ -226,6 +258,26 @@ export interface Welcome {
     readonly requests_per_second: number;
     readonly max_hz: number;
   };
+}
+
+/** The start of a session that is not the first of its connection. */
+export interface Opened {
+  readonly type: "opened";
+  readonly id?: RequestId;
+  readonly position: Position;
+  readonly time: Micros;
+}
+
+/** The last message of a session that was closed. */
+export interface Closed {
+  readonly type: "closed";
+  readonly id?: RequestId;
+}
+
+/** A reset at that position: what sessions before it know is void. Sent if a connection has several. */
+export interface Reset {
+  readonly type: "reset";
+  readonly begins: Position;
 }
 
 export interface TopicError {
@@ -263,6 +315,12 @@ export interface Pong {
   readonly position: Position;
 }
 
+/** What this session reads now was sent `lag_ms` ago. Below a second it has caught up. */
+export interface Lag {
+  readonly type: "lag";
+  readonly lag_ms: number;
+}
+
 export interface Stats {
   readonly type: "stats";
   readonly id?: RequestId;
@@ -286,6 +344,13 @@ export interface Checksum {
   }[];
 }
 
+/** The server impairs this connection on request, for tests. This client never requests it. */
+export interface FaultTaken {
+  readonly type: "fault";
+  readonly id?: RequestId;
+  readonly fault: string;
+}
+
 export interface ServerError {
   readonly type: "error";
   readonly id?: RequestId;
@@ -301,14 +366,19 @@ export interface Goodbye {
   readonly jitter_ms: number;
 }
 
-/** Everything the server says besides updates. */
+/** Everything the server sends except updates. */
 export type Answer =
   | ReplayState
   | Welcome
+  | Opened
+  | Closed
+  | Reset
   | Subscribed
   | Unsubscribed
   | Pong
+  | Lag
   | Stats
   | Checksum
+  | FaultTaken
   | ServerError
   | Goodbye;

@@ -1,17 +1,19 @@
-import type { ReplayAction, ReplayState } from "./protocol.js";
+import type { ReplayAction, ReplayState, Speed } from "./protocol.js";
+
+export { RequestError } from "./request-error.js";
 
 /**
- * The remote control of what the server plays: a recording, a scenario or a simulation. Each method is answered with how
- * things stand when it is done, and rejects with a {@link RequestError} where the server does not do it, and with another
- * error where there is no session, or it ends before the answer.
+ * The remote control of what the server plays: a recording, a scenario or a simulation. Each method resolves to the state when it
+ * is done. It rejects with a `RequestError` if the server refuses, and with another
+ * error if there is no session, or it ends before the answer.
  *
- * What others do with it is told by `status` events, and that all was wound to another moment by `replaced`.
+ * What others do with it comes as `status` events, a seek as `replaced`.
  */
 export class ReplayControl {
-  /** @param ask sends one request, and is answered or refused */
+  /** @param ask sends one request, and resolves or rejects */
   constructor(private readonly ask: (action: ReplayAction) => Promise<ReplayState>) {}
 
-  /** How it stands, and whether this session may control it. */
+  /** Its state, and whether this session may control it. */
   state(): Promise<ReplayState> {
     return this.ask({});
   }
@@ -26,14 +28,14 @@ export class ReplayControl {
   }
 
   /** @param times real time, 0.1 to 1,000, or as fast as it can */
-  speed(times: number | "max"): Promise<ReplayState> {
+  speed(times: Speed): Promise<ReplayState> {
     return this.ask({ action: "speed", speed: times });
   }
 
   /**
-   * Winds it to a moment between its start and its end. May take seconds: what lies between is played.
+   * Seeks to a moment between its start and its end. May take seconds: what lies between is played.
    *
-   * @param to RFC 3339 where milliseconds are too coarse
+   * @param to RFC 3339 if milliseconds are too coarse
    */
   seek(to: Date | string): Promise<ReplayState> {
     return this.ask({ action: "seek", to: typeof to === "string" ? to : to.toISOString() });
@@ -42,18 +44,5 @@ export class ReplayControl {
   /** Pauses, and plays one quote, trade or state, or an interval such as `250ms`, `1s` or `10m`. */
   step(by = "event"): Promise<ReplayState> {
     return this.ask({ action: "step", by });
-  }
-}
-
-/** The server did not do what was asked for, and said why. */
-export class RequestError extends Error {
-  override readonly name = "RequestError";
-
-  constructor(
-    /** As `docs/protocol.md` lists them. */
-    readonly code: string,
-    message: string,
-  ) {
-    super(message);
   }
 }

@@ -1,5 +1,7 @@
+import type { Speed } from "./protocol.js";
+
 /**
- * What a server tells of itself on the topic `stats`. Rates (`..._per_s`) are means over the last `period_ms`;
+ * A server's own figures on the topic `stats`. Rates (`..._per_s`) are means over the last `period_ms`;
  * sessions and shards are numbers. `docs/protocol.md` describes every field.
  */
 export interface ServerStats {
@@ -18,11 +20,19 @@ export interface ServerStats {
     readonly faults: number;
     readonly instruments: number;
   };
+  readonly recording: {
+    /** `live` or `ended`; empty if the tape is not recorded. */
+    readonly state: string;
+    readonly position: number;
+    readonly files: number;
+    readonly bytes: number;
+    /** Why it ended. */
+    readonly error: string;
+  };
   readonly feed: {
     readonly kind: string;
     readonly state: string;
-    /** Null where it runs as fast as it can. */
-    readonly speed: number | null;
+    readonly speed: Speed;
     /** The tape's clock, µs since 1970. */
     readonly clock: number;
     readonly behind_ms: number;
@@ -89,12 +99,14 @@ export interface SlowSession {
   readonly backlog_bytes: number;
 }
 
-/** Reads the map of the wire: a field that another version of the server does not tell is zero, empty or null. */
+/** Reads the map of the wire: a field that another version of the server does not send is zero, empty or null, a speed 1. */
 export function readServerStats(map: Record<string, unknown>): ServerStats {
-  return shaped(SHAPE, map);
+  const stats = shaped(SHAPE, map);
+  const { speed } = (map["feed"] ?? {}) as { speed?: unknown };
+  return speed === "max" ? { ...stats, feed: { ...stats.feed, speed } } : stats;
 }
 
-/** `value` where it has the shape of `example`, field by field; what is missing or of another type is as in the example. */
+/** `value` if it has the shape of `example`, field by field; what is missing or of another type is as in the example. */
 function shaped<T>(example: T, value: unknown): T {
   if (example === null) return (typeof value === "number" ? value : null) as T;
   if (Array.isArray(example))
@@ -128,7 +140,8 @@ const SHAPE: ServerStats = {
     faults: 0,
     instruments: 0,
   },
-  feed: { kind: "", state: "", speed: null, clock: 0, behind_ms: 0, reanchored: 0 },
+  recording: { state: "", position: 0, files: 0, bytes: 0, error: "" },
+  feed: { kind: "", state: "", speed: 1, clock: 0, behind_ms: 0, reanchored: 0 },
   sessions: {
     open: 0,
     max: 0,

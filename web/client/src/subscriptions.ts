@@ -1,15 +1,23 @@
+/**
+ * The topics a client wants, and the progress of each.
+ *
+ * Pure. Invariant: a topic is complete only once a flush has ended after the server granted it, and stays so over lost
+ * connections until it is given up or the image is dropped.
+ */
+
 import type { Instrument, Topic } from "./protocol.js";
+import { topicOf } from "./topic.js";
 
 /**
- * Which topics the application wants, which the running session delivers, and of which the image is
- * whole, so that after a lost connection only its changes need to come.
+ * Which topics the application wants, which the running session delivers, and which images are complete,
+ * so that after a lost connection only their changes need to come.
  */
 export class Subscriptions {
   readonly wanted = new Set<Topic>();
   private readonly delivered = new Set<Topic>();
   private readonly whole = new Set<Topic>();
 
-  /** Wanted topics: those whose image is whole can be resumed, the others begin with a snapshot. */
+  /** Wanted topics: those whose image is complete can be resumed, the others begin with a snapshot. */
   split(): { resumable: Topic[]; fresh: Topic[] } {
     const topics = [...this.wanted];
     return {
@@ -27,7 +35,7 @@ export class Subscriptions {
     this.whole.delete(topic);
   }
 
-  /** Topics that something is known of, and that are not wanted any more: the session had not said yet that they have ended. */
+  /** Unwanted topics with state: the session has not confirmed their end yet. */
   givenUp(): Topic[] {
     return [...new Set([...this.delivered, ...this.whole])].filter(
       (topic) => !this.wanted.has(topic),
@@ -38,7 +46,7 @@ export class Subscriptions {
     this.delivered.clear();
   }
 
-  /** A flush ended: all that the session's topics were owed has come. */
+  /** A flush ended: all that was pending for the session's topics has come. */
   caughtUp(): void {
     for (const topic of this.delivered) this.whole.add(topic);
   }
@@ -47,7 +55,7 @@ export class Subscriptions {
     this.whole.clear();
   }
 
-  /** Whether all that `kind` of `instrument` was owed has come. */
+  /** Whether all that was pending for `kind` of `instrument` has come. */
   isWhole(kind: string, instrument: Instrument): boolean {
     return topicsOf(kind, instrument).some((topic) => this.whole.has(topic));
   }
@@ -60,8 +68,8 @@ export class Subscriptions {
   }
 }
 
-/** The topics that include `kind` of `instrument`, null being the market as a whole. */
+/** The topics that include `kind` of `instrument`, null being the entire market. */
 export function topicsOf(kind: string, instrument: Instrument | null): Topic[] {
   if (instrument === null) return [kind];
-  return [`${kind}:${instrument.symbol}`, `${kind}:@${instrument.sector}`, `${kind}:*`];
+  return [topicOf(kind, instrument.symbol), `${kind}:@${instrument.sector}`, `${kind}:*`];
 }

@@ -15,10 +15,10 @@ export interface VisibilityOptions {
 }
 
 /**
- * Lets a session fall to a trickle while the page is hidden. Shown again, it gets what has changed meanwhile in one merged
- * update, and the cap that it had.
+ * Slows a session to a trickle while the page is hidden. Shown again, it gets the changes since in one merged
+ * update, and its old cap.
  *
- * @returns stops following, with the cap of a shown page
+ * @returns stops following, and restores the cap of a shown page
  */
 export function followVisibility(
   client: Pick<TickcastClient, "maxHz" | "setMaxHz">,

@@ -180,6 +180,30 @@ test("a reset voids what waits, and is told before what comes behind it", () => 
   expect(waiting.take()).toBeNull();
 });
 
+test("what has left waits behind its last entries, and nothing else of it does", () => {
+  const image = imageWithApple();
+  const waiting = conflated(image, [
+    [3, 15, 41, 300, 43, 200, 3, 33, 10, 1, ...trade(1), 3, 60, 1, 0],
+    [3, 57, 0, 3, 57, 1, 3, 57, 5],
+  ]);
+  expect(waiting.take()!.changes).toMatchObject([
+    { kind: "trades", trades: [{ number: 10 }] },
+    { kind: "left", topic: "quote" },
+    { kind: "left", topic: "trades" },
+    { kind: "left", topic: "status" },
+  ]);
+  waiting.add(applyTo(image, 1, 0, 3, 58, 2, 3, 46, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 3, 57, 2));
+  // It comes again before that was taken: what was lost in between does not make one run of two.
+  waiting.add(applyTo(image, 1, 0, 3, 58, 2, 3, 46, 9, 1, 1, 1, 1, 1, 1, 1, 1, 1, 3, 40, 16, 5));
+  expect(waiting.take()!.changes).toMatchObject([
+    { kind: "joined", topic: "bars.1s" },
+    { kind: "closed_bars", first: 3, missed: 0 },
+    { kind: "closed_bars", first: 9, missed: 0 },
+    { kind: "bar" },
+  ]);
+  expect(waiting.empty).toBe(true);
+});
+
 test("one who takes now and then ends with the images of one who takes everything", () => {
   // A plain model: the fields of all changes, one after the other.
   let seed = 7;

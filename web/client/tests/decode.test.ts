@@ -136,9 +136,9 @@ test("tag 61 is the feed", () => {
     topic: "status",
     feed: { kind: "simulator", state: "live", speed: 1 },
   });
-  check([null, 61, 1, 3, null], {
+  check([null, 61, 1, 4, "max"], {
     topic: "status",
-    feed: { kind: "replay", state: "ended", speed: null },
+    feed: { kind: "replay", state: "seeking", speed: "max" },
   });
 });
 

@@ -2,6 +2,7 @@ import { encode } from "@msgpack/msgpack";
 import {
   TickcastClient,
   type ClientEvents,
+  type ClientOptions,
   type Clock,
   type WebSocketLike,
 } from "../src/client.js";
@@ -10,7 +11,9 @@ import { AAPL, MOMENT } from "./frames.js";
 /** A clock that moves only when told to. */
 export class FakeClock implements Clock {
   private time = 1_000;
+  private slept = 0;
   private timers: { at: number; callback: () => void }[] = [];
+  private tasks: (() => void)[] = [];
 
   now(): number {
     return this.time;
@@ -24,14 +27,41 @@ export class FakeClock implements Clock {
     };
   }
 
+  /** Tasks wait for {@link turn}; where a test waits for a promise they run by themselves. */
+  soon(callback: () => void): void {
+    this.tasks.push(callback);
+    setImmediate(() => this.turn());
+  }
+
+  /** Runs the tasks that wait, and those that they bring. */
+  turn(): void {
+    for (let task = this.tasks.shift(); task; task = this.tasks.shift()) task();
+  }
+
+  /** Time goes by in which nothing runs: timers are late then. */
+  stall(ms: number): void {
+    this.time += ms;
+  }
+
+  /** The machine sleeps: only the clock on the wall goes on. */
+  sleep(ms: number): void {
+    this.slept += ms;
+  }
+
+  wall(): number {
+    return this.time + this.slept;
+  }
+
   advance(ms: number): void {
+    this.turn();
     const end = this.time + ms;
     for (;;) {
       const [next] = this.timers.filter(({ at }) => at <= end).sort((a, b) => a.at - b.at);
       if (!next) break;
       this.timers = this.timers.filter((timer) => timer !== next);
-      this.time = next.at;
+      this.time = Math.max(this.time, next.at);
       next.callback();
+      this.turn();
     }
     this.time = end;
   }
@@ -42,62 +72,96 @@ export class FakeSocket implements WebSocketLike {
   onmessage: WebSocketLike["onmessage"] = null;
   onclose: WebSocketLike["onclose"] = null;
   onerror: WebSocketLike["onerror"] = null;
-  readonly requests: { op: string; id: number; topics: string[]; since?: object }[] = [];
   closed = false;
+  private readonly sent: FakeRequest[] = [];
 
   constructor(
     readonly url: string,
     readonly protocols: string[],
+    private readonly clock: FakeClock,
   ) {}
 
+  /** What was sent, and not taken out here. */
+  get requests(): FakeRequest[] {
+    this.clock.turn();
+    return this.sent;
+  }
+
   send(text: string): void {
-    this.requests.push(JSON.parse(text) as (typeof this.requests)[number]);
+    this.sent.push(JSON.parse(text) as FakeRequest);
   }
 
   close(): void {
     this.closed = true;
   }
 
-  /** Delivers one frame of the server: a message, or the values of an update. */
-  deliver(message: object): void {
-    this.onmessage?.({ data: encode(message).slice().buffer });
+  /**
+   * Delivers one frame of the server: a message, or the values of an update, of that session. What it brings about is done when
+   * it returns.
+   */
+  deliver(message: object, session = 0): void {
+    this.onmessage?.({ data: marked(message, session) });
+    this.clock.turn();
   }
 
-  /** Answers the last request to subscribe. */
+  /** Delivers frames that are there before anything else can run. */
+  deliverTogether(...messages: object[]): void {
+    for (const message of messages) this.onmessage?.({ data: marked(message, 0) });
+  }
+
+  /** Answers what was asked since the last call to open and to subscribe, in the session that it is of. */
   accept(resumed?: boolean, epoch = 7): void {
-    for (const { op, id, topics } of this.requests.splice(0)) {
+    for (const { op, id, topics, session } of this.requests.splice(0)) {
+      if (op === "open") this.deliver({ type: "opened", id, position: 100, time: MOMENT }, session);
       if (op !== "subscribe") continue;
       const answers = topics.map((topic) => ({ topic, instrument: 3 }));
-      this.deliver({
+      const answer = {
         type: "subscribed",
         id,
         epoch,
         position: 100,
         ...(resumed === undefined ? {} : { resumed }),
         topics: answers,
-      });
+      };
+      this.deliver(answer, session);
     }
   }
 
-  drop(code = 1006): void {
-    this.onclose?.({ code, reason: "" });
+  drop(code = 1006, reason = ""): void {
+    this.onclose?.({ code, reason });
   }
 }
 
+/** A message as a frame of a session. */
+function marked(message: object, session: number): ArrayBuffer {
+  const bytes = encode(message);
+  return new Uint8Array(session === 0 ? bytes : [session, ...bytes]).buffer;
+}
+
+export interface FakeRequest {
+  op: string;
+  id: number;
+  session?: number;
+  topics: string[];
+  since?: object;
+}
+
 /** A client with its sockets, its clock, and everything it has said. */
-export function world() {
+export function world(options: ClientOptions = {}) {
   const sockets: FakeSocket[] = [];
+  const clock = new FakeClock();
   class Socket extends FakeSocket {
     constructor(url: string, protocols: string[]) {
-      super(url, protocols);
+      super(url, protocols, clock);
       sockets.push(this);
     }
   }
-  const clock = new FakeClock();
   const client = new TickcastClient("ws://test/v1/ws", {
     WebSocket: Socket,
     clock,
     random: () => 0.5,
+    fetch: null,
+    ...options,
   });
   const events: [keyof ClientEvents, unknown][] = [];
   const types = [
@@ -108,6 +172,7 @@ export function world() {
     "status",
     "error",
     "goodbye",
+    "subscribed",
     "update",
   ] as const;
   for (const type of types) client.on(type, (event) => events.push([type, event]));
@@ -141,8 +206,8 @@ export function welcome(epoch = 7, position = 100) {
 }
 
 /** A client that is live on `trades:AAPL` at position 101, with trades 10 and 11. */
-export function liveWorld(): World {
-  const it = world();
+export function liveWorld(options: ClientOptions = {}): World {
+  const it = world(options);
   it.client.subscribe(["trades:AAPL"]);
   it.client.connect();
   it.socket().deliver(welcome());

@@ -139,6 +139,42 @@ test("after a reset instruments and rings begin anew, and nothing counts as lost
   expect(apply(1, 0, 3, 33, 7, 0).changes).toMatchObject([{ missed: 2 }]);
 });
 
+test("what leaves is dropped, and of what it lost until it joins again nothing counts as missed", () => {
+  const image = imageWithApple();
+  const whole = () => true;
+  const apply = (...values: unknown[]) =>
+    image.apply(decodeFrame(encode(values)) as WireUpdate, whole).changes;
+  // Its ring began before it joined.
+  expect(apply(1, 0, 3, 58, 1, 3, 33, 10, 1, ...trade)).toMatchObject([
+    { kind: "joined", topic: "trades" },
+    { kind: "trades", missed: 0, trades: [{ number: 10 }] },
+  ]);
+  apply(1, 0, 3, 58, 0, 3, 1, 41);
+  // The flush that says so may be given up, and is told again: no trade comes twice.
+  apply(null, 0, 3, 32, 1, ...trade, 3, 57, 1, 3, 57, 0);
+  expect(image.quote(apple)).toBeUndefined();
+  expect(apply(1, 0, 3, 33, 11, 1, ...trade, 3, 57, 1)).toMatchObject([
+    { kind: "trades", missed: 0, trades: [], repeated: [{ number: 11 }] },
+    { kind: "left", topic: "trades", instrument: { symbol: "AAPL" } },
+  ]);
+  expect(apply(1, 0, 3, 58, 1, 3, 33, 20, 1, ...trade)).toMatchObject([
+    { kind: "joined" },
+    { kind: "trades", missed: 0, trades: [{ number: 20 }] },
+  ]);
+  expect(apply(1, 0, 3, 33, 25, 0)).toMatchObject([{ missed: 4 }]);
+  // One that was away while it left and joined again goes on counting.
+  expect(apply(1, 0, 3, 58, 1, 3, 33, 27, 1, ...trade)).toMatchObject([{}, { missed: 2 }]);
+});
+
+test("what is known of topics that were never had whole is dropped with the connection", () => {
+  const image = imageWithApple();
+  applyTo(image, 1, 0, 3, 1, 41, 3, 33, 10, 1, ...trade);
+  const dropped = image.dropImages((kind) => kind === "day");
+  expect(dropped).toMatchObject([{ kind: "left", topic: "quote", instrument: { symbol: "AAPL" } }]);
+  // Rings are counted on.
+  checkTrades(image, [33, 10, 2, ...trade, ...trade], [11]);
+});
+
 test("sets cover the instruments they name", () => {
   const covered = (topic: string, kind: string, instrument: Instrument | null) => {
     const subscriptions = new Subscriptions();
@@ -150,4 +186,19 @@ test("sets cover the instruments they name", () => {
   expect(["quote:MSFT", "quote:@energy", "day:*", "quote"].some(quote)).toBe(false);
   expect(covered("status", "status", null)).toBe(true);
   expect(covered("status:*", "status", null)).toBe(false);
+});
+
+test("what is known of an instrument that moves is of its sector before until the flush ends", () => {
+  const image = imageWithApple();
+  applyTo(image, 1, 0, 3, 1, 41, 3, 33, 10, 1, ...trade);
+  const ofTechnology = (_: string, instrument: { sector: string } | null) =>
+    instrument?.sector === AAPL.sector;
+  // Its topics are yet to be said to have left, and may be told to have joined again.
+  const moves = encode([null, 0, 3, 63, { ...AAPL, sector: "elsewhere" }]);
+  image.apply(decodeFrame(moves) as WireUpdate, ofTechnology);
+  image.forget(ofTechnology);
+  expect(image.quote(apple)).toBeDefined();
+  checkTrades(image, [33, 10, 1, ...trade], []);
+  image.forget(ofTechnology);
+  expect(image.quote(apple)).toBeUndefined();
 });

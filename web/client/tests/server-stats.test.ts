@@ -23,3 +23,8 @@ test("codes by which sessions ended are counted whatever they are", () => {
   const { sessions } = readServerStats({ sessions: { closed_by_code: { 1000: 2, other: 1 } } });
   expect(sessions.closed_by_code).toEqual({ 1000: 2, other: 1 });
 });
+
+test("a speed is a number or the word max, and 1 where it is neither", () => {
+  const speed = (speed: unknown) => readServerStats({ feed: { speed } }).feed.speed;
+  expect([4, "max", "fast", null].map(speed)).toEqual([4, "max", 1, 1]);
+});

@@ -5,8 +5,9 @@ import { decodeFrame } from "../src/decode.js";
 import { Image } from "../src/image.js";
 import { updateToJson } from "../src/json.js";
 import type { Epoch, Micros, Position } from "../src/protocol.js";
+import { FIRST_SESSION, splitFrame } from "../src/session-number.js";
 
-/** Frames of one session, in order. Updates count from the welcome. */
+/** Frames of one connection, in order. Updates count from the welcome, those of further sessions from where these were opened. */
 interface Vectors {
   name: string;
   welcome?: { position: Position; time: Micros };
@@ -14,7 +15,9 @@ interface Vectors {
 }
 
 const directory = new URL("../../../tests/vectors/", import.meta.url);
-const files = readdirSync(directory).filter((name) => name.endsWith(".json"));
+const files = readdirSync(directory).filter(
+  (name) => name.endsWith(".json") && name !== "schema.json",
+);
 
 test("there are golden vectors", () => {
   expect(files).not.toEqual([]);
@@ -22,16 +25,26 @@ test("there are golden vectors", () => {
 
 describe.each(files)("%s", (file) => {
   const vectors = JSON.parse(readFileSync(new URL(file, directory), "utf8")) as Vectors;
-  const image = new Image();
-  if (vectors.welcome) image.begin({ epoch: 0 as Epoch, ...vectors.welcome });
+  const images = new Map([[FIRST_SESSION, new Image()]]);
+  if (vectors.welcome) begin(FIRST_SESSION, vectors.welcome);
 
   test.each(vectors.frames)("$name", ({ hex, json }) => {
     const bytes = Buffer.from(hex.replaceAll(" ", ""), "hex");
     expect(file === "requests.json" ? decode(bytes) : decodedJson(bytes)).toEqual(json);
   });
 
+  function begin(session: number, at: { position: Position; time: Micros }): void {
+    const image = images.get(session) ?? new Image();
+    images.set(session, image);
+    image.begin({ epoch: 0 as Epoch, position: at.position, time: at.time });
+  }
+
   function decodedJson(bytes: Uint8Array): object {
-    const message = decodeFrame(bytes);
-    return message.type === "update" ? updateToJson(image.apply(message)) : message;
+    const { session, message: said } = splitFrame(bytes);
+    const message = decodeFrame(said);
+    if (message.type === "opened" && session !== FIRST_SESSION) begin(session, message);
+    const json =
+      message.type === "update" ? updateToJson(images.get(session)!.apply(message)) : message;
+    return session === FIRST_SESSION ? json : { session, ...json };
   }
 });

@@ -1,6 +1,6 @@
-import { formatDecimal, type Decimal, type Micros } from "@tickcast/client";
+import { formatDecimal, toNumber, type Decimal, type Micros } from "@tickcast/client";
 
-/** What stands where there is no value. */
+/** Shown if there is no value. */
 export const NONE = "–";
 
 /** `{ units: -123456, scale: 2 }` is `−1,234.56`, with the minus sign that is as wide as a plus. */
@@ -15,17 +15,40 @@ export function formatSigned(value: Decimal): string {
   return (value.units > 0 ? "+" : "") + formatNumber(value);
 }
 
-/** `part` of `whole` in percent, with two digits and a sign. */
-export function formatPercent(part: number, whole: number): string {
-  const hundredths = Math.round((part / whole) * 10_000);
-  return `${formatSigned({ units: hundredths, scale: 2 })}%`;
+/** Percent with two digits and a sign, `+1.20%`; from a thousand on as short as {@link formatVolume}: `+1,234%`, `+12.30M%`. */
+export function formatPercent(percent: number | null): string {
+  if (percent === null) return NONE;
+  if (Math.abs(percent) >= 1_000) {
+    const size = formatVolume({ units: Math.round(Math.abs(percent)), scale: 0 });
+    return `${percent < 0 ? "−" : "+"}${size}%`;
+  }
+  return `${formatSigned({ units: Math.round(percent * 100), scale: 2 })}%`;
 }
 
-/** An amount as short as it can be told apart: whole below ten million, then millions and billions. */
-export function formatVolume({ units, scale }: Decimal): string {
-  const value = units / 10 ** scale;
-  if (value >= 1e9) return `${formatNumber({ units: Math.round(value / 1e7), scale: 2 })}B`;
-  if (value >= 1e7) return `${formatNumber({ units: Math.round(value / 1e4), scale: 2 })}M`;
+/** As {@link formatNumber}, of a float: those of a chart. */
+export function formatFloat(value: number, digits: number): string {
+  const [whole = "", fraction] = value.toFixed(digits).replace("-", "").split(".");
+  const grouped = whole.replace(/\B(?=(\d{3})+$)/g, ",");
+  const text = grouped + (fraction === undefined ? "" : `.${fraction}`);
+  return value < 0 && /[1-9]/.test(text) ? `−${text}` : text;
+}
+
+const SHORT = [
+  [1e15, "Q"],
+  [1e12, "T"],
+  [1e9, "B"],
+  [1e7, "M"],
+] as const;
+
+/** An amount as short as it stays distinct: whole below ten million, then millions, billions (10^9), trillions and quadrillions. */
+export function formatVolume(volume: Decimal): string {
+  const { scale } = volume;
+  const value = toNumber(volume);
+  for (const [from, letter] of SHORT)
+    if (value >= from) {
+      const unit = letter === "M" ? 1e6 : from;
+      return `${formatNumber({ units: Math.round((value / unit) * 100), scale: 2 })}${letter}`;
+    }
   // Shares of a hundred thousand coins are noise.
   const digits = value >= 1e5 ? 0 : Math.min(scale, 2);
   return formatNumber({ units: Math.round(value * 10 ** digits), scale: digits });
@@ -59,7 +82,7 @@ export function formatBytes(bytes: number): string {
   return name === "B" ? `${Math.round(units)} B` : `${units.toFixed(1)} ${name}`;
 }
 
-/** A whole number with thousands apart. */
+/** An integer with thousands separated. */
 export function formatWhole(n: number): string {
   return formatNumber({ units: Math.round(n), scale: 0 });
 }

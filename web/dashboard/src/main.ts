@@ -10,6 +10,7 @@ import "./styles/movers.css";
 import "./styles/dialogs.css";
 import "./styles/replay.css";
 import "./styles/narrow.css";
+import "./styles/touch.css";
 import { mount } from "svelte";
 import { connectLink } from "./data/connect.js";
 import { FrameLoop } from "./frames.js";
@@ -20,7 +21,7 @@ import { Desk } from "./shell/desk.svelte.js";
 import { Settings } from "./shell/settings.svelte.js";
 import { openStorage } from "./shell/storage.js";
 
-const url = new URL("/v1/ws", location.href);
+const url = new URL("v1/ws", location.href);
 url.protocol = url.protocol.replace("http", "ws");
 const frames = new FrameLoop();
 const link = connectLink(url, frames);

@@ -1,9 +1,12 @@
 import {
+  minus,
   price,
+  toNumber,
   type Bar,
   type Change,
   type Decimal,
   type Instrument,
+  type Integer,
   type Micros,
   type Quote,
   type TradingState,
@@ -21,13 +24,13 @@ export interface Row {
   trading: TradingState | null;
   /** Direction of the last change of the last price: 1, -1, or 0 before the first. */
   tick: -1 | 0 | 1;
-  /** The last price as a number, to tell the direction of the next one across scales. */
+  /** The last price as a number, to compare it with the next one across scales. */
   lastSeen: number | null;
-  /** By the tape's clock, when it changed last; null before. */
+  /** When it changed last, by the tape's clock; null before. */
   time: Micros | null;
-  /** By the page's clock, when it changed last. */
+  /** When it changed last, by the page's clock. */
   heardAt: number | null;
-  /** How far apart its changes usually are, in ms; null before the third. */
+  /** The usual interval of its changes, in ms; null before the third. */
   pace: number | null;
 }
 
@@ -81,36 +84,49 @@ export class Market {
   }
 
   private apply(change: Change, time: Micros, now: number): void {
-    if (change.kind === "instrument") {
-      this.define(change.instrument);
-      return;
-    }
-    if (
-      change.kind === "feed" ||
-      change.kind === "reset" ||
-      change.kind === "stats" ||
-      !change.instrument
-    )
-      return;
-    const row = this.byNumber.get(change.instrument.number);
-    if (!row) return;
     switch (change.kind) {
+      case "instrument":
+        this.define(change.instrument);
+        break;
       case "quote":
-        row.quote = change.quote;
-        break;
       case "day":
-        row.day = change.day;
-        this.noteTick(row);
+      case "trading": {
+        const row = change.instrument && this.byNumber.get(change.instrument.number);
+        if (row) this.note(row, change, time, now);
         break;
-      case "trading":
-        row.trading = change.status.state;
+      }
+      // Of the entire market, or of the open symbol: other panels show these.
+      case "reset":
+      case "feed":
+      case "stats":
+      case "trades":
+      case "bar":
+      case "closed_bars":
+        break;
+      // Of sectors, of which no page subscribes any.
+      case "joined":
+      case "left":
         break;
       default:
-        return;
+        change satisfies never;
+    }
+  }
+
+  private note(
+    row: Row,
+    change: Extract<Change, { kind: "quote" | "day" | "trading" }>,
+    time: Micros,
+    now: number,
+  ): void {
+    if (change.kind === "quote") row.quote = change.quote;
+    else if (change.kind === "trading") row.trading = change.status.state;
+    else {
+      row.day = change.day;
+      this.noteTick(row);
     }
     row.time = time;
     if (row.heardAt === null || row.heardAt < now) {
-      // What came long after belongs to another time: the row was out of sight, or the feed stood still.
+      // What came long after belongs to another time: the row was out of sight, or the feed had stopped.
       const interval = row.heardAt === null ? null : now - row.heardAt;
       if (interval !== null && interval < LONGEST_INTERVAL_MS) row.pace = pace(row.pace, interval);
       row.heardAt = now;
@@ -145,20 +161,48 @@ export class Market {
   private noteTick(row: Row): void {
     const units = row.day.close;
     if (units === undefined || units === null) return;
-    const last = units / 10 ** row.instrument.price_scale;
+    const last = toNumber(price(row.instrument, units));
     if (row.lastSeen !== null && last !== row.lastSeen) row.tick = last > row.lastSeen ? 1 : -1;
     row.lastSeen = last;
   }
 }
 
-/** The price of `field` as text needs it, or null where there is none. */
+/** The price of `field` for text, or null if there is none. */
 export function rowPrice(row: Row, units: Units | null | undefined): Decimal | null {
   return units === null || units === undefined ? null : price(row.instrument, units);
 }
 
-/** Last price against the previous close, both in units. */
-export function dayChange({ instrument, day }: Row): { change: number; previous: number } | null {
+/** What the last price is compared with: the previous close; if there is none, as in many recordings, the session's open. */
+export type Reference = "close" | "open";
+
+/** The last price against its reference, in units. */
+export interface DayChange {
+  readonly change: Integer;
+  readonly from: Integer;
+  readonly since: Reference;
+  /** Null if the reference is 0. */
+  readonly percent: number | null;
+}
+
+/** Null before the first trade. */
+export function dayChange({ instrument, day }: Row): DayChange | null {
   const previous = day.previous_close ?? instrument.previous_close;
-  if (day.close === null || day.close === undefined || previous === null) return null;
-  return { change: day.close - previous, previous };
+  const from = previous ?? day.open;
+  if (day.close == null || from == null) return null;
+  const change = minus(day.close, from);
+  // A spread may have a negative price: a gain is still a gain.
+  const percent = from === 0 ? null : (100 * Number(change)) / Math.abs(Number(from));
+  return { change, from, since: previous === null ? "open" : "close", percent };
+}
+
+/** The reference of the changes of `rows`: one for all, or both; the close before there are any. */
+export function references(rows: readonly Row[]): Reference | "both" {
+  let found: Reference | null = null;
+  for (const { instrument, day } of rows) {
+    if (day.close == null) continue;
+    const since = (day.previous_close ?? instrument.previous_close) === null ? "open" : "close";
+    if (found !== null && found !== since) return "both";
+    found = since;
+  }
+  return found ?? "close";
 }

@@ -10,7 +10,7 @@ import {
 } from "@tickcast/client";
 import type { MarketSource } from "./market.js";
 
-/** A line of time and sales: a trade, or how many are missing in this place. */
+/** A line of time and sales: a trade, or how many are missing at this point. */
 export type TapeLine =
   | { kind: "trade"; trade: Trade; instrument: Instrument }
   | { kind: "gap"; missed: number; before: number };
@@ -25,13 +25,13 @@ export interface ChartBar {
   volume: number;
 }
 
-/** Of time and sales, gaps included: behind a gap come as many trades as the server kept, 1,024, which must not push it out. */
+/** Lines of time and sales, gaps included: up to 1,024 trades, as many as the server keeps, follow a gap and must not push it out. */
 export const TAPE_LINES = 2_000;
 const CHART_BARS = 3_600;
 
-/** What brings the trades and bars of one symbol: the page's link. */
+/** The source of the trades and bars of one symbol: the page's link. */
 export interface SelectionSource extends MarketSource {
-  /** Brings those of `symbol` in place of the one before; what the server keeps of them comes first. */
+  /** Subscribes to those of `symbol` in place of the one before; what the server keeps of them comes first. */
   open(symbol: string, interval: Interval): void;
 }
 
@@ -49,7 +49,7 @@ export class Selection {
   missedBars = 0;
   /** Changes when `bars` is another series, not only a longer one. */
   series = 0;
-  /** How many of the last `bars` the chart has not seen. */
+  /** How many of the last `bars` the chart has not drawn. */
   private unseenBars = 0;
 
   constructor(
@@ -104,7 +104,7 @@ export class Selection {
         .reverse()
         .map((trade): TapeLine => ({ kind: "trade", trade, instrument }));
       const { missed } = change;
-      // Numbers that start over are a snapshot, which holds all that is shown and more.
+      // Numbers that start over are a snapshot, with all that is shown and more.
       if (change.trades[0] && change.trades[0].number <= this.newest) this.tape = [];
       this.newest = change.trades.at(-1)?.number ?? this.newest;
       if (missed > 0) lines.push({ kind: "gap", missed, before: change.trades[0]?.number ?? 0 });

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { HEARTBEAT_MS, liveWorld, world } from "../../client/tests/fakes.js";
-import { connectionBadge, feedBadge, isFresh } from "../src/shell/badge.js";
+import { connectionBadge, feedBadge, isAwaited, isFresh } from "../src/shell/badge.js";
 import type { Feed } from "@tickcast/client";
 
 type World = ReturnType<typeof world>;
@@ -41,6 +41,25 @@ test("a lost connection counts down to the next attempt", () => {
   expect(isFresh(it.client.state, it.client.image.feed)).toBe(false);
 });
 
+test("prices that come late say by how much, and whose fault it may be", () => {
+  const it = liveWorld();
+  it.socket().deliver({ type: "lag", lag_ms: 2_430 });
+  check(it, "warn", "Lagging 2.4 s");
+  const { detail } = connectionBadge(it.client.state, 0);
+  expect(detail).toMatch(/shown 2\.4 s late: this computer, the way to it or the server/);
+  it.socket().deliver({ type: "lag", lag_ms: 10 });
+  check(it, "good", "Live");
+});
+
+test("a lost connection says why", () => {
+  const it = liveWorld();
+  it.socket().drop(4429, "too many requests");
+  const { detail } = connectionBadge(it.client.state, it.clock.now());
+  expect(detail).toBe(
+    "There is no connection: too many requests. Trying again in 3 s (attempt 1).",
+  );
+});
+
 test("a page is not live before data has come", () => {
   const it = world();
   it.client.subscribe(["quote:*"]);
@@ -50,15 +69,25 @@ test("a page is not live before data has come", () => {
   check(it, "bad", "Offline");
 });
 
+test("a server that waits for its first publisher gives no alarm", () => {
+  const feed: Feed = { kind: "publisher", state: "stale", speed: 1 };
+  expect(isAwaited(feed, 0)).toBe(true);
+  expect(feedBadge(feed, 0)).toMatchObject({ tone: "good", label: "Waiting for a publisher" });
+  expect(isAwaited(feed, 1)).toBe(false);
+  expect(isAwaited({ ...feed, state: "live" }, 0)).toBe(false);
+  expect(isAwaited({ ...feed, kind: "replay" }, 0)).toBe(false);
+});
+
 test.each<[Feed | null, string, string]>([
   [null, "warn", "FEED UNKNOWN"],
   [{ kind: "simulator", state: "live", speed: 1 }, "good", "SIMULATED"],
   [{ kind: "replay", state: "live", speed: 4 }, "good", "REPLAY ×4"],
   [{ kind: "replay", state: "paused", speed: 4 }, "warn", "REPLAY ×4 paused"],
-  [{ kind: "replay", state: "ended", speed: null }, "warn", "REPLAY MAX ended"],
+  [{ kind: "replay", state: "ended", speed: "max" }, "warn", "REPLAY MAX ended"],
+  [{ kind: "replay", state: "seeking", speed: 1 }, "warn", "REPLAY ×1 seeking"],
   [{ kind: "publisher", state: "live", speed: 1 }, "good", "LIVE publisher"],
   [{ kind: "publisher", state: "stale", speed: 1 }, "bad", "Publisher stale"],
 ])("the feed %j is shown as %s %s", (feed, tone, label) => {
-  expect(feedBadge(feed)).toMatchObject({ tone, label });
-  expect(isFresh({ kind: "live" }, feed)).toBe(feed?.state === "live");
+  expect(feedBadge(feed, 3)).toMatchObject({ tone, label });
+  expect(isFresh({ kind: "live" }, feed)).toBe(feed?.state === "live" || feed?.state === "seeking");
 });

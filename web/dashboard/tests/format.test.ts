@@ -22,8 +22,11 @@ test("changes carry their sign", () => {
   expect(formatSigned({ units: 5, scale: 2 })).toBe("+0.05");
   expect(formatSigned({ units: -5, scale: 2 })).toBe("−0.05");
   expect(formatSigned({ units: 0, scale: 2 })).toBe("0.00");
-  expect(formatPercent(52, 18_890)).toBe("+0.28%");
-  expect(formatPercent(-52, 18_890)).toBe("−0.28%");
+  expect(formatPercent(0.2753)).toBe("+0.28%");
+  expect(formatPercent(-0.2753)).toBe("−0.28%");
+  expect(formatPercent(null)).toBe("–");
+  expect(formatPercent(-1_234.56)).toBe("−1,235%");
+  expect(formatPercent(45_678_901)).toBe("+45.68M%");
 });
 
 test("volumes get shorter where they would not fit", () => {

@@ -1,12 +1,15 @@
 import { expect, test } from "vitest";
 import type { Instrument } from "@tickcast/client";
 import { Candles } from "../src/chart/candles.js";
-import { heat, HEAD, layOutSectors } from "../src/heatmap/tiles.js";
+import { minMove } from "../src/chart/min-move.js";
+import { heat, HEAD, layOutSectors, sectorPercent } from "../src/heatmap/tiles.js";
 import { treemap } from "../src/heatmap/treemap.js";
-import type { Row } from "../src/market.js";
+import { dayChange, references, type Row } from "../src/market.js";
 import { movers } from "../src/movers/movers.js";
 import type { ChartBar, TapeLine } from "../src/selection.js";
-import { filterLines, newSince } from "../src/tape/lines.js";
+import { layOutMovers } from "../src/movers/layout.js";
+import { layOutTape } from "../src/tape/layout.js";
+import { filterLines, longest, newSince, NOTHING_LONG } from "../src/tape/lines.js";
 
 const bar = (time: number, open: number, high: number, low: number, close: number): ChartBar => ({
   time,
@@ -32,6 +35,24 @@ test("longer bars are put together of short ones, in whatever order these come",
   expect(candles.add([bar(3, 1, 1, 1, 1)])).toBeNull();
   expect(candles.bars.map(({ time }) => time)).toEqual([0, 10, 15]);
 });
+
+test.each([
+  [1, 2, 0.01],
+  [5, 2, 0.05],
+  [25, 2, 0.25],
+  [12_500, 3, 0.001], // 12.5: more than one
+  [3, 2, 0.01], // a third of a point is no step that the library counts in
+  [100, 2, 1],
+  [0, 4, 0.0001],
+  [1, 0, 1],
+  [1, 12, 1e-12],
+  [1, 18, 1e-18],
+])(
+  "of a tick of %i with %i digits the axis goes in steps of %f",
+  (tick_size, price_scale, step) => {
+    expect(minMove({ tick_size, price_scale })).toBeCloseTo(step, 20);
+  },
+);
 
 test("a treemap fills its area, each rectangle by its share, without overlaps", () => {
   const weights = [6, 6, 4, 3, 2, 2, 1];
@@ -85,6 +106,29 @@ const ROWS = [
   row("NEW", "health", 10_500, 0),
 ];
 
+test("what has no previous close is compared with the session's open, and says so", () => {
+  const { instrument, day, ...rest } = row("NEW", "energy", 11_000, 10);
+  const without = (fields: Partial<Record<keyof Row["day"], number | null>>): Row => ({
+    ...rest,
+    instrument: { ...instrument, previous_close: null },
+    day: { ...day, ...fields } as Row["day"],
+  });
+  const fresh = without({ open: 10_000 });
+  expect(dayChange(fresh)).toEqual({ change: 1_000, from: 10_000, since: "open", percent: 10 });
+  expect(dayChange(without({}))).toBeNull();
+  expect(dayChange(without({ open: 0 }))?.percent).toBeNull();
+  // A gain of what costs less than nothing is a gain.
+  expect(dayChange(without({ open: -500, close: -250 }))?.percent).toBe(50);
+  expect(dayChange(without({ open: 9_000, previous_close: 10_000 }))?.since).toBe("close");
+  expect(references([])).toBe("close");
+  expect(references([fresh, without({ close: null })])).toBe("open");
+  expect(references(ROWS)).toBe("close");
+  expect(references([...ROWS, fresh])).toBe("both");
+  expect(movers([fresh], "gainers", 3)).toEqual([fresh]);
+  const [energy] = layOutSectors([fresh], "", 400, 300);
+  expect(sectorPercent(energy!)).toBeCloseTo(10);
+});
+
 test.each([
   ["gainers", "MORE UP NEW"],
   ["losers", "DOWN"],
@@ -133,4 +177,46 @@ test("small trades are left out, gaps never are, and what is new is counted", ()
   expect(filterLines(lines, 0)).toBe(lines);
   expect(newSince(lines, [gap, lines[3]!])).toBe(2);
   expect(newSince(lines, lines)).toBe(0);
+});
+
+test("of time and sales is left out what has no room", () => {
+  const form = (width: number, price = 8, size = 6) => {
+    const lengths = { price, size, briefSize: Math.min(size, 8), conditions: 4 };
+    const { briefTime, briefSize, conditions } = layOutTape(width, 7, lengths);
+    return [briefTime && "seconds", briefSize && "short sizes", conditions && "conditions"]
+      .filter(Boolean)
+      .join();
+  };
+  expect(form(400)).toBe("conditions");
+  expect(form(270)).toBe("");
+  expect(form(250)).toBe("seconds");
+  expect(form(350, 20, 21)).toBe("seconds,short sizes");
+  expect(form(100, 20, 21)).toBe("seconds,short sizes");
+});
+
+test("the longest trades decide how wide the columns are, until another symbol is shown", () => {
+  const instrument = { price_scale: 2, size_scale: 0 } as Instrument;
+  const line = (price: number, size: number, conditions = "") =>
+    ({ kind: "trade", instrument, trade: { price, size, conditions } }) as unknown as TapeLine;
+  const first = longest([line(123_456_789, 5, "TI")], NOTHING_LONG);
+  expect(first).toEqual({ price: 12, size: 4, briefSize: 4, conditions: 2 });
+  expect(longest([line(1, 12_345_678_901)], first)).toEqual({
+    price: 12,
+    size: 14,
+    briefSize: 6,
+    conditions: 2,
+  });
+  expect(longest([], NOTHING_LONG)).toEqual(NOTHING_LONG);
+});
+
+test("of a mover the symbol and its change stay", () => {
+  const shown = (width: number) => {
+    const { last, volume } = layOutMovers(width, 7, { last: 10, percent: 7, volume: 8 });
+    return [last, volume];
+  };
+  expect([320, 220, 160].map(shown)).toEqual([
+    [true, true],
+    [true, false],
+    [false, false],
+  ]);
 });

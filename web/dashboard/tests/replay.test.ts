@@ -144,6 +144,17 @@ describe("a remote control", () => {
     expect(remote.state?.state).toBe("paused");
   });
 
+  test("is there for scenarios, whoever may control them, and knows them after an action", async () => {
+    const scenario = { name: "flash-crash", phase: "continuous" };
+    const { remote } = await remoteOf({ kind: "simulator", scenario, controllable: false });
+    expect([remote.isShown, remote.isScenario]).toEqual([true, true]);
+    const controlled = await remoteOf({ kind: "simulator", scenario });
+    controlled.remote.act({ action: "pause" });
+    await settled();
+    expect(controlled.remote.state?.scenario).toEqual(scenario);
+    expect((await remoteOf({ kind: "simulator", scenario: null })).remote.isShown).toBe(false);
+  });
+
   test("is there for replays that may be controlled, and for nothing else", async () => {
     expect((await remoteOf()).remote.isShown).toBe(true);
     expect((await remoteOf({ controllable: false })).remote.isShown).toBe(false);
@@ -174,13 +185,17 @@ test("a server without replays is asked, and is no error; what one refuses is to
       asked.push([url, init]);
       return Promise.resolve(new Response(JSON.stringify(body), { status }));
     };
-    return { asked, api: replayApi("/v1/replay", ask as typeof fetch) };
+    return { asked, api: replayApi("v1/replay", "v1/feed", ask as typeof fetch) };
   };
   expect(await answering(404, {}).api.look()).toBeNull();
   const { api, asked } = answering(200, STATE);
   expect(await api.send({ action: "speed", speed: "max" })).toEqual(STATE);
-  expect(asked[0]![0]).toBe("/v1/replay");
+  expect(asked[0]![0]).toBe("v1/replay");
   expect(asked[0]![1]).toMatchObject({ method: "POST", body: '{"action":"speed","speed":"max"}' });
+  const scenario = { name: "flash-crash", phase: "continuous" };
+  const simulated = answering(200, { ...STATE, kind: "simulator", scenario });
+  expect((await simulated.api.look())?.scenario).toEqual(scenario);
+  expect(simulated.asked.map(([url]) => url)).toEqual(["v1/replay", "v1/feed"]);
   const refused = answering(403, { detail: "not here" }).api.send({ action: "play" });
   await expect(refused).rejects.toThrow("not here");
   await expect(answering(500, "?").api.look()).rejects.toThrow("the server answers 500");
@@ -191,7 +206,8 @@ test("states, times and speeds are said as people say them", () => {
   expect(stateText({ ...STATE, speed: "max" })).toBe("Replay max");
   expect(stateText({ ...STATE, state: "paused", speed: 0.5 })).toBe("Replay ×0.5, paused");
   expect(stateText({ ...STATE, state: "ended" })).toBe("Replay ×2, ended");
-  expect(stateText({ ...STATE, kind: "simulator" })).toBe("Simulated");
+  expect(stateText({ ...STATE, kind: "simulator" })).toBe("Simulated ×2");
+  expect(stateText({ ...STATE, kind: "simulator", speed: 1 })).toBe("Simulated");
   expect(timeText(at("2024-08-08T23:54:20.155Z"), false)).toBe("23:54:20.1");
   expect(timeText(at("2024-08-08T23:54:20.155Z"), true)).toBe("2024-08-08 23:54:20.1");
   expect(speeds(4)).toEqual(speeds("max"));

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { formatRoute, HOME, parseRoute } from "../src/shell/route.js";
+import { addressOf, HOME, parseRoute, type Route } from "../src/shell/route.js";
 import { BINDINGS, commandOf, type Key } from "../src/shell/keys.js";
 import { Display } from "../src/shell/display.js";
 import { Gaps } from "../src/shell/gaps.js";
@@ -7,8 +7,10 @@ import { search } from "../src/shell/search.js";
 import { silence } from "../src/shell/silence.js";
 import { threeRows } from "./rows.js";
 
+const PAGE = "http://desk.example/below/a/proxy/";
+
 test.each([
-  ["?", HOME],
+  ["", HOME],
   ["#BTC%2FUSD", { ...HOME, symbol: "BTC/USD" }],
   [
     "?view=heatmap&tf=5m&sector=energy&list=My+list&symbols=AAPL,BTC/USD&sort=-percent#A",
@@ -22,15 +24,40 @@ test.each([
     },
   ],
 ] as const)("the address %s says what is shown, both ways", (address, route) => {
-  const { search, hash } = new URL(address, "http://desk.example/");
+  const { search, hash } = new URL(address, PAGE);
   expect(parseRoute({ search, hash })).toEqual(route);
-  expect(formatRoute(route)).toBe(address);
+  expect(addressOf(route, PAGE)).toBe(PAGE + address);
 });
+
+const SHOWN: Route = {
+  symbol: "A",
+  view: "heatmap",
+  timeframe: "5m",
+  sector: "energy",
+  list: { name: "Mine", symbols: ["A"] },
+  sorting: { key: "last", descending: false },
+};
+
+test.each(["symbol", "view", "timeframe", "sector", "list", "sorting"] as const)(
+  "the address forgets the %s that is gone",
+  (part) => {
+    const before = addressOf(SHOWN, PAGE);
+    const after: Route = { ...SHOWN, [part]: HOME[part] };
+    expect(parseRoute(new URL(addressOf(after, before)))).toEqual(after);
+    const alone: Route = { ...HOME, [part]: SHOWN[part] };
+    const there = addressOf(alone, PAGE);
+    expect(parseRoute(new URL(there))).toEqual(alone);
+    expect(addressOf(HOME, there)).toBe(PAGE);
+    expect(addressOf({ ...HOME, symbol: "B" }, there)).toBe(`${PAGE}#B`);
+  },
+);
 
 test("what makes no sense in an address is left out", () => {
   const search = "?view=x&tf=2m&list=&symbols=*&sort=";
   expect(parseRoute({ search, hash: "#%" })).toEqual(HOME);
-  expect(parseRoute({ search: "?list=x&symbols=a*", hash: "" }).list).toBeNull();
+  expect(parseRoute({ search: "?list=x&symbols=a%E2%80%AE", hash: "" }).list).toBeNull();
+  const list = { name: "x", symbols: ["A,B", "XYZ*", "币安人生USDT", "@107"] };
+  expect(parseRoute(new URL(addressOf({ ...HOME, list }, PAGE))).list).toEqual(list);
 });
 
 const key = (key: string, more: Partial<Key> = {}): Key => ({

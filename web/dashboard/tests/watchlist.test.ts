@@ -1,12 +1,33 @@
 import { afterEach, expect, test, vi } from "vitest";
 import { arrange, nextSorting, sectors } from "../src/watchlist/arrange.js";
-import { columnOf, dropPlace, layOut, move } from "../src/watchlist/columns.js";
+import { columnOf, dropPlace, layOut, move, priceLength } from "../src/watchlist/columns.js";
 import { Flashes, type FlashCell } from "../src/watchlist/flash.js";
-import { Lists, parseSymbols, toggled } from "../src/watchlist/lists.js";
+import { Lists, formatSymbols, parseSymbols, toggled } from "../src/watchlist/lists.js";
 import { describe } from "../src/watchlist/read-out.js";
-import { POINTS, Trend } from "../src/watchlist/sparkline.js";
+import { formatNumber } from "../src/format.js";
+import type { Row } from "../src/market.js";
+import { POINTS, Trend, YOUNG_POINTS } from "../src/watchlist/sparkline.js";
 import { Trends } from "../src/watchlist/trends.js";
 import { threeRows } from "./rows.js";
+
+/** With characters of 8 pixels a price is 61 wide, and a symbol 88. */
+const LENGTHS = { price: 6, symbol: 4 };
+
+test.each([
+  [0, 0],
+  [0, 2],
+  [7, 4],
+  [999, 0],
+  [1_000, 0],
+  [-123_456, 2],
+  [99_999_999, 2],
+  [100_000_000, 2],
+  [9_007_199_254_740_991, 0],
+  [9_007_199_254_740_991, 8],
+  [1, 18],
+])("a price of %i units with %i digits is as long as its text", (units, scale) => {
+  expect(priceLength(units, scale)).toBe(formatNumber({ units, scale }).length);
+});
 
 afterEach(() => {
   vi.useRealTimers();
@@ -74,7 +95,7 @@ test.each([
   [700, "symbol last change percent spark bid ask volume time"],
   [2_000, "symbol name last change percent spark bid ask spread volume low high time"],
 ])("in %s pixels the usual columns are those that fit, and fill it", (room, expected) => {
-  const placed = layOut(null, room, 61);
+  const placed = layOut(null, room, LENGTHS, 8);
   expect(placed.map(({ column }) => column.key).join(" ")).toBe(expected);
   const total = placed.reduce((sum, { width }) => sum + width, 0);
   expect(total).toBeLessThanOrEqual(room);
@@ -82,7 +103,12 @@ test.each([
 });
 
 test("chosen columns are all there, as wide as they were dragged, and the symbol always is", () => {
-  const placed = layOut([{ key: "high", width: 210 }, { key: "gone" }, { key: "low" }], 100, 61);
+  const placed = layOut(
+    [{ key: "high", width: 210 }, { key: "gone" }, { key: "low" }],
+    100,
+    LENGTHS,
+    8,
+  );
   expect(placed.map(({ column, width }) => [column.key, width])).toEqual([
     ["symbol", 88],
     ["high", 210],
@@ -117,7 +143,7 @@ test.each([
   ["last", 270, 3, 274],
 ])("column %s let go of at %i px goes to place %i", (key, x, to, left) => {
   const widths = ["last", "low", "high"].map((key) => ({ key, width: 60 }));
-  const columns = layOut([{ key: "symbol", width: 88 }, ...widths], 280, 61);
+  const columns = layOut([{ key: "symbol", width: 88 }, ...widths], 280, LENGTHS, 8);
   expect(dropPlace(columns, key, x)).toEqual({ to, left });
 });
 
@@ -133,7 +159,7 @@ test("lists survive being kept, and what is not one is left out", () => {
     { name: "Mine", symbols: [] },
     { name: "Tech", symbols: ["NVDA"] },
   ]);
-  kept = `[{"name":"","symbols":[]},{"name":"x","symbols":["a,b"]},7,{"name":"ok","symbols":["A"]}]`;
+  kept = `[{"name":"","symbols":[]},{"name":"x","symbols":["a\u202e"]},7,{"name":"ok","symbols":["A"]}]`;
   expect(Lists.read(storage).all).toEqual([{ name: "ok", symbols: ["A"] }]);
   kept = "no JSON";
   expect(Lists.read(storage).all).toEqual([]);
@@ -146,7 +172,13 @@ test("a symbol is put at the end of a list, and taken off again", () => {
 });
 
 test("symbols are read from lines, commas and tabs, each once", () => {
-  expect(parseSymbols("AAPL, MSFT\nBTC/USD;AAPL\t\n @x, *")).toEqual(["AAPL", "MSFT", "BTC/USD"]);
+  expect(parseSymbols("AAPL, MSFT\nBTC/USD;AAPL\t\n A\u202e, B\u200b")).toEqual([
+    "AAPL",
+    "MSFT",
+    "BTC/USD",
+  ]);
+  const symbols = ["币安人生USDT", "@107", "XYZ*", "*", "A,B", "A;B", "50%"];
+  expect(parseSymbols(formatSymbols(symbols))).toEqual(symbols);
 });
 
 test("a line grows by a point a minute, its newest point is the price now, and history goes before", () => {
@@ -155,56 +187,103 @@ test("a line grows by a point a minute, its newest point is the price now, and h
   trend.note(11, 30_000);
   trend.note(12, 60_000);
   expect(trend.values).toEqual([11, 12]);
-  trend.seed([7, 8, 9], 60_000);
+  trend.seed([7, 8, 9], 60_000, "minute");
   expect(trend.values).toEqual([7, 8, 12]);
   for (let minute = 2; minute < 100; minute++) trend.note(minute, minute * 60_000);
   expect(trend.values).toHaveLength(POINTS);
 });
 
-test("history is asked of a live server for what has traded, and again until it has its minutes", async () => {
-  const { market } = threeRows();
+test("of a young market a line grows by a point a second", () => {
+  const trend = new Trend();
+  trend.seed([7, 8], 0, "second");
+  trend.note(9, 999);
+  trend.note(10, 1_000);
+  expect(trend.values).toEqual([7, 9, 10]);
+  for (let second = 2; second < 200; second++) trend.note(second, second * 1_000);
+  expect(trend.values).toHaveLength(YOUNG_POINTS);
+});
+
+/** A server of `minutes`, and the rows of it that are in sight. */
+function trendsOf(rows: readonly Row[]) {
   vi.useFakeTimers({ toFake: ["performance"] });
-  let asked: string[] = [];
-  let minutes = 1;
-  const bars = (count: number) => Array.from({ length: count }, () => ({ close: "400.00" }));
+  const server = { minutes: 1, live: true, asked: [] as string[], loaded: [] as string[] };
   vi.stubGlobal("fetch", (url: string) => {
-    asked.push(url.replace("/v1/bars/", "").replace(/&.*/, ""));
-    const answer = { bars: bars(url.includes("1m") ? minutes : 3) };
-    return Promise.resolve({ ok: true, json: () => Promise.resolve(answer) });
+    server.asked.push(url.replace("v1/bars/", "").replace(/&.*/, ""));
+    const bars = Array.from({ length: url.includes("1m") ? server.minutes : 3 }, () => ({
+      close: "400.00",
+    }));
+    return Promise.resolve({ ok: true, json: () => Promise.resolve({ bars }) });
   });
-  let live = false;
-  const loaded: string[] = [];
   const trends = new Trends(
-    () => live,
-    (row) => loaded.push(row.instrument.symbol),
+    () => server.live,
+    (row) => server.loaded.push(row.instrument.symbol),
   );
-  const [aapl, msft] = [market.find("AAPL")!, market.find("MSFT")!];
   const want = async () => {
-    [asked, loaded.length] = [[], 0];
-    trends.want(market.rows, performance.now());
+    [server.asked, server.loaded] = [[], []];
+    trends.want(rows, performance.now());
     await new Promise(setImmediate);
+    return server.asked;
+  };
+  /** So many seconds pass, and what is asked for meanwhile. */
+  const pass = async (seconds: number) => {
+    const asked: string[] = [];
+    for (let i = 0; i < seconds; i++) {
+      vi.advanceTimersByTime(1_000);
+      asked.push(...(await want()));
+    }
     return asked;
   };
+  return { server, trends, want, pass };
+}
 
+test("history is asked of a live server for what has traded: one says how old the market is", async () => {
+  const { market } = threeRows();
+  const { server, trends, want, pass } = trendsOf(market.rows);
+  server.live = false;
   expect(await want()).toEqual([]);
-  live = true;
-  const all = ["AAPL?interval=1m", "MSFT?interval=1m", "AAPL?interval=1s", "MSFT?interval=1s"];
-  expect(await want()).toEqual(all); // not A, which never traded
-  expect(loaded).toEqual(["AAPL", "MSFT"]);
-  expect(trends.of(aapl).values).toHaveLength(3);
+  server.live = true;
+  // Not A, which never traded.
+  expect(await want()).toEqual(["AAPL?interval=1m", "AAPL?interval=1s", "MSFT?interval=1s"]);
+  expect(server.loaded).toEqual(["AAPL", "MSFT"]);
+  expect(trends.of(market.find("AAPL")!).values).toHaveLength(3);
 
-  expect(await want()).toEqual([]);
-  vi.advanceTimersByTime(1_000);
-  expect(await want()).toEqual(all);
-  vi.advanceTimersByTime(1_999);
-  expect(await want()).toEqual([]);
-  vi.advanceTimersByTime(1);
-  minutes = POINTS;
-  expect(await want()).toEqual(all.slice(0, 2));
-  expect(trends.of(msft).values).toHaveLength(POINTS);
-  vi.advanceTimersByTime(1_000_000);
-  expect(await want()).toEqual([]);
+  // Its seconds are noted meanwhile.
+  expect(await pass(479)).toEqual([]);
+  const both = ["AAPL?interval=1m", "MSFT?interval=1m"];
+  expect(await pass(1)).toEqual(both);
+  server.minutes = POINTS;
+  expect(await pass(959)).toEqual([]);
+  expect(await pass(1)).toEqual(both);
+  expect(trends.of(market.find("MSFT")!).values).toHaveLength(POINTS);
+  expect(await pass(2_000)).toEqual([]);
+
+  // Nothing was noted while they were out of sight.
+  vi.advanceTimersByTime(121_000);
+  expect(await want()).toEqual(both);
 });
+
+test("of a market that has its minutes each history is asked for once", async () => {
+  const { market } = threeRows();
+  const { server, pass } = trendsOf(market.rows);
+  server.minutes = 30;
+  expect(await pass(3_600)).toEqual(["AAPL?interval=1m", "MSFT?interval=1m"]);
+});
+
+test.each([1, 30])(
+  "rows that scroll by cost the server a screenful of requests and 30 a minute, with %i minutes known",
+  async (minutes) => {
+    const { market } = threeRows();
+    const like = market.find("AAPL")!;
+    const rows = Array.from({ length: 2_000 }, () => ({ ...like }));
+    const { server, pass } = trendsOf(rows);
+    server.minutes = minutes;
+    for (const most of [90, 30, 30]) {
+      const asked = (await pass(60)).length;
+      expect(asked).toBeGreaterThan(most - 3);
+      expect(asked).toBeLessThanOrEqual(most + 1);
+    }
+  },
+);
 
 test("a cell flashes less than three times a second, however fast its price moves", () => {
   const flashes = new Flashes();

@@ -1,25 +1,39 @@
 use super::*;
 use crate::feed::formats::show::show;
+use crate::feed::formats::timeline::Timeline;
 use crate::feed::formats::times::TimeForm;
 
 fn about(zone: Option<&str>) -> About {
     About {
         file: "x.csv".to_owned(),
         symbol: Symbol::new("STEM"),
-        times: Times { form: TimeForm::Stated, zone: zone.map(|zone| zone.parse().unwrap()) },
+        times: Times { form: TimeForm::Stated, zone: zone.map(|zone| zone.parse().unwrap()), order: None },
         best_quotes: false,
+        dialect: Dialect::default(),
+        mends: Mends::default(),
+        sample: String::new(),
     }
 }
 
 fn open(text: &str, columns: Option<&str>) -> Result<Csv, HeaderError> {
+    open_as(text, columns, about(None))
+}
+
+fn open_as(text: &str, columns: Option<&str>, about: About) -> Result<Csv, HeaderError> {
     let columns = columns.map(|text| ColumnMapping::parse(text).unwrap());
     let input = Box::new(std::io::Cursor::new(text.to_owned()));
-    Csv::new(input, columns.as_ref(), about(None))
+    let about = About { sample: text.to_owned(), ..about };
+    match columns {
+        Some(columns) if columns.is_numbered() => {
+            Csv::without_header(input, text.lines().next().unwrap(), &columns, about)
+        }
+        columns => Csv::new(input, columns.as_ref(), about),
+    }
 }
 
 #[track_caller]
 fn check(text: &str, expected: &[&str]) {
-    assert_eq!(show(&mut open(text, None).unwrap()), expected);
+    assert_eq!(show(&mut Timeline::new(open(text, None).unwrap())), expected);
 }
 
 #[track_caller]
@@ -45,13 +59,63 @@ fn taq_quotes_are_in_round_lots_and_a_zero_is_an_empty_side() {
 }
 
 #[test]
+fn what_a_trade_counts_for_is_what_its_conditions_say_where_it_is_known_whose_they_are() {
+    check(
+        "DT,EX,SYMBOL,COND,SIZE,PRICE,CORR\n\
+         2018-01-02T21:00:00Z,N,XXX,6,443901,157.04,0\n\
+         2018-01-02T21:00:01Z,N,XXX,M,443901,157.04,0\n\
+         2018-01-02T21:00:02Z,D,XXX,FT,9,157.04,0\n",
+        &[
+            "2018-01-02T21:00:00Z trade XXX 157.04 x 443901 none \"6\"",
+            "2018-01-02T21:00:01Z trade XXX 157.04 x 443901 none \"M\", counts for nothing",
+            "2018-01-02T21:00:02Z trade XXX 157.04 x 9 none \"FT\", counts for volume bars_high_low bars_last",
+        ],
+    );
+    // Letters without a tape have no meaning, and words override letters.
+    check(
+        "time,symbol,price,size,conditions,tape,counts\n1,X,1,1,M,,\n1,X,1,1,B,A,\n1,X,1,1,B,C,\n1,X,1,1,I,C,everything\n\
+         1,X,1,1,,,volume last\n1,X,1,1,,D,\n1,X,1,1,,,size\n",
+        &[
+            "1970-01-01T00:00:01Z trade X 1 x 1 none \"M\"",
+            "1970-01-01T00:00:01Z trade X 1 x 1 none \"B\", counts for volume",
+            "1970-01-01T00:00:01Z trade X 1 x 1 none \"B\"",
+            "1970-01-01T00:00:01Z trade X 1 x 1 none \"I\"",
+            "1970-01-01T00:00:01Z trade X 1 x 1 none, counts for volume last",
+            "x.csv line 7: tape: \"D\" is none of A, B or C, or cta, utp, or us where it may be either",
+            "x.csv line 8: counts: unknown thing to count for \"size\": expected one of volume, high_low, last, \
+             bars_high_low, bars_last, day_high_low, day_last, break, correction",
+        ],
+    );
+    let columns = "time=t,symbol=s,price=p,size=q,conditions=c,conditions_of=utp";
+    let mut file = open("t,s,p,q,c\n1,X,1,1,@4 B\n", Some(columns)).unwrap();
+    let expected = ["1970-01-01T00:00:01Z trade X 1 x 1 none \"@4 B\", counts for volume day_high_low"];
+    assert_eq!(show(&mut file), expected);
+}
+
+#[test]
+fn conditions_that_do_not_fit_cost_themselves_and_not_the_trade() {
+    let columns = "time=time,symbol=symbol,price=price,size=size,conditions=conditions,conditions_of=us";
+    let text = "time,symbol,price,size,conditions\n1,A,1,2,\"12,37\"\n2,A,1,2,OddLot\n3,A,1,2,@FTIX\n";
+    let expected = [
+        "1970-01-01T00:00:01Z trade A 1 x 2 none \"12\"",
+        "1970-01-01T00:00:02Z trade A 1 x 2 none",
+        "1970-01-01T00:00:03Z trade A 1 x 2 none, counts for volume",
+    ];
+    let mut file = open(text, Some(&columns.replace(",conditions_of=us", ""))).unwrap();
+    let shown = show(&mut file);
+    assert_eq!(shown[..2], expected[..2]);
+    let mut file = open(text, Some(columns)).unwrap();
+    assert_eq!(show(&mut file)[2], expected[2]);
+}
+
+#[test]
 fn taq_trades_keep_the_blanks_of_their_conditions_and_fractions_of_a_cent() {
     check(
         "DT,EX,SYMBOL,COND,SIZE,PRICE,CORR\r\n\
          2018-01-02T10:01:21.479000Z,P,XXX,F I,2,157.8,0\r\n\
          2018-01-02T10:01:22Z,D,XXX,,130,159.3988,0\r\n",
         &[
-            "2018-01-02T10:01:21.479Z trade XXX 157.8 x 2 none \"F I\"",
+            "2018-01-02T10:01:21.479Z trade XXX 157.8 x 2 none \"F I\", counts for volume",
             "2018-01-02T10:01:22Z trade XXX 159.3988 x 130 none",
         ],
     );
@@ -98,16 +162,18 @@ fn a_bad_line_is_named_and_the_next_is_read() {
     bad("1,A,x,1,", "price: \"x\" is no decimal number");
     bad("1,A,,1,", "price: \"\" is no decimal number");
     bad("1,A,1,-1,", "-1 is a negative size");
+    bad("1,A,NaN,1,", "price: \"NaN\" is no decimal number");
+    bad("1,A,1,x,", "size: \"x\" is no decimal number");
     bad("1,A,1", "3 columns where the first line has 5");
-    bad("1,A,1,1,buy,", "6 columns where the first line has 5");
+    bad("1,A,1,1,buy,2", "6 columns where the first line has 5");
+    bad("1,A,1,1,buy,,2", "7 columns where the first line has 5");
     bad(
         "noon,A,1,1,",
         "time: \"noon\" is no time: expected RFC 3339, or whole seconds, ms, us or ns since 1970",
     );
     bad("1,,1,1,", "symbol is empty");
-    bad("1,A*,1,1,", "symbol \"A*\" contains '*', which a symbol must not");
-    bad("1,A,1,1,hold", "side: \"hold\" is none of buy, sell, or empty");
-    bad("1,A,1e19,1,", "10000000000000000000 cannot be held at 2 decimals");
+    bad("1,A\u{202e},1,1,", "symbol \"A\\u{202e}\" contains '\\u{202e}', which a symbol must not");
+    bad("1,A,1e26,1,", "100000000000000000000000000 cannot be held at 2 decimals");
     check(
         &format!("{OWN_TRADES}\n\n1,A,x,1,\n2,A,3,1,sell\n"),
         &["x.csv line 3: price: \"x\" is no decimal number", "1970-01-01T00:00:02Z trade A 3 x 1 sell"],
@@ -117,11 +183,12 @@ fn a_bad_line_is_named_and_the_next_is_read() {
 #[test]
 fn moments_never_run_back_but_events_keep_their_times() {
     check(
-        "time,bid,ask\n5,1,2\n4,1,2\n",
+        "time,bid,ask\n5,1,2\n4,1,2\n6,1,2\n",
         &[
             "1970-01-01T00:00:05Z quote STEM 1 x 0 / 2 x 0",
             "1970-01-01T00:00:05Z quote STEM 1 x 0 / 2 x 0, event 1970-01-01T00:00:04Z, \
              recv 1970-01-01T00:00:04Z",
+            "1970-01-01T00:00:06Z quote STEM 1 x 0 / 2 x 0",
         ],
     );
 }
@@ -239,3 +306,84 @@ fn times_without_a_zone_are_read_in_the_one_that_is_given() {
     let mut feed = Csv::new(input, None, about(Some("America/New_York"))).unwrap();
     assert_eq!(show(&mut feed), ["2024-07-01T16:00:00.5Z quote STEM 1 x 0 / 2 x 0"]);
 }
+
+#[test]
+fn a_file_whose_newest_row_comes_first_is_read_from_its_end() {
+    let rows = ["3,A,103,1,", "2,A,102,1,", "2,A,x,1,", "1,A,101,1,"].join("\n");
+    check(
+        &format!("{OWN_TRADES}\n{rows}\n"),
+        &[
+            "1970-01-01T00:00:01Z trade A 101 x 1 none",
+            "x.csv line 4: price: \"x\" is no decimal number",
+            "1970-01-01T00:00:02Z trade A 102 x 1 none",
+            "1970-01-01T00:00:03Z trade A 103 x 1 none",
+        ],
+    );
+    // More rows than are looked at, and one of them out of order.
+    let mut times: Vec<u32> = (0..300).rev().collect();
+    times.swap(4, 5);
+    let rows: Vec<String> = times.iter().map(|time| format!("{time},A,{},1,", time + 1)).collect();
+    let shown = show(&mut open(&format!("{OWN_TRADES}\n{}", rows.join("\n")), None).unwrap());
+    assert_eq!(shown[0], "1970-01-01T00:00:00Z trade A 1 x 1 none");
+    assert_eq!(shown[299], "1970-01-01T00:04:59Z trade A 300 x 1 none");
+}
+
+#[test]
+fn a_file_that_only_begins_with_rows_out_of_order_keeps_its_order() {
+    let rows: Vec<String> = [2, 1]
+        .into_iter()
+        .chain(std::iter::repeat_n(1, 70))
+        .chain([9])
+        .map(|time| format!("{time},A,1,1,"))
+        .collect();
+    let shown = show(&mut open(&format!("{OWN_TRADES}\n{}", rows.join("\n")), None).unwrap());
+    assert_eq!(shown[0], "1970-01-01T00:00:02Z trade A 1 x 1 none");
+    assert_eq!(shown[72], "1970-01-01T00:00:09Z trade A 1 x 1 none");
+}
+
+#[test]
+fn a_trade_of_one_id_counts_once() {
+    let header = "exchange,symbol,timestamp,local_timestamp,id,side,price,amount";
+    let row = |time: u64, id: &str| format!("x,A,{time},{time},{id},buy,10,1\n");
+    let start = 1_700_000_000_000_000;
+    let rows =
+        [row(start, "7"), row(start + 1, "8"), row(start + 1, "7"), row(start + 2, ""), row(start + 3, "")];
+    let mut feed = open(&format!("{header}\n{}", rows.concat()), None).unwrap();
+    assert_eq!(show(&mut feed).len(), 4);
+    assert_eq!(feed.left_out_by_kind().to_string(), "trades that were told before (1)");
+}
+
+#[test]
+fn taq_quotes_count_shares_since_november_2025() {
+    check(
+        "DT,EX,BID,BIDSIZ,OFR,OFRSIZ,SYMBOL\n\
+         2025-10-31T14:00:00Z,P,156.57,1,158.85,2,XXX\n\
+         2025-11-03T14:30:00Z,P,156.57,100,158.85,250,XXX\n",
+        &[
+            "2025-10-31T14:00:00Z quote XXX 156.57 x 100 / 158.85 x 200",
+            "2025-11-03T14:30:00Z quote XXX 156.57 x 100 / 158.85 x 250",
+        ],
+    );
+}
+
+#[test]
+fn archives_of_bybit_and_binance_are_read() {
+    check(
+        "timestamp,symbol,side,size,price,tickDirection,trdMatchID,grossValue,homeNotional,foreignNotional\n\
+         1733011200.1234,BTCUSDT,Buy,0.010,96400.10,PlusTick,00000000-0000-0000-0000-000000000001,9.64001e+10,0.01,964.001\n\
+         1733011200.5,BTCUSDT,Sell,0.002,96400.00,MinusTick,00000000-0000-0000-0000-000000000002,1.928e+10,0.002,192.8\n",
+        &[
+            "2024-12-01T00:00:00.1234Z trade BTCUSDT 96400.1 x 0.01 buy",
+            "2024-12-01T00:00:00.5Z trade BTCUSDT 96400 x 0.002 sell",
+        ],
+    );
+    check(
+        "agg_trade_id,price,quantity,first_trade_id,last_trade_id,transact_time,is_buyer_maker\n\
+         9,42000.1,0.5,10,12,1704067200123,true\n10,42000.2,0.25,13,13,1704067200124,false\n",
+        &[
+            "2024-01-01T00:00:00.123Z trade STEM 42000.1 x 0.5 sell",
+            "2024-01-01T00:00:00.124Z trade STEM 42000.2 x 0.25 buy",
+        ],
+    );
+}
+mod cells;

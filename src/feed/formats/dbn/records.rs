@@ -1,4 +1,6 @@
 use super::RecordError;
+use super::names::OtherNames;
+use crate::feed::LeftOut;
 use crate::feed::formats::best::BestQuotes;
 use crate::feed::formats::orders::{Order, OrderBook, Top};
 use crate::feed::text::intern;
@@ -15,15 +17,16 @@ use rust_decimal::Decimal;
 use rustc_hash::FxHashMap;
 
 /// Turns the records of one file into events.
-pub(super) struct Records {
-    /// `None` in live sessions, whose records are of several.
+pub(in crate::feed::formats) struct Records {
+    /// `None` in live sessions, which have records of several.
     schema: Option<Schema>,
     names: Names,
     best: Option<BestQuotes>,
+    pub(super) others: OtherNames,
     books: FxHashMap<Venue, OrderBook>,
-    /// Of schemas that repeat the best level: what was told of it last.
+    /// For schemas that repeat the best level: the last value emitted.
     told: FxHashMap<Venue, QuoteValues>,
-    pub(super) left_out: u64,
+    pub(in crate::feed::formats) left_out: LeftOut,
 }
 
 /// One instrument at one publisher.
@@ -33,32 +36,47 @@ struct Venue {
     instrument: u32,
 }
 
-/// What instruments are called: by the metadata and the day, in live sessions by records of their own.
+/// Names of instruments: by the metadata and the day, in live sessions by records of their own.
 struct Names {
     by_day: TsSymbolMap,
     live: PitSymbolMap,
+    /// As a record of the instrument states it.
+    stated: FxHashMap<u32, Box<str>>,
 }
 
 impl Records {
-    pub(super) fn new(schema: Option<Schema>, symbols: TsSymbolMap, best_quotes: bool) -> Self {
+    pub(in crate::feed::formats) fn new(
+        schema: Option<Schema>,
+        symbols: TsSymbolMap,
+        best_quotes: bool,
+    ) -> Self {
         Self {
             schema,
-            names: Names { by_day: symbols, live: PitSymbolMap::new() },
+            names: Names { by_day: symbols, live: PitSymbolMap::new(), stated: FxHashMap::default() },
             best: best_quotes.then(BestQuotes::default),
+            others: OtherNames::default(),
             books: FxHashMap::default(),
             told: FxHashMap::default(),
-            left_out: 0,
+            left_out: LeftOut::default(),
         }
     }
 
-    /// Appends what a record says to `out`; its time of arrival, or `None` where it says nothing that is kept.
-    pub(super) fn read(
+    /// Names an instrument from now on.
+    pub(in crate::feed::formats) fn name(&mut self, instrument: u32, symbol: &str) {
+        if self.names.stated.get(&instrument).is_none_or(|known| **known != *symbol) {
+            self.names.stated.insert(instrument, symbol.into());
+        }
+    }
+
+    /// Appends a record's events to `out`; returns its time of arrival, or `None` if it holds nothing that is
+    /// kept.
+    pub(in crate::feed::formats) fn read(
         &mut self,
         record: RecordRef,
         instruments: &mut Instruments,
         out: &mut Vec<Event>,
     ) -> Result<Option<Timestamp>, RecordError> {
-        // `has` then `try_get`: a plain `get` panics where a record is shorter than its kind must be.
+        // `has` then `try_get`: a plain `get` panics if a record is shorter than its kind must be.
         if record.has::<SymbolMappingMsg>() {
             let mapping = record.try_get::<SymbolMappingMsg>()?;
             self.names.live.on_symbol_mapping(mapping)?;
@@ -112,12 +130,12 @@ impl Records {
             (true, at.arrival)
         } else if record.has::<BboMsg>() {
             let record = record.try_get::<BboMsg>()?;
-            let at = sink.at(&record.hd, record.ts_recv)?;
+            let at = sink.at_interval(&record.hd, record.ts_recv)?;
             sink.quote(&at, level(&record.levels[0]))?;
             (true, at.arrival)
         } else if record.has::<CbboMsg>() {
             let record = record.try_get::<CbboMsg>()?;
-            let at = sink.at(&record.hd, record.ts_recv)?;
+            let at = sink.at_interval(&record.hd, record.ts_recv)?;
             sink.quote(&at, consolidated(&record.levels[0]))?;
             (true, at.arrival)
         } else if record.has::<MboMsg>() {
@@ -135,23 +153,36 @@ impl Records {
         } else {
             (false, Timestamp::default())
         };
+        if !self.others.is_empty() {
+            self.others.repeat(record.header().instrument_id, arrival, events, instruments, out)?;
+        }
         let told = out.len() > events;
-        self.left_out += u64::from(!kept);
+        if !kept {
+            self.left_out.add("records of", record.header().rtype().map_or("an unknown kind", kind_name));
+        }
         Ok(told.then_some(arrival))
     }
 }
 
-/// Puts a record of `mbo` into its book; false where it changes an order from before the record began.
+fn kind_name(kind: dbn::RType) -> &'static str {
+    match kind {
+        dbn::RType::Mbo => "orders from before the record began",
+        dbn::RType::Status => "status that says nothing of trading",
+        _ => "other kinds",
+    }
+}
+
+/// Puts a record of `mbo` into its book; false if it changes an order from before the record began.
 fn read_order(record: &MboMsg, at: &At, book: &mut OrderBook, sink: &mut Sink) -> Result<bool, RecordError> {
     let side = side(record.side().ok());
-    let order = Order { side, price: record.price, size: record.size.into() };
+    let order = Order { side, price: record.price, size: defined(record.size).into() };
     let known = match record.action() {
         Ok(Action::Clear) => {
             book.begin();
             true
         }
         Ok(Action::Add) => {
-            // A venue that tells only its best prices replaces the one before.
+            // A venue that sends only its best prices replaces the one before.
             if record.flags.is_tob() {
                 book.clear_side(side);
             }
@@ -163,7 +194,7 @@ fn read_order(record: &MboMsg, at: &At, book: &mut OrderBook, sink: &mut Sink) -
             }
             true
         }
-        // Of an order that is not known it says all there is to know.
+        // It states the full order, so an unknown one can be added.
         Ok(Action::Modify) if record.price != dbn::UNDEF_PRICE => {
             book.add(record.order_id, order);
             true
@@ -173,10 +204,10 @@ fn read_order(record: &MboMsg, at: &At, book: &mut OrderBook, sink: &mut Sink) -
             sink.trade(at, (record.price, record.size, record.side().ok()))?;
             true
         }
-        // A fill says which order a trade met; that it has less now is told by a cancellation.
+        // A fill names the order that a trade met; a cancellation reduces it.
         _ => true,
     };
-    // Within an event the book may be crossed, and within a snapshot it is not whole.
+    // Within an event the book may be crossed, and within a snapshot it is incomplete.
     if record.flags.is_last()
         && let Some(Top { bid, ask }) = book.changed()
     {
@@ -192,7 +223,7 @@ fn read_order(record: &MboMsg, at: &At, book: &mut OrderBook, sink: &mut Sink) -
     Ok(known)
 }
 
-/// Where the events of one record go.
+/// Receives the events of one record.
 struct Sink<'a> {
     names: &'a Names,
     best: Option<&'a mut BestQuotes>,
@@ -200,7 +231,7 @@ struct Sink<'a> {
     out: &'a mut Vec<Event>,
 }
 
-/// Of what, and when, a record is.
+/// The instrument and the times of a record.
 struct At {
     venue: Venue,
     id: InstrumentId,
@@ -218,6 +249,12 @@ impl Sink<'_> {
             .ok_or(RecordError::NoSymbol { id: instrument, time: arrival })?;
         let id = intern(symbol, self.instruments, self.out)?;
         Ok(At { venue: Venue { publisher: header.publisher_id, instrument }, id, event, arrival })
+    }
+
+    /// For the quote at the end of an interval: its venue's time is that of the last trade.
+    fn at_interval(&mut self, header: &RecordHeader, ts_recv: u64) -> Result<At, RecordError> {
+        let at = self.at(header, ts_recv)?;
+        Ok(At { event: at.arrival, ..at })
     }
 
     fn quote(&mut self, at: &At, values: QuoteValues) -> Result<(), RecordError> {
@@ -238,14 +275,14 @@ impl Sink<'_> {
         at: &At,
         (units, size, aggressor): (i64, u32, Option<dbn::Side>),
     ) -> Result<(), RecordError> {
-        let numbers = (price(units).ok_or(RecordError::NoPrice)?, Decimal::from(size));
+        let numbers = (price(units).ok_or(RecordError::NoPrice)?, self::size(size));
         let kind = (side(aggressor), Conditions::default());
         let trade = self.instruments.trade(at.id, numbers, kind, (at.event, at.arrival), self.out)?;
         self.out.push(Event::Trade(at.id, trade));
         Ok(())
     }
 
-    /// False where it says nothing of whether there is trading.
+    /// False if it does not state whether there is trading.
     fn status(&mut self, at: &At, action: Option<StatusAction>) -> bool {
         let state = match action {
             Some(StatusAction::PreOpen | StatusAction::PreCross | StatusAction::Quoting) => {
@@ -290,11 +327,12 @@ impl Sink<'_> {
 impl Names {
     fn find(&self, time: Timestamp, instrument: u32) -> Option<&str> {
         let by_day = self.by_day.get_for_ts(time.nanos().unsigned_abs(), instrument);
-        by_day.or_else(|| self.live.get(instrument)).map(String::as_str)
+        let by_id = by_day.or_else(|| self.live.get(instrument)).map(String::as_str);
+        by_id.or_else(|| self.stated.get(&instrument).map(|symbol| &**symbol))
     }
 }
 
-/// The venue's time and the time of arrival; where one is undefined, the other is both.
+/// The venue's time and the time of arrival; if one is undefined, both are the other.
 fn times(header: &RecordHeader, ts_recv: u64) -> Result<(Timestamp, Timestamp), RecordError> {
     match (time(header.ts_event), time(ts_recv)) {
         (Some(venue), Some(arrival)) => Ok((venue, arrival)),
@@ -306,18 +344,18 @@ fn times(header: &RecordHeader, ts_recv: u64) -> Result<(Timestamp, Timestamp), 
 fn level(level: &BidAskPair) -> QuoteValues {
     QuoteValues {
         bid: price(level.bid_px),
-        bid_size: level.bid_sz.into(),
+        bid_size: size(level.bid_sz),
         ask: price(level.ask_px),
-        ask_size: level.ask_sz.into(),
+        ask_size: size(level.ask_sz),
     }
 }
 
 fn consolidated(level: &ConsolidatedBidAskPair) -> QuoteValues {
     QuoteValues {
         bid: price(level.bid_px),
-        bid_size: level.bid_sz.into(),
+        bid_size: size(level.bid_sz),
         ask: price(level.ask_px),
-        ask_size: level.ask_sz.into(),
+        ask_size: size(level.ask_sz),
     }
 }
 
@@ -329,12 +367,22 @@ fn side(aggressor: Option<dbn::Side>) -> Side {
     }
 }
 
-/// `None` where undefined, or past the year 2261.
+/// `None` if undefined, or past the year 2261.
 fn time(nanos: u64) -> Option<Timestamp> {
     i64::try_from(nanos).ok().map(Timestamp::from_nanos)
 }
 
-/// DBN writes prices in units of 1e-9. The trailing zeros go, so that an instrument's scale is what its prices need.
+/// 0 if it is not known.
+fn size(size: u32) -> Decimal {
+    defined(size).into()
+}
+
+fn defined(size: u32) -> u32 {
+    if size == dbn::UNDEF_ORDER_SIZE { 0 } else { size }
+}
+
+/// DBN writes prices in units of 1e-9. The trailing zeros go, so that an instrument's scale is what its
+/// prices need.
 fn price(units: i64) -> Option<Decimal> {
     if units == dbn::UNDEF_PRICE {
         return None;

@@ -139,8 +139,76 @@ fn a_record_shorter_than_its_kind_is_refused() {
     let start = bytes.len() - std::mem::size_of::<TradeMsg>();
     bytes[start] = 6; // 24 bytes
     bytes.truncate(start + 24);
+    check(
+        bytes,
+        &[
+            "x.dbn record 1: it says to be of kind 0x00 and of 24 bytes, and such records have 48: the file cannot be read on",
+        ],
+    );
+}
+
+#[test]
+fn a_record_that_lies_about_itself_ends_the_file_in_one_line() {
+    let whole = file(Schema::Trades, &[trade(0, 1_000_000_000), trade(1, 2_000_000_000)]);
+    let second = whole.len() - std::mem::size_of::<TradeMsg>();
+    for (at, value, reason) in [
+        (0, 0, "it says to be of 0 bytes, less than a record's header"),
+        (0, 3, "it says to be of 12 bytes, less than a record's header"),
+        (0, 255, "it says to be of kind 0x00 and of 1020 bytes, and such records have 48"),
+        // A definition of 48 bytes, and a mapping.
+        (1, 0x13, "it says to be of kind 0x13 and of 48 bytes, and such records have 520"),
+        (1, 0x16, "it says to be of kind 0x16 and of 48 bytes, and such records have 176"),
+    ] {
+        let mut bytes = whole.clone();
+        bytes[second + at] = value;
+        let shown = show(&mut open(bytes).unwrap());
+        assert!(shown.len() == 2 && shown[1].starts_with(&format!("x.dbn record 2: {reason}")), "{shown:?}");
+    }
+}
+
+#[test]
+fn records_of_the_first_version_are_read_and_those_of_another_length_refused() {
+    let metadata = MetadataBuilder::new()
+        .version(1)
+        .dataset("GLBX.MDP3".to_owned())
+        .schema(None)
+        .start(DAY)
+        .stype_in(Some(SType::RawSymbol))
+        .stype_out(SType::InstrumentId)
+        .build();
+    let start = Encoder::new(Vec::new(), &metadata).unwrap().get_ref().clone();
+    let mut mapping = vec![0; std::mem::size_of::<dbn::v1::SymbolMappingMsg>()];
+    mapping[0] = u8::try_from(mapping.len() / 4).unwrap();
+    mapping[1] = dbn::rtype::SYMBOL_MAPPING;
+    mapping[4] = 42;
+    mapping[38..42].copy_from_slice(b"ESH4");
+    let trade = trade(0, 2_000_000_000);
+    let trade: &[u8] = trade.as_ref();
+    check([&start[..], &mapping, trade].concat(), &["2024-01-01T00:00:00Z trade ESH4 2 x 7 none"]);
+    mapping[0] -= 1;
+    check(
+        [&start[..], &mapping[..mapping.len() - 4], trade].concat(),
+        &[
+            "x.dbn record 1: it says to be of kind 0x16 and of 76 bytes, and such records have 80: the file cannot be read on",
+        ],
+    );
+}
+
+#[test]
+fn what_is_not_printable_in_a_file_is_not_printed() {
+    let mut mapping = SymbolMappingMsg {
+        hd: header::<SymbolMappingMsg>(dbn::rtype::SYMBOL_MAPPING, 0),
+        ..SymbolMappingMsg::default()
+    };
+    mapping.stype_out_symbol[..6]
+        .copy_from_slice(&"\x1b[31mX".bytes().take(6).map(u8::cast_signed).collect::<Vec<_>>());
+    let mut bytes = file(None, &[mapping]);
+    bytes.extend(
+        &file(Schema::Trades, &[trade(3 * 86_400_000_000_000, 1)])
+            [file::<TradeMsg>(Schema::Trades, &[]).len()..],
+    );
     let shown = show(&mut open(bytes).unwrap());
-    assert!(shown.len() == 1 && shown[0].starts_with("x.dbn record 1: "), "{shown:?}");
+    assert!(shown.len() == 1 && shown[0].contains(r"\u{1b}[31mX") && !shown[0].contains('\x1b'), "{shown:?}");
 }
 
 #[test]
@@ -363,4 +431,64 @@ fn a_live_session_names_its_instruments_as_it_goes() {
     let records = file::<TradeMsg>(None, &[record]);
     named.extend(&records[records.len() - std::mem::size_of::<TradeMsg>()..]);
     check(named, &["2024-01-01T00:00:00Z trade NQZ4 3 x 7 none"]);
+}
+
+#[test]
+fn an_instrument_of_two_names_is_told_by_both_and_by_no_other() {
+    let mut metadata = MetadataBuilder::new()
+        .dataset("GLBX.MDP3".to_owned())
+        .schema(Some(Schema::Trades))
+        .start(DAY)
+        .stype_in(Some(SType::Continuous))
+        .stype_out(SType::InstrumentId)
+        .build();
+    let start_date = metadata.start().date();
+    let next = start_date.next_day().unwrap();
+    let days = [
+        ("ES.c.0", start_date, next),
+        ("ES.v.0", start_date, next),
+        ("ES.n.0", next, next.next_day().unwrap()),
+    ];
+    for (symbol, start_date, end_date) in days {
+        let interval = MappingInterval { start_date, end_date, symbol: "42".to_owned() };
+        metadata.mappings.push(SymbolMapping { raw_symbol: symbol.to_owned(), intervals: vec![interval] });
+    }
+    let mut encoder = Encoder::new(Vec::new(), &metadata).unwrap();
+    encoder.encode_records(&[trade(0, 1_250_000_000)]).unwrap();
+    check(
+        encoder.get_ref().clone(),
+        &[
+            "2024-01-01T00:00:00Z trade ES.v.0 1.25 x 7 none",
+            "2024-01-01T00:00:00Z trade ES.c.0 1.25 x 7 none",
+        ],
+    );
+}
+
+#[test]
+fn sizes_that_are_not_known_are_none() {
+    let mut quote = mbp1(0, 'A', 'B', level(1_000_000_000, 2_000_000_000));
+    quote.levels[0].bid_sz = dbn::UNDEF_ORDER_SIZE;
+    let event = "event 2024-01-01T00:00:00Z";
+    let expected = format!("2024-01-01T00:00:00.000000005Z quote ESH4 1 x 0 / 2 x 4, {event}");
+    check(file(Schema::Mbp1, &[quote]), &[&expected]);
+    let unknown = TradeMsg { size: dbn::UNDEF_ORDER_SIZE, ..trade(0, 1_000_000_000) };
+    check(file(Schema::Trades, &[unknown]), &["2024-01-01T00:00:00Z trade ESH4 1 x 0 none"]);
+}
+
+#[test]
+fn a_quote_of_an_interval_is_of_its_end_and_not_of_the_last_trade() {
+    let bbo = dbn::BboMsg {
+        hd: header::<dbn::BboMsg>(dbn::rtype::BBO_1M, 12_000_000_000),
+        ts_recv: DAY + 60_000_000_000,
+        levels: [level(1_000_000_000, 2_000_000_000)],
+        ..dbn::BboMsg::default_for_schema(Schema::Bbo1M)
+    };
+    check(file(Schema::Bbo1M, &[bbo]), &["2024-01-01T00:01:00Z quote ESH4 1 x 3 / 2 x 4"]);
+}
+
+#[test]
+fn a_version_that_is_not_known_is_refused_by_its_number() {
+    let file = Box::new(std::io::Cursor::new(b"DBN\x04\x10\0\0\0".to_vec()));
+    let refused = Dbn::new("x.dbn".to_owned(), file, false).err().expect("it is refused");
+    assert_eq!(refused.to_string(), "it is of version 4 of DBN: expected 1, 2 or 3");
 }

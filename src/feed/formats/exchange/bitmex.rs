@@ -1,13 +1,20 @@
-//! BitMEX: tables `trade`, `quote` and `orderBookL2`, whose rows are inserted, updated and deleted. Prices are JSON numbers, some with an exponent
-//! (`3.5e-7`): they are read from their text, never by way of a float.
+//! BitMEX: tables `trade`, `quote` and `orderBookL2`, whose rows are inserted, updated and deleted. Prices
+//! are JSON numbers, some with an exponent (`3.5e-7`): they are read from their text, never by way of a
+//! float.
 
-use super::{MessageError, Read, Session, Sink, side_named};
+use super::MessageError;
+use super::session::Session;
+use super::values::side_named;
+use crate::feed::formats::seen::TradeId;
+use crate::feed::formats::sink::{Print, Sink};
 use crate::feed::text::parse_time;
-use crate::market::{NumberError, QuoteValues, Side, Timestamp, parse_decimal};
+use crate::market::{Conditions, NumberError, QuoteValues, Side, Timestamp, parse_decimal};
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+
+const VENUE: &str = "BitMEX";
 
 #[derive(Deserialize)]
 struct Trade<'a> {
@@ -21,6 +28,8 @@ struct Trade<'a> {
     size: &'a RawValue,
     #[serde(borrow)]
     price: &'a RawValue,
+    #[serde(rename = "trdMatchID", borrow)]
+    id: Option<Cow<'a, str>>,
 }
 
 /// A side without an order is null.
@@ -41,7 +50,7 @@ struct Quote<'a> {
     ask_size: Option<&'a RawValue>,
 }
 
-/// A price level; an update and a deletion say only which, and what is new.
+/// A price level; an update and a deletion name only the level and its new fields.
 #[derive(Deserialize)]
 struct Level<'a> {
     #[serde(borrow)]
@@ -63,9 +72,9 @@ pub(super) fn read(
     action: &str,
     data: &str,
     sink: &mut Sink,
-) -> Result<Read, MessageError> {
+) -> Result<(), MessageError> {
     match (table, action) {
-        // The newest one before the session comes first, as a partial; its time says so.
+        // The newest one before the session comes first, as a partial; its time shows that.
         ("trade", "partial" | "insert") => read_trades(&serde_json::from_str::<Vec<Trade>>(data)?, sink),
         ("quote", "partial" | "insert") => {
             read_quotes(session, &serde_json::from_str::<Vec<Quote>>(data)?, sink)
@@ -73,24 +82,34 @@ pub(super) fn read(
         ("orderBookL2" | "orderBookL2_25", _) if session.folds() => {
             read_levels(session, action, &serde_json::from_str::<Vec<Level>>(data)?, sink)
         }
-        _ => Ok(Read::LeftOut),
+        _ => {
+            sink.leave(VENUE, table);
+            Ok(())
+        }
     }
 }
 
-fn read_trades(trades: &[Trade], sink: &mut Sink) -> Result<Read, MessageError> {
+fn read_trades(trades: &[Trade], sink: &mut Sink) -> Result<(), MessageError> {
     for trade in trades {
         let side = match trade.side.as_deref() {
             None | Some("") => Side::None,
             Some(side) => side_named(side)?,
         };
-        let numbers = (number(trade.price)?, number(trade.size)?);
-        sink.trade(&trade.symbol, numbers, side, Some(parse_time(&trade.timestamp)?))?;
+        sink.trade(&Print {
+            venue: VENUE,
+            symbol: &trade.symbol,
+            price: number(trade.price)?,
+            size: number(trade.size)?,
+            side,
+            conditions: Conditions::default(),
+            id: trade.id.as_deref().map(TradeId::text),
+            time: Some(parse_time(&trade.timestamp)?),
+        })?;
     }
-    Ok(Read::Used)
+    Ok(())
 }
 
-fn read_quotes(session: &mut Session, quotes: &[Quote], sink: &mut Sink) -> Result<Read, MessageError> {
-    let mut read = Read::Used;
+fn read_quotes(session: &mut Session, quotes: &[Quote], sink: &mut Sink) -> Result<(), MessageError> {
     for quote in quotes {
         let size = |size: Option<&RawValue>| size.map_or(Ok(Decimal::ZERO), number);
         let values = QuoteValues {
@@ -99,9 +118,9 @@ fn read_quotes(session: &mut Session, quotes: &[Quote], sink: &mut Sink) -> Resu
             ask: quote.ask_price.map(number).transpose()?,
             ask_size: size(quote.ask_size)?,
         };
-        read = session.quote(&quote.symbol, &values, Some(parse_time(&quote.timestamp)?), sink)?;
+        session.quote(&quote.symbol, &values, Some(parse_time(&quote.timestamp)?), sink)?;
     }
-    Ok(read)
+    Ok(())
 }
 
 fn read_levels(
@@ -109,9 +128,8 @@ fn read_levels(
     action: &str,
     levels: &[Level],
     sink: &mut Sink,
-) -> Result<Read, MessageError> {
-    // Rows of one symbol stand together.
-    let mut read = Read::Used;
+) -> Result<(), MessageError> {
+    // Rows of one symbol are adjacent.
     for rows in levels.chunk_by(|a, b| a.symbol == b.symbol) {
         let symbol = &*rows[0].symbol;
         let book = session.book(symbol);
@@ -119,7 +137,7 @@ fn read_levels(
             book.depth.begin_snapshot();
             book.levels.clear();
         } else if !book.depth.is_whole() {
-            read = Read::LeftOut;
+            sink.leave(VENUE, "orderBookL2 before its partial");
             continue;
         }
         let mut venue: Option<Timestamp> = None;
@@ -133,10 +151,10 @@ fn read_levels(
         }
         session.told(symbol, venue, sink)?;
     }
-    Ok(read)
+    Ok(())
 }
 
-/// Puts a row into its book; false where it is of a level that was never inserted.
+/// Puts a row into its book; false if it is of a level that was never inserted.
 fn set(session: &mut Session, action: &str, row: &Level) -> Result<bool, MessageError> {
     let (price, size) = (row.price.map(number).transpose()?, row.size.map(number).transpose()?);
     let side = side_named(&row.side)?;

@@ -1,13 +1,19 @@
-//! Bitstamp: `live_trades_PAIR`, and the whole books of `order_book_PAIR`. The changes of `diff_order_book_PAIR` are left out: they do not say
-//! what the book was that they change.
+//! Bitstamp: `live_trades_PAIR`, and the full books of `order_book_PAIR`. The changes of
+//! `diff_order_book_PAIR` are left out: they do not state the book that they change.
 
-use super::{MessageError, Read, Session, Sink};
-use crate::market::{Side, Timestamp, parse_decimal};
+use super::MessageError;
+use super::session::Session;
+use crate::feed::formats::seen::TradeId;
+use crate::feed::formats::sink::{Print, Sink};
+use crate::market::{Conditions, Side, Timestamp, parse_decimal};
 use serde::Deserialize;
 use std::borrow::Cow;
 
+const VENUE: &str = "Bitstamp";
+
 #[derive(Deserialize)]
 struct Trade<'a> {
+    id: Option<u64>,
     #[serde(borrow)]
     price_str: Cow<'a, str>,
     #[serde(borrow)]
@@ -34,21 +40,29 @@ pub(super) fn read(
     channel: &str,
     data: &str,
     sink: &mut Sink,
-) -> Result<Read, MessageError> {
+) -> Result<(), MessageError> {
     // The answer to a subscription.
     if data == "{}" {
-        return Ok(Read::LeftOut);
+        sink.leave(VENUE, "answers");
+        return Ok(());
     }
     if let Some(pair) = channel.strip_prefix("live_trades_") {
         let trade: Trade = serde_json::from_str(data)?;
-        let numbers = (parse_decimal(&trade.price_str)?, parse_decimal(&trade.amount_str)?);
         let side = match trade.kind {
             0 => Side::Buy,
             1 => Side::Sell,
             other => return Err(MessageError::Side(other.to_string())),
         };
-        sink.trade(pair, numbers, side, Some(time(&trade.microtimestamp)?))?;
-        Ok(Read::Used)
+        Ok(sink.trade(&Print {
+            venue: VENUE,
+            symbol: pair,
+            price: parse_decimal(&trade.price_str)?,
+            size: parse_decimal(&trade.amount_str)?,
+            side,
+            conditions: Conditions::default(),
+            id: trade.id.map(TradeId::number),
+            time: Some(time(&trade.microtimestamp)?),
+        })?)
     } else if let Some(pair) = channel.strip_prefix("order_book_") {
         let stated: OrderBook = serde_json::from_str(data)?;
         let bids = stated.bids.iter().map(|row| (Side::Buy, row));
@@ -62,7 +76,8 @@ pub(super) fn read(
         book.set_all(rows);
         session.told(pair, Some(time(&stated.microtimestamp)?), sink)
     } else {
-        Ok(Read::LeftOut)
+        sink.leave(VENUE, channel.rsplit_once('_').map_or(channel, |(name, _)| name));
+        Ok(())
     }
 }
 

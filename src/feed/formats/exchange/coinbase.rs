@@ -1,11 +1,17 @@
-//! Coinbase: `ticker`, `match` and `last_match`, and depth as `snapshot` and `l2update`.
+//! Coinbase Exchange: `ticker`, `match` and `last_match`, and depth as `snapshot` and `l2update`.
 
-use super::{MessageError, Read, Session, Sink, price_unless_zero, side_named};
+use super::MessageError;
+use super::session::Session;
+use super::values::{opposite, price_unless_zero, side_named};
+use crate::feed::formats::seen::TradeId;
+use crate::feed::formats::sink::{Print, Sink};
 use crate::feed::text::parse_time;
-use crate::market::{QuoteValues, Side, parse_decimal};
+use crate::market::{Conditions, QuoteValues, Side, parse_decimal};
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use std::borrow::Cow;
+
+const VENUE: &str = "Coinbase";
 
 #[derive(Deserialize)]
 struct Ticker<'a> {
@@ -26,6 +32,7 @@ struct Ticker<'a> {
 
 #[derive(Deserialize)]
 struct Match<'a> {
+    trade_id: Option<u64>,
     #[serde(borrow)]
     product_id: Cow<'a, str>,
     #[serde(borrow)]
@@ -65,18 +72,28 @@ pub(super) fn read(
     kind: &str,
     message: &str,
     sink: &mut Sink,
-) -> Result<Read, MessageError> {
+) -> Result<(), MessageError> {
     match kind {
         "ticker" => read_quote(session, &serde_json::from_str(message)?, sink),
-        // The last trade before the session comes first; its time says so.
+        // The last trade before the session comes first; its time shows that. After a reconnect it is a
+        // duplicate.
         "match" | "last_match" => read_trade(&serde_json::from_str(message)?, sink),
         "snapshot" if session.folds() => read_snapshot(session, &serde_json::from_str(message)?, sink),
         "l2update" if session.folds() => read_update(session, &serde_json::from_str(message)?, sink),
-        _ => Ok(Read::LeftOut),
+        "snapshot" | "l2update" | "heartbeat" | "status" | "received" | "open" | "done" | "change"
+        | "activate" => {
+            sink.leave(VENUE, kind);
+            Ok(())
+        }
+        // Other venues have products.
+        other => {
+            sink.leave("messages of type", other);
+            Ok(())
+        }
     }
 }
 
-fn read_quote(session: &mut Session, ticker: &Ticker, sink: &mut Sink) -> Result<Read, MessageError> {
+fn read_quote(session: &mut Session, ticker: &Ticker, sink: &mut Sink) -> Result<(), MessageError> {
     let size = |text: &Option<Cow<str>>| text.as_deref().map_or(Ok(Decimal::ZERO), parse_decimal);
     let values = QuoteValues {
         bid: price_unless_zero(&ticker.best_bid)?,
@@ -88,17 +105,20 @@ fn read_quote(session: &mut Session, ticker: &Ticker, sink: &mut Sink) -> Result
     session.quote(&ticker.product_id, &values, venue, sink)
 }
 
-fn read_trade(trade: &Match, sink: &mut Sink) -> Result<Read, MessageError> {
-    let numbers = (parse_decimal(&trade.price)?, parse_decimal(&trade.size)?);
-    let aggressor = match side_named(&trade.side)? {
-        Side::Buy => Side::Sell,
-        _ => Side::Buy,
-    };
-    sink.trade(&trade.product_id, numbers, aggressor, Some(parse_time(&trade.time)?))?;
-    Ok(Read::Used)
+fn read_trade(trade: &Match, sink: &mut Sink) -> Result<(), MessageError> {
+    Ok(sink.trade(&Print {
+        venue: VENUE,
+        symbol: &trade.product_id,
+        price: parse_decimal(&trade.price)?,
+        size: parse_decimal(&trade.size)?,
+        side: opposite(side_named(&trade.side)?),
+        conditions: Conditions::default(),
+        id: trade.trade_id.map(TradeId::number),
+        time: Some(parse_time(&trade.time)?),
+    })?)
 }
 
-fn read_snapshot(session: &mut Session, snapshot: &Snapshot, sink: &mut Sink) -> Result<Read, MessageError> {
+fn read_snapshot(session: &mut Session, snapshot: &Snapshot, sink: &mut Sink) -> Result<(), MessageError> {
     let rows = |side, rows: &[[Cow<str>; 2]]| -> Result<Vec<_>, MessageError> {
         rows.iter().map(|[price, size]| Ok((side, parse_decimal(price)?, parse_decimal(size)?))).collect()
     };
@@ -109,7 +129,7 @@ fn read_snapshot(session: &mut Session, snapshot: &Snapshot, sink: &mut Sink) ->
     session.told(&snapshot.product_id, None, sink)
 }
 
-fn read_update(session: &mut Session, update: &Update, sink: &mut Sink) -> Result<Read, MessageError> {
+fn read_update(session: &mut Session, update: &Update, sink: &mut Sink) -> Result<(), MessageError> {
     let rows: Vec<_> = update
         .changes
         .iter()
@@ -118,7 +138,8 @@ fn read_update(session: &mut Session, update: &Update, sink: &mut Sink) -> Resul
     let venue = update.time.as_deref().map(parse_time).transpose()?;
     let book = &mut session.book(&update.product_id).depth;
     if !book.is_whole() {
-        return Ok(Read::LeftOut);
+        sink.leave(VENUE, "l2update before its snapshot");
+        return Ok(());
     }
     book.set_all(rows);
     session.told(&update.product_id, venue, sink)

@@ -1,13 +1,18 @@
-//! Kraken, first version of its protocol: arrays of channel number, one or more payloads, channel name and pair. Read from the end, since an
-//! update of both sides of a book has two payloads.
+//! Kraken, first version of its protocol: arrays of channel number, one or more payloads, channel name and
+//! pair. Read from the end, since an update of both sides of a book has two payloads.
 
-use super::{MessageError, Read, Session, Sink, from_seconds, side_named};
+use super::MessageError;
+use super::session::Session;
+use super::values::{from_seconds, side_named};
 use crate::feed::formats::book::DepthBook;
-use crate::market::{QuoteValues, Side, Timestamp, parse_decimal};
+use crate::feed::formats::sink::{Print, Sink};
+use crate::market::{Conditions, QuoteValues, Side, Timestamp, parse_decimal};
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+
+const VENUE: &str = "Kraken";
 
 /// The best ask and bid: price, whole lots, and the size exactly. No time is stated.
 #[derive(Deserialize)]
@@ -18,7 +23,7 @@ struct Ticker<'a> {
     b: (Cow<'a, str>, &'a RawValue, Cow<'a, str>),
 }
 
-/// Price, size, time, then for trades side, type of order and more; for levels, an `r` where one is told again.
+/// Price, size, time, then for trades side, type of order and more; for levels, an `r` if it is repeated.
 type Row<'a> = Vec<Cow<'a, str>>;
 
 #[derive(Default, Deserialize)]
@@ -39,9 +44,8 @@ struct Levels<'a> {
 const SHAPE: MessageError =
     MessageError::Shape("expected an array of channel, payload, channel name and pair");
 
-pub(super) fn read(session: &mut Session, message: &str, sink: &mut Sink) -> Result<Read, MessageError> {
-    let parts: Vec<&RawValue> = serde_json::from_str(message)?;
-    let [_, payloads @ .., channel, pair] = &parts[..] else { return Err(SHAPE) };
+pub(super) fn read(session: &mut Session, parts: &[&RawValue], sink: &mut Sink) -> Result<(), MessageError> {
+    let [_, payloads @ .., channel, pair] = parts else { return Err(SHAPE) };
     let payload = payloads.first().ok_or(SHAPE)?.get();
     let channel: Cow<str> = text(channel)?;
     let pair: Cow<str> = text(pair)?;
@@ -54,7 +58,10 @@ pub(super) fn read(session: &mut Session, message: &str, sink: &mut Sink) -> Res
                 channel.split_once('-').and_then(|(_, depth)| depth.parse().ok()).unwrap_or(usize::MAX);
             read_book(session, &pair, depth, payloads, sink)
         }
-        _ => Ok(Read::LeftOut),
+        other => {
+            sink.leave(VENUE, other);
+            Ok(())
+        }
     }
 }
 
@@ -64,15 +71,24 @@ fn text(value: &RawValue) -> Result<Cow<'_, str>, MessageError> {
     Ok(serde_json::from_str::<Text>(value.get())?.0)
 }
 
-fn read_trades(pair: &str, trades: &[Row], sink: &mut Sink) -> Result<Read, MessageError> {
+fn read_trades(pair: &str, trades: &[Row], sink: &mut Sink) -> Result<(), MessageError> {
     for trade in trades {
         let [price, size, time, side, ..] = &trade[..] else {
             return Err(MessageError::Shape("a trade has fewer than 4 values"));
         };
-        let numbers = (parse_decimal(price)?, parse_decimal(size)?);
-        sink.trade(pair, numbers, side_named(side)?, Some(from_seconds(time)?))?;
+        sink.trade(&Print {
+            venue: VENUE,
+            symbol: pair,
+            price: parse_decimal(price)?,
+            size: parse_decimal(size)?,
+            side: side_named(side)?,
+            conditions: Conditions::default(),
+            // The first protocol has none.
+            id: None,
+            time: Some(from_seconds(time)?),
+        })?;
     }
-    Ok(Read::Used)
+    Ok(())
 }
 
 fn read_ticker(
@@ -80,7 +96,7 @@ fn read_ticker(
     pair: &str,
     ticker: &Ticker,
     sink: &mut Sink,
-) -> Result<Read, MessageError> {
+) -> Result<(), MessageError> {
     let values = QuoteValues {
         bid: Some(parse_decimal(&ticker.b.0)?),
         bid_size: parse_decimal(&ticker.b.2)?,
@@ -90,12 +106,7 @@ fn read_ticker(
     session.quote(pair, &values, None, sink)
 }
 
-fn read_spread(
-    session: &mut Session,
-    pair: &str,
-    spread: &Row,
-    sink: &mut Sink,
-) -> Result<Read, MessageError> {
+fn read_spread(session: &mut Session, pair: &str, spread: &Row, sink: &mut Sink) -> Result<(), MessageError> {
     let [bid, ask, time, bid_size, ask_size, ..] = &spread[..] else {
         return Err(MessageError::Shape("a spread has fewer than 5 values"));
     };
@@ -114,7 +125,7 @@ fn read_book(
     depth: usize,
     payloads: &[&RawValue],
     sink: &mut Sink,
-) -> Result<Read, MessageError> {
+) -> Result<(), MessageError> {
     let (mut rows, mut is_snapshot, mut checksum) = (Vec::new(), false, None);
     let mut venue: Option<Timestamp> = None;
     for payload in payloads {
@@ -138,7 +149,8 @@ fn read_book(
     if is_snapshot {
         book.begin_snapshot();
     } else if !book.is_whole() {
-        return Ok(Read::LeftOut);
+        sink.leave(VENUE, "book before its snapshot");
+        return Ok(());
     }
     book.set_all(rows);
     book.trim(depth);
@@ -150,7 +162,8 @@ fn read_book(
     session.told(pair, venue, sink)
 }
 
-/// CRC-32 of the ten best asks and bids: the digits of price and size as they were written, without the point and zeros in front.
+/// CRC-32 of the ten best asks and bids: the digits of price and size as written, without the point and
+/// leading zeros.
 fn checksum(book: &DepthBook) -> u32 {
     fn add(crc: &mut flate2::Crc, number: Decimal) {
         crc.update(number.mantissa().to_string().as_bytes());

@@ -1,8 +1,11 @@
 use super::message;
+use super::packets::{self, CaptureError, ETHERNET, PacketError, Packets, Payload, Piece};
+use crate::feed::LeftOut;
 use crate::market::Timestamp;
 use std::io::{self, Read};
 
-/// Where messages come from: a file of messages, each behind its length, or captured packets of the MoldUDP64 feed.
+/// The source of messages: a file of messages, each after its length, or captured packets of the MoldUDP64
+/// feed.
 pub(super) struct Framing<R> {
     input: R,
     kind: Kind,
@@ -11,22 +14,20 @@ pub(super) struct Framing<R> {
     /// Bytes read so far, and messages.
     offset: u64,
     messages: u64,
+    left_out: LeftOut,
 }
 
 enum Kind {
     BinaryFile,
-    Pcap(Pcap),
+    Capture(Capture),
 }
 
-struct Pcap {
-    big_endian: bool,
-    nanos: bool,
-    /// What is left in the last packet.
+struct Capture {
+    packets: Packets,
+    /// The rest of the last packet.
     rest: Rest,
-    /// By the feed: its session, and the number its next message should have.
+    /// The feed's session, and the expected number of its next message.
     expected: Option<([u8; 10], u64)>,
-    /// Packets of anything else.
-    left_out: u64,
 }
 
 #[derive(Default)]
@@ -43,49 +44,33 @@ pub(super) struct Framed<'a> {
     pub(super) captured: Option<Timestamp>,
 }
 
-/// Why a file of captured packets cannot be read at all.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CaptureError {
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    #[error("the capture has packets of link type {0}: expected 1, Ethernet")]
-    LinkType(u32),
-}
-
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FramingError {
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error("{0}")]
+    Packet(#[from] PacketError),
     #[error("the file breaks off in a message")]
     Truncated,
-    #[error("a packet of {0} bytes is longer than any can be")]
-    PacketLength(u32),
     #[error("a packet breaks off in a message")]
     TruncatedPacket,
+    /// Orders may be among them.
     #[error("messages {from} to {to} are missing")]
     Missing { from: u64, to: u64 },
 }
 
 impl FramingError {
-    /// Whether nothing behind it can be read.
+    /// Whether nothing after it can be read.
     pub(super) fn ends(&self) -> bool {
         !matches!(self, Self::TruncatedPacket | Self::Missing { .. })
     }
 }
 
-/// The longest packet that tools capture.
-const MAX_PACKET: u32 = 256 * 1024;
-const PCAP_HEADER: usize = 24;
 const MOLD_HEADER: usize = 20;
-/// A packet that says the session has ended has this many messages, and none of them.
+/// The count of messages of a packet that ends the session; it holds none.
 const END_OF_SESSION: u16 = 0xffff;
 
-pub(super) fn is_pcap(head: &[u8]) -> bool {
-    head.len() >= PCAP_HEADER && byte_order(head).is_some()
-}
-
-/// Whether a file begins with whole messages, each behind its length.
+/// Whether a file begins with complete messages, each after its length.
 pub(super) fn is_binary_file(head: &[u8]) -> bool {
     let mut rest = head;
     let mut messages = 0;
@@ -103,45 +88,31 @@ pub(super) fn is_binary_file(head: &[u8]) -> bool {
     messages > 0
 }
 
-/// Big-endian or not, and nanoseconds or microseconds, by the magic number.
-fn byte_order(head: &[u8]) -> Option<(bool, bool)> {
-    match head.get(..4)? {
-        [0xa1, 0xb2, 0xc3, 0xd4] => Some((true, false)),
-        [0xd4, 0xc3, 0xb2, 0xa1] => Some((false, false)),
-        [0xa1, 0xb2, 0x3c, 0x4d] => Some((true, true)),
-        [0x4d, 0x3c, 0xb2, 0xa1] => Some((false, true)),
-        _ => None,
-    }
-}
-
 impl<R: io::BufRead> Framing<R> {
     pub(super) fn new(mut input: R) -> Result<Self, CaptureError> {
-        let head = input.fill_buf()?;
-        let kind = if is_pcap(head) {
-            let (big_endian, nanos) = byte_order(head).unwrap_or_default();
-            let mut header = [0; PCAP_HEADER];
-            input.read_exact(&mut header)?;
-            let pcap = Pcap { big_endian, nanos, rest: Rest::default(), expected: None, left_out: 0 };
-            // The upper bits say other things of it.
-            match pcap.u32(&header[20..]) & 0xffff {
-                1 => Kind::Pcap(pcap),
-                other => return Err(CaptureError::LinkType(other)),
+        let (kind, offset) = match Packets::open(&mut input)? {
+            Some((packets, offset)) => {
+                (Kind::Capture(Capture { packets, rest: Rest::default(), expected: None }), offset)
             }
-        } else {
-            Kind::BinaryFile
+            None => (Kind::BinaryFile, 0),
         };
-        let offset = if matches!(kind, Kind::Pcap(_)) { PCAP_HEADER as u64 } else { 0 };
-        Ok(Self { input, kind, frame: Vec::new(), offset, messages: 0 })
+        Ok(Self { input, kind, frame: Vec::new(), offset, messages: 0, left_out: LeftOut::default() })
     }
 
     pub(super) fn has_times(&self) -> bool {
-        matches!(self.kind, Kind::Pcap(_))
+        matches!(self.kind, Kind::Capture(_))
     }
 
-    pub(super) fn left_out(&self) -> u64 {
+    /// Packets of anything else.
+    pub(super) fn left_out(&self) -> &LeftOut {
+        &self.left_out
+    }
+
+    /// When the last packet was captured.
+    pub(super) fn captured(&self) -> Option<Timestamp> {
         match &self.kind {
-            Kind::BinaryFile => 0,
-            Kind::Pcap(pcap) => pcap.left_out,
+            Kind::BinaryFile => None,
+            Kind::Capture(capture) => Some(capture.rest.captured),
         }
     }
 
@@ -153,7 +124,7 @@ impl<R: io::BufRead> Framing<R> {
     pub(super) fn next(&mut self) -> Result<Option<Framed<'_>>, FramingError> {
         match self.kind {
             Kind::BinaryFile => self.next_of_file(),
-            Kind::Pcap(_) => self.next_of_packets(),
+            Kind::Capture(_) => self.next_of_packets(),
         }
     }
 
@@ -166,7 +137,7 @@ impl<R: io::BufRead> Framing<R> {
             }
             self.messages += 1;
             let len = u16::from_be_bytes([self.frame[0], self.frame[1]]).into();
-            // The end of a session, behind which another may follow.
+            // The end of a session; another may follow.
             if len == 0 {
                 continue;
             }
@@ -179,8 +150,8 @@ impl<R: io::BufRead> Framing<R> {
 
     fn next_of_packets(&mut self) -> Result<Option<Framed<'_>>, FramingError> {
         loop {
-            let Kind::Pcap(pcap) = &mut self.kind else { return Ok(None) };
-            let Rest { captured, at, end, messages } = &mut pcap.rest;
+            let Kind::Capture(capture) = &mut self.kind else { return Ok(None) };
+            let Rest { captured, at, end, messages } = &mut capture.rest;
             if *messages > 0 {
                 *messages -= 1;
                 self.messages += 1;
@@ -198,33 +169,31 @@ impl<R: io::BufRead> Framing<R> {
         }
     }
 
-    /// Reads packets up to the next one with messages; false at the end.
+    /// Reads the next packet; false at the end.
     fn next_packet(&mut self) -> Result<bool, FramingError> {
-        match self.read(16)? {
-            0 => return Ok(false),
-            16 => {}
-            _ => return Err(FramingError::Truncated),
+        let Kind::Capture(capture) = &mut self.kind else { return Ok(false) };
+        let (time, link) = match capture.packets.next(&mut self.input, &mut self.frame, &mut self.offset)? {
+            Piece::Packet { time, link } => (time, link),
+            Piece::Other => return Ok(true),
+            Piece::End => return Ok(false),
+        };
+        if link != ETHERNET {
+            self.left_out.add("packets of link type", &link.to_string());
+            return Ok(true);
         }
-        let Kind::Pcap(pcap) = &self.kind else { return Ok(false) };
-        let [seconds, fraction, len] = [0, 4, 8].map(|at| pcap.u32(&self.frame[at..]));
-        if len > MAX_PACKET {
-            return Err(FramingError::PacketLength(len));
-        }
-        let unit = if pcap.nanos { 1 } else { 1_000 };
-        let captured = i64::from(seconds) * 1_000_000_000 + i64::from(fraction) * unit;
-        let len = len as usize;
-        if self.read(len)? < len {
-            return Err(FramingError::Truncated);
-        }
-        let Kind::Pcap(pcap) = &mut self.kind else { return Ok(false) };
-        match mold(&self.frame) {
-            Some(range) => pcap.take(&self.frame, range, Timestamp::from_nanos(captured))?,
-            None => pcap.left_out += 1,
+        match packets::payload(&self.frame) {
+            Payload::Datagram(range) if capture.is_mold(&self.frame[range.clone()]) => {
+                capture.take(&self.frame, range, time)?;
+            }
+            Payload::Datagram(_) => self.left_out.add("UDP packets", "that are not MoldUDP64 of ITCH"),
+            Payload::Iex(protocol) => self.left_out.add("IEX-TP packets of", protocol),
+            Payload::NotUdp => self.left_out.add("packets", "that are not UDP over IPv4"),
         }
         Ok(true)
     }
 
-    /// Fills `frame` with so many bytes, or with those that are left. Memory follows what is there, not what was announced.
+    /// Fills `frame` with so many bytes, or with those that are left. Memory follows what is there, not what
+    /// was announced.
     fn read(&mut self, len: usize) -> Result<usize, FramingError> {
         self.frame.clear();
         let got = (&mut self.input).take(len as u64).read_to_end(&mut self.frame)?;
@@ -233,13 +202,26 @@ impl<R: io::BufRead> Framing<R> {
     }
 }
 
-impl Pcap {
-    fn u32(&self, bytes: &[u8]) -> u32 {
-        let bytes = [bytes[0], bytes[1], bytes[2], bytes[3]];
-        if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
+impl Capture {
+    /// Whether a datagram is of MoldUDP64 and carries ITCH: by its session, or by its first message.
+    fn is_mold(&self, payload: &[u8]) -> bool {
+        let Some(header) = payload.get(..MOLD_HEADER) else { return false };
+        if self.expected.is_some_and(|(session, _)| header[..10] == session) {
+            return true;
+        }
+        match u16::from_be_bytes([header[18], header[19]]) {
+            // A heartbeat, or the end.
+            0 | END_OF_SESSION => payload.len() == MOLD_HEADER,
+            _ => match payload[MOLD_HEADER..] {
+                [high, low, kind, ..] => {
+                    message::length(kind) == Some(u16::from_be_bytes([high, low]).into())
+                }
+                _ => false,
+            },
+        }
     }
 
-    /// Takes the messages of a packet up, without those that came before: the feed is sent twice.
+    /// Takes the messages of a packet, without those that came before: the feed is sent twice.
     fn take(
         &mut self,
         packet: &[u8],
@@ -279,33 +261,10 @@ impl Pcap {
     }
 }
 
-/// Where the message is that begins with its length at `at`.
+/// The range of the message that begins with its length at `at`.
 fn block(packet: &[u8], at: usize) -> Option<std::ops::Range<usize>> {
     let length = packet.get(at..at + 2)?;
     let start = at + 2;
     let end = start + usize::from(u16::from_be_bytes([length[0], length[1]]));
     (end <= packet.len()).then_some(start..end)
-}
-
-/// The payload of an Ethernet frame that carries UDP over IPv4, if it is long enough for a packet of MoldUDP64.
-fn mold(frame: &[u8]) -> Option<std::ops::Range<usize>> {
-    let u16_at = |at: usize| frame.get(at..at + 2).map(|b| usize::from(u16::from_be_bytes([b[0], b[1]])));
-    let mut at = 12;
-    // Behind a VLAN's tag there is the real type.
-    while matches!(u16_at(at)?, 0x8100 | 0x88a8) {
-        at += 4;
-    }
-    if u16_at(at)? != 0x0800 {
-        return None;
-    }
-    let ip = at + 2;
-    let (first, protocol) = (*frame.get(ip)?, *frame.get(ip + 9)?);
-    // Only whole datagrams: a fragment that is not the first has an offset.
-    if first >> 4 != 4 || protocol != 17 || u16_at(ip + 6)? & 0x1fff != 0 {
-        return None;
-    }
-    let udp = ip + usize::from(first & 0x0f) * 4;
-    let end = udp.checked_add(u16_at(udp + 4)?)?.min(frame.len());
-    let start = udp + 8;
-    (start + MOLD_HEADER <= end).then_some(start..end)
 }

@@ -1,16 +1,16 @@
 use crate::market::Side;
 
-/// What is read of a message: all numbers as they are on the wire, prices in ten-thousandths of a dollar.
+/// The fields of a message that are used: numbers as on the wire, prices in ten-thousandths of a dollar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Message<'a> {
     /// An event of the whole market, by its letter.
     System(u8),
-    /// `T` where a stock trades; else it is halted, paused, or only quoted.
+    /// `T` if a stock trades; else it is halted, paused, or only quoted.
     Trading {
         symbol: &'a str,
         state: u8,
     },
-    /// Names a stock, and nothing that is kept beside.
+    /// Names a stock; nothing else of it is kept.
     Named {
         symbol: &'a str,
     },
@@ -24,12 +24,15 @@ pub(super) enum Message<'a> {
     Executed {
         order: u64,
         shares: u32,
+        /// The day's number of this trade, as in all messages of trades.
+        number: u64,
     },
     ExecutedAt {
         order: u64,
         shares: u32,
         printable: bool,
         price: u32,
+        number: u64,
     },
     Cancelled {
         order: u64,
@@ -48,20 +51,26 @@ pub(super) enum Message<'a> {
         symbol: &'a str,
         shares: u32,
         price: u32,
+        number: u64,
     },
     Cross {
         symbol: &'a str,
         shares: u64,
         price: u32,
         kind: u8,
+        number: u64,
+    },
+    /// Breaks the trade of that number.
+    Broken {
+        number: u64,
     },
     Other,
 }
 
-/// What every message begins with.
+/// The head of every message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    /// The day's number of the stock; 0 where it is of none.
+    /// The day's number of the stock; 0 if it is of none.
     pub(super) stock: u16,
     /// Since midnight in New York.
     pub(super) nanos: i64,
@@ -134,12 +143,13 @@ impl<'a> Message<'a> {
                 symbol: fields.symbol(24)?,
                 price: fields.u32(32),
             },
-            b'E' => Self::Executed { order: fields.u64(11), shares: fields.u32(19) },
+            b'E' => Self::Executed { order: fields.u64(11), shares: fields.u32(19), number: fields.u64(23) },
             b'C' => Self::ExecutedAt {
                 order: fields.u64(11),
                 shares: fields.u32(19),
                 printable: bytes[31] == b'Y',
                 price: fields.u32(32),
+                number: fields.u64(23),
             },
             b'X' => Self::Cancelled { order: fields.u64(11), shares: fields.u32(19) },
             b'D' => Self::Deleted { order: fields.u64(11) },
@@ -149,15 +159,20 @@ impl<'a> Message<'a> {
                 shares: fields.u32(27),
                 price: fields.u32(31),
             },
-            b'P' => {
-                Self::Hidden { shares: fields.u32(20), symbol: fields.symbol(24)?, price: fields.u32(32) }
-            }
+            b'P' => Self::Hidden {
+                shares: fields.u32(20),
+                symbol: fields.symbol(24)?,
+                price: fields.u32(32),
+                number: fields.u64(36),
+            },
             b'Q' => Self::Cross {
                 shares: fields.u64(11),
                 symbol: fields.symbol(19)?,
                 price: fields.u32(27),
                 kind: bytes[39],
+                number: fields.u64(31),
             },
+            b'B' => Self::Broken { number: fields.u64(11) },
             _ => Self::Other,
         };
         Ok((header, message))

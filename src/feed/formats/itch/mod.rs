@@ -2,41 +2,47 @@
 
 mod framing;
 mod message;
+mod packets;
+mod prints;
 
-pub use framing::CaptureError;
+pub use packets::CaptureError;
 
 use self::framing::{Framed, Framing, FramingError};
 use self::message::{Message, MessageError};
-use super::clock::Clock;
+use self::prints::{Print, Prints, Traded};
 use super::orders::{Order, OrderBook, Top};
 use super::times::Zone;
 use super::unpack::Input;
 use crate::feed::text::intern;
-use crate::feed::{Feed, FeedError};
+use crate::feed::{Feed, FeedError, LeftOut};
 use crate::market::{
-    Conditions, Event, FeedKind, InstrumentId, Instruments, NumberError, QuoteValues, Side, Status,
-    SymbolError, Timestamp, TradingState,
+    Conditions, Counts, Event, FeedKind, InstrumentId, Instruments, NumberError, QuoteValues, Side, Status,
+    SymbolError, Timestamp, Trade, TradingState,
 };
 use jiff::civil::Date;
 use rust_decimal::Decimal;
 use rustc_hash::FxHashMap;
 
-/// A day of NASDAQ, one message a batch, as the exchange publishes it (each message behind its length) or as packets that were captured.
+/// A day of NASDAQ, one message a batch, as the exchange publishes it (each message after its length) or as
+/// captured packets.
 ///
-/// Trades are executions of orders in the book (`E`, and `C` unless it is not to be printed), of hidden orders (`P`) and crosses (`Q`, whose
-/// kind is the trade's condition). Quotes are the best prices of the visible orders, with the sum of their sizes. Trading states come from `S` and
-/// `H`. All else is left out and counted, and so are changes of orders from before the record began.
+/// Trades are executions of orders in the book (`E`, and `C` unless it is not to be printed), of hidden
+/// orders (`P`) and crosses (`Q`, whose kind is the trade's condition); `B` breaks a trade. Quotes are the
+/// best prices of the visible orders, with the sum of their sizes. Trading states come from `S` and `H`. All
+/// else is left out and counted, and so are changes of orders from before the record began.
 ///
-/// Times are of the day in New York. What was captured also has the time of the packet, as the time of arrival.
+/// Times are of the day in New York. Captured messages also have the time of the packet, as the time of
+/// arrival.
 pub struct Itch {
     file: String,
     framing: Framing<Input>,
     date: Option<Date>,
     midnight: Option<Timestamp>,
     stocks: Stocks,
-    clock: Clock,
-    left_out: u64,
+    left_out: LeftOut,
     ended: bool,
+    /// The error of a message whose events were returned first.
+    fault: Option<FeedError>,
 }
 
 #[derive(Default)]
@@ -45,6 +51,7 @@ struct Stocks {
     by_number: FxHashMap<u16, Stock>,
     /// Whether the record has the day's beginning, so that every order is known.
     is_whole: bool,
+    prints: Prints,
 }
 
 #[derive(Default)]
@@ -53,7 +60,7 @@ struct Stock {
     book: OrderBook,
 }
 
-/// Why a message is not what it should be.
+/// Why a message is wrong.
 #[derive(Debug, thiserror::Error)]
 enum ReadError {
     #[error("{0}")]
@@ -66,6 +73,8 @@ enum ReadError {
     NoStock(u16),
     #[error("order {0} was never added")]
     NoOrder(u64),
+    #[error("trade {0} is broken, and was never told, or too many trades ago")]
+    NoTrade(u64),
     #[error("{0}")]
     Symbol(#[from] SymbolError),
     #[error("{0}")]
@@ -74,7 +83,12 @@ enum ReadError {
 
 /// Whether the first bytes are of such a record.
 pub(super) fn is_itch(head: &[u8]) -> bool {
-    framing::is_pcap(head) || framing::is_binary_file(head)
+    is_packets(head) || framing::is_binary_file(head)
+}
+
+/// Whether they are of captured packets.
+pub(super) fn is_packets(head: &[u8]) -> bool {
+    packets::is_capture(head)
 }
 
 impl Itch {
@@ -86,9 +100,9 @@ impl Itch {
             date,
             midnight: None,
             stocks: Stocks::default(),
-            clock: Clock::default(),
-            left_out: 0,
+            left_out: LeftOut::default(),
             ended: false,
+            fault: None,
         })
     }
 
@@ -102,6 +116,7 @@ impl Itch {
             self.ended = true;
             return Ok(None);
         };
+        let kind = message.first().copied().unwrap_or_default();
         let (header, message) = Message::decode(message)?;
         let midnight = if let Some(known) = self.midnight {
             known
@@ -113,14 +128,27 @@ impl Itch {
         sink.venue = midnight.plus_nanos(header.nanos);
         sink.arrival = captured.unwrap_or(sink.venue);
         if !self.stocks.apply(header.stock, message, sink)? {
-            self.left_out += 1;
+            self.left_out.add("ITCH messages", char::from(kind).encode_utf8(&mut [0; 4]));
         }
         Ok(sink.told.then_some(sink.arrival))
     }
 }
 
 impl Stocks {
-    /// Does what a message says; false where it says nothing that is kept.
+    /// Drops all orders, as some may have changed unseen: a quote made of them would be outdated.
+    fn lose(&mut self, sink: &mut Sink) -> Result<(), ReadError> {
+        self.is_whole = false;
+        let mut numbers: Vec<u16> = self.by_number.keys().copied().collect();
+        numbers.sort_unstable();
+        for number in numbers {
+            let Some(stock) = self.by_number.get_mut(&number) else { continue };
+            stock.book.lose();
+            sink.top(number, stock)?;
+        }
+        Ok(())
+    }
+
+    /// Applies a message; false if it holds nothing that is kept.
     fn apply(&mut self, number: u16, message: Message, sink: &mut Sink) -> Result<bool, ReadError> {
         let stock = self.by_number.entry(number).or_default();
         if let Some(symbol) = message.symbol()
@@ -128,7 +156,8 @@ impl Stocks {
         {
             symbol.clone_into(&mut stock.symbol);
         }
-        // The change of an order that was there before the record began cannot be known, and is no fault of the record.
+        // The change of an order that was there before the record began cannot be known, and is no fault of
+        // the record.
         let is_whole = self.is_whole;
         let unknown = |order: u64| if is_whole { Err(ReadError::NoOrder(order)) } else { Ok(false) };
         match message {
@@ -149,16 +178,20 @@ impl Stocks {
                 stock.book.add(order, Order { side, price: price.into(), size: shares.into() });
                 sink.top(number, stock)?;
             }
-            Message::Executed { order, shares } => {
+            Message::Executed { order, shares, number: trade } => {
                 let Some(resting) = stock.book.reduce(order, shares.into()) else { return unknown(order) };
-                sink.trade(number, stock, (resting.price, shares.into()), opposite(resting.side), None)?;
+                let print = sink.print(resting.price, shares.into(), opposite(resting.side), None);
+                self.prints.note(trade, Traded::Told(print));
+                sink.trade(number, stock, &print)?;
                 sink.top(number, stock)?;
             }
-            Message::ExecutedAt { order, shares, printable, price } => {
+            Message::ExecutedAt { order, shares, printable, price, number: trade } => {
                 let Some(resting) = stock.book.reduce(order, shares.into()) else { return unknown(order) };
-                // What is not printable is part of a cross, which is told as a whole.
+                // A non-printable execution is part of a cross, which is reported as one trade.
+                let print = sink.print(price.into(), shares.into(), opposite(resting.side), None);
+                self.prints.note(trade, if printable { Traded::Told(print) } else { Traded::Nothing });
                 if printable {
-                    sink.trade(number, stock, (price.into(), shares.into()), opposite(resting.side), None)?;
+                    sink.trade(number, stock, &print)?;
                 }
                 sink.top(number, stock)?;
             }
@@ -179,15 +212,24 @@ impl Stocks {
                 stock.book.add(new, Order { side: before.side, price: price.into(), size: shares.into() });
                 sink.top(number, stock)?;
             }
-            // Its side says nothing since 2014.
-            Message::Hidden { shares, price, .. } => {
-                sink.trade(number, stock, (price.into(), shares.into()), Side::None, None)?;
+            // Its side has no meaning since 2014.
+            Message::Hidden { shares, price, number: trade, .. } => {
+                let print = sink.print(price.into(), shares.into(), Side::None, None);
+                self.prints.note(trade, Traded::Told(print));
+                sink.trade(number, stock, &print)?;
             }
-            // A cross takes place even where nothing trades in it.
+            // A cross takes place even if nothing trades in it.
             Message::Cross { shares: 0, .. } | Message::Named { .. } | Message::Other => return Ok(false),
-            Message::Cross { shares, price, kind, .. } => {
-                sink.trade(number, stock, (price.into(), shares), Side::None, Some(kind))?;
+            Message::Cross { shares, price, kind, number: trade, .. } => {
+                let print = sink.print(price.into(), shares, Side::None, Some(kind));
+                self.prints.note(trade, Traded::Told(print));
+                sink.trade(number, stock, &print)?;
             }
+            Message::Broken { number: trade } => match self.prints.take(trade) {
+                Some(Traded::Told(print)) => sink.take_back(number, stock, &print)?,
+                None if is_whole => return Err(ReadError::NoTrade(trade)),
+                Some(Traded::Nothing) | None => return Ok(false),
+            },
         }
         Ok(true)
     }
@@ -203,6 +245,9 @@ impl Feed for Itch {
         instruments: &mut Instruments,
         out: &mut Vec<Event>,
     ) -> Result<Option<Timestamp>, FeedError> {
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
         while !self.ended {
             let mut sink = Sink {
                 venue: Timestamp::default(),
@@ -212,13 +257,24 @@ impl Feed for Itch {
                 out: &mut *out,
             };
             match self.read(&mut sink) {
-                Ok(Some(arrival)) => return Ok(Some(self.clock.at(arrival))),
+                Ok(Some(arrival)) => return Ok(Some(arrival)),
                 Ok(None) => {}
                 Err(error) => {
-                    // Behind a broken frame the next one cannot be found.
+                    // After a broken frame the next one cannot be found.
                     self.ended = matches!(&error, ReadError::Framing(error) if error.ends());
-                    let place = format!("{} {}", self.file, self.framing.place());
-                    return Err(FeedError { place, reason: error.to_string() });
+                    let mut emptied = Ok(());
+                    if matches!(error, ReadError::Framing(FramingError::Missing { .. })) {
+                        sink.arrival = self.framing.captured().unwrap_or_default();
+                        sink.venue = sink.arrival;
+                        emptied = self.stocks.lose(&mut sink);
+                    }
+                    let (is_told, arrival) = (sink.told, sink.arrival);
+                    let error = emptied.err().unwrap_or(error);
+                    if is_told {
+                        self.fault = Some(FeedError { place: self.place(), reason: error.to_string() });
+                        return Ok(Some(arrival));
+                    }
+                    return Err(FeedError { place: self.place(), reason: error.to_string() });
                 }
             }
         }
@@ -226,11 +282,24 @@ impl Feed for Itch {
     }
 
     fn left_out(&self) -> u64 {
-        self.left_out + self.framing.left_out()
+        self.left_out.total() + self.framing.left_out().total()
+    }
+
+    fn left_out_by_kind(&self) -> LeftOut {
+        let mut all = self.left_out.clone();
+        all.merge(self.framing.left_out());
+        all
     }
 }
 
-/// Where the events of one message go.
+impl Itch {
+    /// Of the last record.
+    fn place(&self) -> String {
+        format!("{} {}", self.file, self.framing.place())
+    }
+}
+
+/// Receives the events of one message.
 struct Sink<'a> {
     venue: Timestamp,
     arrival: Timestamp,
@@ -261,20 +330,26 @@ impl Sink<'_> {
         Ok(())
     }
 
-    fn trade(
-        &mut self,
-        number: u16,
-        stock: &Stock,
-        (units, shares): (i64, u64),
-        side: Side,
-        cross: Option<u8>,
-    ) -> Result<(), ReadError> {
-        let id = self.instrument(number, stock)?;
+    /// What is traded now.
+    fn print(&self, units: i64, shares: u64, side: Side, cross: Option<u8>) -> Print {
         let conditions = cross.and_then(|kind| Conditions::new(char::from(kind).encode_utf8(&mut [0; 4])));
-        let kind = (side, conditions.unwrap_or_default());
-        let times = (self.venue, self.arrival);
-        let trade = self.instruments.trade(id, (price(units), shares.into()), kind, times, self.out)?;
-        self.out.push(Event::Trade(id, trade));
+        Print { units, shares, side, conditions: conditions.unwrap_or_default(), time: self.venue }
+    }
+
+    fn trade(&mut self, number: u16, stock: &Stock, print: &Print) -> Result<(), ReadError> {
+        self.tell(number, stock, print, Counts::EVERYTHING)
+    }
+
+    fn take_back(&mut self, number: u16, stock: &Stock, print: &Print) -> Result<(), ReadError> {
+        self.tell(number, stock, print, Counts::EVERYTHING.and(Counts::BREAK))
+    }
+
+    fn tell(&mut self, number: u16, stock: &Stock, print: &Print, counts: Counts) -> Result<(), ReadError> {
+        let id = self.instrument(number, stock)?;
+        let numbers = (price(print.units), print.shares.into());
+        let times = (print.time, self.arrival);
+        let trade = self.instruments.trade(id, numbers, (print.side, print.conditions), times, self.out)?;
+        self.out.push(Event::Trade(id, Trade { counts, ..trade }));
         self.told = true;
         Ok(())
     }
@@ -308,5 +383,7 @@ fn market_state(event: u8) -> Option<TradingState> {
     }
 }
 
+#[cfg(test)]
+mod captures;
 #[cfg(test)]
 mod tests;

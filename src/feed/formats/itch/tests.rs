@@ -9,7 +9,7 @@ fn message(kind: u8, nanos: u64, fields: &[&[u8]]) -> Vec<u8> {
     [&[kind, 0, 7, 0, 0], &time[2..], &fields.concat()].concat()
 }
 
-fn add(nanos: u64, order: u64, side: u8, shares: u32, price: u32) -> Vec<u8> {
+pub(super) fn add(nanos: u64, order: u64, side: u8, shares: u32, price: u32) -> Vec<u8> {
     let symbol = b"ACME    ";
     let fields: [&[u8]; 5] =
         [&order.to_be_bytes(), &[side], &shares.to_be_bytes(), symbol, &price.to_be_bytes()];
@@ -32,7 +32,7 @@ fn framed(messages: &[Vec<u8>]) -> Vec<u8> {
     messages.iter().flat_map(framed).collect()
 }
 
-fn open(bytes: Vec<u8>, date: Option<&str>) -> Itch {
+pub(super) fn open(bytes: Vec<u8>, date: Option<&str>) -> Itch {
     let date = date.map(|date| date.parse().unwrap());
     Itch::new("x.itch".to_owned(), Box::new(Cursor::new(bytes)), date).unwrap()
 }
@@ -79,6 +79,45 @@ fn orders_become_trades_and_the_best_bid_and_ask() {
             ".000000011Z quote ACME 9.99 x 40 / 10.06 x 70",
         ],
         0,
+    );
+}
+
+#[test]
+fn what_is_broken_is_taken_back() {
+    let traded = |nanos: u64, number: u64, shares: u32| {
+        let price = 9_990_000_u32.to_be_bytes();
+        let fields = [&[0; 8][..], b"B", &shares.to_be_bytes(), b"ACME    ", &price, &number.to_be_bytes()];
+        message(b'P', nanos, &fields)
+    };
+    let broken = |nanos: u64, number: u64| message(b'B', nanos, &[&number.to_be_bytes()]);
+    let executed = message(
+        b'C',
+        4,
+        &[&1_u64.to_be_bytes(), &5_u32.to_be_bytes(), &77_u64.to_be_bytes(), b"N", &9_u32.to_be_bytes()],
+    );
+    check(
+        &[
+            traded(1, 902, 200),
+            traded(2, 903, 7),
+            broken(3, 902),
+            add(3, 1, b'B', 100, 100_000),
+            executed,
+            broken(5, 77),
+            broken(6, 902),
+            // Of before the record began.
+            broken(7, 1),
+            system(8, b'O'),
+            broken(9, 2),
+        ],
+        &[
+            ".000000001Z trade ACME 999 x 200 none",
+            ".000000002Z trade ACME 999 x 7 none",
+            ".000000003Z trade ACME 999 x 200 none, counts for volume high_low last break, event .000000001Z",
+            ".000000003Z quote ACME 10 x 100 / - x 0",
+            ".000000004Z quote ACME 10 x 95 / - x 0",
+            "x.itch message 10 (up to byte 287): trade 2 is broken, and was never told, or too many trades ago",
+        ],
+        4,
     );
 }
 
@@ -142,7 +181,7 @@ fn a_message_that_is_not_as_it_should_be_is_named_and_the_next_is_read() {
 }
 
 /// Captured at 13:30:01 UTC; Ethernet with a VLAN's tag, IPv4, UDP, MoldUDP64.
-fn packet(first: u64, messages: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn packet(first: u64, messages: &[Vec<u8>]) -> Vec<u8> {
     let count = u16::try_from(messages.len()).unwrap();
     let payload =
         [b"SESSION   ".as_slice(), &first.to_be_bytes(), &count.to_be_bytes(), &framed(messages)].concat();
@@ -162,7 +201,7 @@ fn packet(first: u64, messages: &[Vec<u8>]) -> Vec<u8> {
     [&1_692_711_001_u32.to_be_bytes()[..], &[0, 0, 0, 9], &len, &len, &frame].concat()
 }
 
-fn pcap(packets: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn pcap(packets: &[Vec<u8>]) -> Vec<u8> {
     let header = [&[0xa1, 0xb2, 0xc3, 0xd4, 0, 2, 0, 4][..], &[0; 8], &[0, 4, 0, 0, 0, 0, 0, 1]].concat();
     [header, packets.concat()].concat()
 }
@@ -200,10 +239,12 @@ fn packets_that_come_twice_are_read_once_and_missing_ones_are_told() {
     let shown: Vec<String> =
         show(&mut feed).iter().map(|line| line.split(" / ").next().unwrap().to_owned()).collect();
     let quote = |bid: &str| format!("2023-08-22T13:30:01.000009Z quote ACME {bid} x 1");
-    let missing = "x.itch message 3 (up to byte 813): messages 4 to 8 are missing";
     assert_eq!(shown[..3], [quote("1.01"), quote("1.02"), quote("1.03")]);
-    assert!(shown[3].ends_with("messages 4 to 8 are missing"), "{} for {missing}", shown[3]);
-    assert_eq!(shown[4..], [quote("1.09")]);
+    let empty = "2023-08-22T13:30:01.000009Z quote ACME - x 0";
+    assert_eq!(shown[3], empty, "it is told before the fault");
+    let missing = "messages 4 to 8 are missing";
+    assert!(shown[4].ends_with(missing), "{}", shown[4]);
+    assert_eq!(shown[5..], [quote("1.09")]);
     assert_eq!(feed.left_out(), 1, "the packet that is none of the feed");
 }
 

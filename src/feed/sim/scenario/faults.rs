@@ -1,21 +1,20 @@
 use super::Length;
-use crate::feed::sim::SimConfig;
 use crate::feed::sim::random::Random;
 use crate::feed::{Feed, FeedError};
 use crate::market::{Event, FeedKind, FeedState, FeedStatus, InstrumentId, Instruments, Speed, Timestamp};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-/// A way in which a feed is broken for a while.
+/// A temporary fault of a feed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
-    /// Nothing comes.
+    /// No ticks.
     Stall,
     /// A tick is lost.
     Drop { probability: f64 },
-    /// A tick comes twice.
+    /// A tick is repeated.
     Duplicate { probability: f64 },
-    /// Ticks come later, each by a time of its own.
+    /// Each tick is delayed by a time of its own.
     Reorder { within: Length },
     /// A tick has a time of the past.
     Late { by: Length, probability: f64 },
@@ -29,36 +28,38 @@ pub(super) struct FaultSpell {
     pub fault: Fault,
 }
 
-/// A feed as it comes over a broken line. The market behind it is the same as without faults, since these have a random
-/// source of their own.
+/// A feed over a faulty line. Its market is the same as without faults, as these have a random source of
+/// their own.
+#[derive(Clone)]
 pub(super) struct Faulty<F> {
     feed: F,
     random: Random,
     spells: Vec<(Timestamp, Timestamp, Fault)>,
-    /// When to say that the feed is stale or that it lives, latest first.
+    /// When to publish that the feed is stale or live, latest first.
     signs: Vec<(Timestamp, FeedState)>,
     is_stale: bool,
     /// The feed's next moment.
     ahead: Option<(Timestamp, Vec<Event>)>,
-    /// Ticks that are still under way.
+    /// Delayed ticks.
     held: BinaryHeap<Reverse<Held>>,
     holds: u64,
-    /// What came to pass during a stall and is still true at its end: states in their order, and each instrument's quote.
+    /// Changes during a stall that hold at its end: states in order, and each instrument's quote.
     missed: (Vec<Event>, BTreeMap<InstrumentId, Event>),
 }
 
-/// Ordered by its moment, and then by when it came.
+/// Ordered by its moment, and then by arrival.
+#[derive(Clone)]
 struct Held {
     at: Timestamp,
     order: u64,
     event: Event,
 }
 
-/// A feed that has been silent for this long is told to be stale.
+/// A feed that is silent for this long is published as stale.
 const STALE_AFTER_NANOS: i64 = 2_000_000_000;
-/// Ticks that may be under way; more come at once.
+/// Most delayed ticks; further ones are not delayed.
 const MAX_HELD: usize = 100_000;
-/// Makes another seed of a seed.
+/// Derives another seed.
 const FAULTS: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl<F: Feed> Faulty<F> {
@@ -85,7 +86,7 @@ impl<F: Feed> Faulty<F> {
             .any(|&(begin, end, fault)| matches!(fault, Fault::Stall) && begin <= at && at < end)
     }
 
-    /// What the feed has said at `at` comes to the line.
+    /// Takes the feed's events of `at` into the line.
     fn send(&mut self, at: Timestamp, event: Event, out: &mut Vec<Event>) {
         if !matches!(event, Event::Quote(..) | Event::Trade(..)) {
             return self.arrive(at, event, out);
@@ -118,7 +119,7 @@ impl<F: Feed> Faulty<F> {
         }
     }
 
-    /// Something comes out of the line.
+    /// Takes the next events out of the line.
     fn arrive(&mut self, at: Timestamp, event: Event, out: &mut Vec<Event>) {
         if !self.is_stalled(at) {
             out.push(event);
@@ -133,7 +134,7 @@ impl<F: Feed> Faulty<F> {
         }
     }
 
-    /// Whoever comes back asks first what is.
+    /// The present state comes first after a stall.
     fn come_back(&mut self, at: Timestamp, out: &mut Vec<Event>) {
         out.append(&mut self.missed.0);
         for mut event in std::mem::take(&mut self.missed.1).into_values() {
@@ -145,13 +146,13 @@ impl<F: Feed> Faulty<F> {
     }
 }
 
-impl<F: Feed> Feed for Faulty<F> {
+impl<F: Feed + Clone + 'static> Feed for Faulty<F> {
     fn kind(&self) -> FeedKind {
         self.feed.kind()
     }
 
-    fn simulation(&self) -> Option<SimConfig> {
-        self.feed.simulation()
+    fn fork(&self) -> Option<Box<dyn Feed>> {
+        Some(Box::new(self.clone()))
     }
 
     fn next(
@@ -201,10 +202,10 @@ impl<F: Feed> Feed for Faulty<F> {
     }
 }
 
-/// When a feed with these faults is told to be stale and to live again, latest first.
+/// When a feed with these faults is published as stale and as live again, latest first.
 fn signs(spells: &[(Timestamp, Timestamp, Fault)]) -> Vec<(Timestamp, FeedState)> {
     let mut stalls: Vec<(Timestamp, Timestamp)> = Vec::new();
-    // In the order of their beginnings; those that touch are one.
+    // In order of their beginnings; adjacent ones are merged.
     for &(begin, end, _) in spells.iter().filter(|spell| matches!(spell.2, Fault::Stall)) {
         match stalls.last_mut().filter(|last| begin <= last.1) {
             Some(last) => last.1 = last.1.max(end),
@@ -217,14 +218,14 @@ fn signs(spells: &[(Timestamp, Timestamp, Fault)]) -> Vec<(Timestamp, FeedState)
         if stale < end {
             signs.push((stale, FeedState::Stale));
         }
-        // Also after a stall too short to be told: what was missed comes with it.
+        // Also after a stall too short to be published: it brings what was missed.
         signs.push((end, FeedState::Live));
     }
     signs.reverse();
     signs
 }
 
-/// Moves the venue's time of a tick, and that of its arrival.
+/// Shifts the venue's time of a tick, and that of its arrival.
 fn shift(event: &mut Event, venue: i64, arrival: i64) {
     let times = match event {
         Event::Quote(_, quote) => (&mut quote.ts_event, &mut quote.ts_recv),

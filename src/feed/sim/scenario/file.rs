@@ -1,7 +1,8 @@
-//! The form of a scenario file. A table's name says what happens, its keys when and to whom.
+//! The form of a scenario file. A table's name states what happens, its keys when and to which symbols.
 
+use super::ScenarioError;
 use super::values::{Factor, Length, Moment, Percent, Probability, Rate, Symbols};
-use super::{ScenarioError, hint};
+use crate::hint::hint;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -51,7 +52,7 @@ pub(super) struct PhaseRow {
     pub is: Phase,
 }
 
-/// What the market as a whole does.
+/// A phase of the market.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Phase {
@@ -63,7 +64,7 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    /// As a file says it.
+    /// As a file has it.
     pub fn name(self) -> &'static str {
         match self {
             Self::PreOpen => "pre-open",
@@ -227,18 +228,19 @@ impl File {
     }
 }
 
-/// The number of the line at a place in a text, from 1.
+/// The number of the line at an offset in a text, from 1.
 pub(super) fn line_at(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|&byte| byte == b'\n').count()
 }
 
-/// serde says: unknown field `simbol`, expected one of `at`, `symbol`. What was meant is told in front of all that could have been.
+/// serde reports: unknown field `simbol`, expected one of `at`, `symbol`. The likeliest name is put before
+/// the list.
 fn with_hint(message: &str) -> String {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match quoted.as_slice() {
         [wrong, known @ ..] if message.starts_with("unknown") && !known.is_empty() => {
             let what = if message.starts_with("unknown field") { "key" } else { "value" };
-            let near = hint(wrong, known.iter().copied());
+            let near = hint(wrong, "there", known.iter().copied());
             format!("unknown {what} {wrong:?}: {near}")
         }
         _ => message.replace('`', "\""),

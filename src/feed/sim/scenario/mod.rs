@@ -1,7 +1,8 @@
-//! What happens to a simulated market, by a script: phases, events and faults of its feed, told in a TOML file that
+//! A simulated market under a script: phases, events and faults of its feed, in a TOML file that
 //! `docs/scenarios.md` specifies.
 //!
-//! [`Scenario`] is the script, checked. `Play` is the market under it, and `Faulty` what a broken line makes of that.
+//! [`Scenario`] is the checked script. `Play` is the market under it, and `Faulty` is that feed over a faulty
+//! line.
 
 mod faults;
 mod file;
@@ -17,10 +18,8 @@ pub use values::Length;
 
 use super::{SimConfig, default_universe, fictional};
 use crate::feed::Feed;
-use crate::feed::text::nearest;
-use crate::market::{
-    Instrument, Listing, MAX_PRICE_UNITS, Price, Symbol, Timestamp, Universe, parse_decimal,
-};
+use crate::hint::{hint, nearest};
+use crate::market::{Instrument, Listing, Price, SAFE_INTEGER, Symbol, Timestamp, Universe, parse_decimal};
 use faults::{Fault, FaultSpell, Faulty};
 use file::{File, Phase, line_at};
 use play::Play;
@@ -30,13 +29,13 @@ use toml::Spanned;
 /// A script that was read and checked. The numbers of its market may be changed before it is played.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// What it shows, for people; may be empty.
+    /// Its description, for people; may be empty.
     pub about: String,
     pub symbols: usize,
-    /// Ticks a second where no burst is on.
+    /// Ticks a second outside of bursts.
     pub rate: NonZeroU32,
     pub seed: u64,
-    /// The moment on the market's clock at which it begins; `None`: the moment at which it is played.
+    /// Its first moment on the market's clock; `None`: the moment at which it is played.
     pub start: Option<Timestamp>,
     /// When it ends; `None`: never.
     pub end: Option<Length>,
@@ -57,7 +56,7 @@ pub struct ScenarioError {
 #[derive(Clone, Debug)]
 struct Step {
     at: Length,
-    /// Where the file says so.
+    /// The line in the file.
     line: usize,
     what: What,
 }
@@ -69,16 +68,16 @@ enum What {
     Jump(Scope, f64),
     List(Box<Listing>),
     Delist(Symbol),
-    /// What lasts.
+    /// An effect that lasts.
     Spell(Length, Scope, Effect),
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Effect {
     Halt,
-    /// How many times as far prices move.
+    /// The factor of price moves.
     Volatility(f64),
-    /// Down by so many parts of 1 within `fall`, there for `hold`, and back within `recover`.
+    /// Down by a fraction of 1 within `fall`, at the bottom for `hold`, and back within `recover`.
     Crash {
         depth: f64,
         fall: Length,
@@ -89,7 +88,7 @@ enum Effect {
     Burst(NonZeroU32),
 }
 
-/// Whom it concerns.
+/// The symbols that it affects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Scope {
     All,
@@ -99,12 +98,12 @@ enum Scope {
 
 impl Scenario {
     /// # Errors
-    /// [`ScenarioError`] with the line of the first thing that is wrong.
+    /// [`ScenarioError`] with the line of the first error.
     pub fn parse(text: &str) -> Result<Self, ScenarioError> {
         let mut file = File::parse(text)?;
         let (mut steps, mut faults) = (Vec::new(), Vec::new());
         Rows { text, steps: &mut steps, faults: &mut faults }.read(&mut file)?;
-        // Of one moment in the order of the kinds, as `Rows::read` has them.
+        // Steps of one moment are in the order of the kinds, as in `Rows::read`.
         steps.sort_by_key(|step| step.at);
         faults.sort_by_key(|fault| fault.at);
         let closes = steps.iter().rev().find_map(|step| match step.what {
@@ -127,7 +126,8 @@ impl Scenario {
         Ok(scenario)
     }
 
-    /// What the market as a whole does so long after the beginning: `pre-open`, `auction`, `continuous`, `halt` or `close`.
+    /// The phase of the market so long after the beginning: `pre-open`, `auction`, `continuous`, `halt` or
+    /// `close`.
     #[must_use]
     pub fn phase_after(&self, nanos: i64) -> &'static str {
         let phases = self.steps.iter().take_while(|step| step.at.nanos() <= nanos);
@@ -136,10 +136,10 @@ impl Scenario {
         phase.last().unwrap_or(Phase::Continuous).name()
     }
 
-    /// The market under this script, which begins `now` where the script has no start of its own.
+    /// The market under this script, which begins `now` if the script has no start of its own.
     ///
     /// # Errors
-    /// [`ScenarioError`] where it names a symbol or a sector that this market does not have.
+    /// [`ScenarioError`] if it names a symbol or a sector that this market does not have.
     pub fn play(self, now: Timestamp) -> Result<Box<dyn Feed>, ScenarioError> {
         let universe = default_universe();
         let listings = self.listings(&universe)?;
@@ -152,7 +152,7 @@ impl Scenario {
         Ok(Box::new(Faulty::new(play, &self.faults, start, self.seed)))
     }
 
-    /// Whether its market has what it speaks of.
+    /// Checks that its market has all symbols and sectors that it names.
     ///
     /// # Errors
     /// As [`Self::play`].
@@ -160,7 +160,7 @@ impl Scenario {
         self.listings(&default_universe()).map(drop)
     }
 
-    /// What is listed from the start, once every symbol and sector of the script is known to be there in time.
+    /// The listings at the start, after checking that each symbol and sector of the script exists in time.
     fn listings(&self, universe: &Universe) -> Result<Vec<Listing>, ScenarioError> {
         let listings = fictional::listings(universe, self.symbols);
         let mut there: Vec<&Instrument> = listings.iter().map(|listing| &listing.instrument).collect();
@@ -219,14 +219,14 @@ impl Scope {
     }
 }
 
-/// What is wrong about a scope, if anything.
+/// The error of a scope, if any.
 fn check_scope(scope: &Scope, there: &[&Instrument], gone: &[&Symbol]) -> Result<(), String> {
     let is_there = |instrument: &&&Instrument| scope.covers(instrument);
     let Some(found) = there.iter().find(is_there) else {
         return Err(match scope {
             Scope::All => "there are no symbols".to_owned(),
             Scope::Symbol(symbol) => {
-                let near = likely(symbol.as_str(), there.iter().map(|known| known.symbol.as_str()));
+                let near = nearest(symbol.as_str(), there.iter().map(|known| known.symbol.as_str()));
                 let near = near.map_or_else(
                     || format!("it has {} others", there.len()),
                     |near| format!("did you mean {near:?}?"),
@@ -237,7 +237,10 @@ fn check_scope(scope: &Scope, there: &[&Instrument], gone: &[&Symbol]) -> Result
                 let mut sectors: Vec<&str> = there.iter().map(|known| &*known.sector).collect();
                 sectors.sort_unstable();
                 sectors.dedup();
-                format!("sector {sector:?} is not in this market: {}", hint(sector, sectors.into_iter()))
+                format!(
+                    "sector {sector:?} is not in this market: {}",
+                    hint(sector, "there", sectors.into_iter())
+                )
             }
         });
     };
@@ -334,7 +337,7 @@ impl Rows<'_> {
     }
 }
 
-/// What is held back to be reordered stays in memory for so long.
+/// The longest delay for reordering; delayed ticks are in memory.
 const MAX_REORDER_NANOS: i64 = 10_000_000_000;
 
 fn scope(symbol_name: Option<&String>, sector: Option<&String>) -> Result<Scope, String> {
@@ -350,7 +353,7 @@ fn symbol(text: &str) -> Result<Symbol, String> {
     Symbol::new(text).map_err(|error| format!("symbol: {error}"))
 }
 
-/// A company of middling size that comes to the market.
+/// A company of medium size that is listed.
 fn listing(row: &file::ListRow) -> Result<Listing, String> {
     let decimal = |key: &str, text: &str| {
         let value = parse_decimal(text).map_err(|error| format!("{key}: {error}"))?;
@@ -364,10 +367,10 @@ fn listing(row: &file::ListRow) -> Result<Listing, String> {
     let scale = u8::try_from(tick_size.scale()).map_err(|_| "tick_size: too fine".to_owned())?;
     let units = |key: &str, value| {
         let price = Price::from_decimal(value, scale).map_err(|error| format!("{key}: {error}"))?;
-        Ok::<i64, String>(price.units())
+        i64::try_from(price.units()).map_err(|_| format!("{key}: it has too many digits"))
     };
     let (tick_size, price) = (units("tick_size", tick_size)?, units("price", decimal("price", &row.price)?)?);
-    if price % tick_size != 0 || price > MAX_PRICE_UNITS / 4 {
+    if price % tick_size != 0 || price > SAFE_INTEGER / 8 {
         return Err(format!("price: {} is no whole number of ticks of {}", row.price, row.tick_size));
     }
     Ok(Listing {
@@ -376,7 +379,7 @@ fn listing(row: &file::ListRow) -> Result<Listing, String> {
             sector: row.sector.clone(),
             currency: row.currency.clone(),
             price_scale: scale,
-            tick_size,
+            tick_size: tick_size.into(),
             anchor: Price::new(price),
             previous_close: Price::new(price),
             ..Instrument::unknown(symbol(&row.symbol)?)
@@ -385,18 +388,4 @@ fn listing(row: &file::ListRow) -> Result<Listing, String> {
         volatility: 4_000,
         activity: 50,
     })
-}
-
-/// What was probably meant, or all that it could be.
-fn hint<'a>(text: &str, names: impl Iterator<Item = &'a str> + Clone) -> String {
-    match likely(text, names.clone()) {
-        Some(near) => format!("did you mean {near:?}?"),
-        None => format!("there are {}", names.collect::<Vec<_>>().join(", ")),
-    }
-}
-
-/// The name that is nearest, where it is near.
-fn likely<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let near = nearest(text, names);
-    (strsim::jaro_winkler(&text.to_lowercase(), &near.to_lowercase()) > 0.75).then_some(near)
 }

@@ -11,11 +11,12 @@ use crate::market::{
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
-/// A simulated market under a script. The same script, seed and market give the same events, and another start the same ones at
-/// other times: the wall clock's time of day has no part in it.
+/// A simulated market under a script. The same script, seed and market give the same events; another start
+/// gives the same events at other times, as the time of day has no effect.
 ///
-/// As from the plain simulator a tick is the only event of its moment. What the script does at a moment comes at that moment, with
-/// the quotes that follow from it. Behind all there is the end as a moment of its own.
+/// As in the plain simulator a tick is the only event of its moment. The script's actions come at their own
+/// moments, with the quotes that follow from them. The end is the last moment, after all others.
+#[derive(Clone)]
 pub(super) struct Play {
     config: SimConfig,
     exchange: Exchange,
@@ -24,16 +25,16 @@ pub(super) struct Play {
     opening: Option<Vec<Listing>>,
     marks: std::iter::Peekable<std::vec::IntoIter<Mark>>,
     spells: Vec<Spell>,
-    /// The last moment of all; `None` where there is none.
+    /// The last moment; `None`: no end.
     end: Option<Timestamp>,
     is_over: bool,
     phase: Phase,
     /// Whether the market was open when the auction began, if there is one.
     was_open: bool,
-    /// Halts of the market as a whole that are on.
+    /// Active halts of the whole market.
     halts: usize,
-    /// The market's state that was told last.
-    told: Option<TradingState>,
+    /// The market's state that was published last.
+    told: Option<(Phase, TradingState)>,
     clock: Clock,
     rate: NonZeroU32,
     /// When the next tick is; `None` while there are none.
@@ -41,21 +42,24 @@ pub(super) struct Play {
 }
 
 /// A book of the exchange, by the same index.
+#[derive(Clone)]
 struct Listed {
     listing: Listing,
-    /// Halts of it that are on, but for those of the whole market.
+    /// Its active halts, except those of the whole market.
     halts: usize,
-    /// What news has made of its price: a factor.
+    /// The effect of news on its price: a factor.
     jumped: f64,
     is_delisted: bool,
 }
 
 /// A moment at which the script does something.
+#[derive(Clone)]
 struct Mark {
     at: Timestamp,
     action: Action,
 }
 
+#[derive(Clone)]
 enum Action {
     Do(What),
     Begin(usize),
@@ -64,7 +68,8 @@ enum Action {
     End(usize),
 }
 
-/// What lasts.
+/// An effect that lasts.
+#[derive(Clone)]
 struct Spell {
     begin: Timestamp,
     scope: Scope,
@@ -72,9 +77,9 @@ struct Spell {
     is_on: bool,
 }
 
-/// How often the market moves: as on average, whatever the time of day.
+/// How busy the market is: as on average, at any time of day.
 const PACE: f64 = 1.0;
-/// Before the opening hardly anyone shows his hand.
+/// Before the opening few orders are shown.
 const PRE_OPEN_UNREST: f64 = 3.0;
 /// At the bottom of a crash spreads are wider by this factor, and offers smaller.
 const CRASH_UNREST: f64 = 4.0;
@@ -125,8 +130,8 @@ impl Feed for Play {
         FeedKind::Simulator
     }
 
-    fn simulation(&self) -> Option<SimConfig> {
-        Some(self.config)
+    fn fork(&self) -> Option<Box<dyn Feed>> {
+        Some(Box::new(self.clone()))
     }
 
     fn next(
@@ -157,7 +162,7 @@ impl Feed for Play {
                     self.trade_or_quote(tick, out);
                     tick
                 }
-                // Silence to the end is a part of the script as well.
+                // The script includes the silence up to its end.
                 (_, None) if std::mem::replace(&mut self.is_over, true) => return Ok(None),
                 (_, None) => return Ok(self.end),
             };
@@ -168,12 +173,12 @@ impl Feed for Play {
     }
 }
 
-/// What the script did at a moment, and what is to follow from it.
+/// The script's actions at a moment, and what is to follow from them.
 #[derive(Default)]
 struct Wake {
-    /// Books to be quoted afresh.
+    /// Books to be quoted again.
     stirred: BTreeSet<usize>,
-    /// Whether others have turns than before.
+    /// Whether the set of books with turns has changed.
     shares: bool,
 }
 
@@ -187,7 +192,7 @@ impl Play {
         self.exchange.tick(index, at, pace, self.phase == Phase::Continuous, out);
     }
 
-    /// Does everything that the script has for this moment.
+    /// Takes all actions of the script for this moment.
     fn act(&mut self, at: Timestamp, instruments: &mut Instruments, out: &mut Vec<Event>) {
         self.exchange.tell_unquoted(at, out);
         let is_first = self.told.is_none();
@@ -208,7 +213,7 @@ impl Play {
                     self.list(*listing, at, instruments, out);
                 }
                 Action::Do(What::Delist(symbol)) => self.delist(symbol, at, &mut wake, out),
-                // Made to spells before.
+                // Turned into spells before.
                 Action::Do(What::Spell(..)) => {}
                 Action::Begin(spell) => {
                     self.spells[spell].is_on = true;
@@ -235,7 +240,7 @@ impl Play {
         let before = std::mem::replace(&mut self.phase, phase);
         self.was_open = before == Phase::Continuous;
         let conditions = match (before, phase) {
-            // As the consolidated tapes of US shares mark the prints of an opening and of a closing.
+            // These letters mark opening and closing prints on the consolidated tapes of US shares.
             (Phase::Auction, Phase::Continuous) => Conditions::new("O"),
             (Phase::Auction, Phase::Close) => Conditions::new("6"),
             _ => None,
@@ -256,14 +261,14 @@ impl Play {
         }
     }
 
-    /// Where a spell is a halt: begins or ends it.
+    /// If a spell is a halt, begins or ends it.
     fn halt(&mut self, spell: usize, at: Timestamp, begins: bool, wake: &mut Wake, out: &mut Vec<Event>) {
         let Spell { scope, effect: Effect::Halt, .. } = &self.spells[spell] else { return };
         wake.shares = true;
         let covered = self.covered(scope);
         let count = |halts: &mut usize| {
             *halts = if begins { *halts + 1 } else { halts.saturating_sub(1) };
-            // Whether this one made the difference.
+            // Whether this one changes the state.
             *halts == usize::from(begins)
         };
         if *scope == Scope::All {
@@ -287,7 +292,7 @@ impl Play {
         self.listed.push(Listed { listing, halts: 0, jumped: 1.0, is_delisted: false });
     }
 
-    /// Nothing of it comes any more: its quote is withdrawn, and it is closed for good.
+    /// Delists it: its quote is withdrawn, and it is closed for good.
     fn delist(&mut self, symbol: Symbol, at: Timestamp, wake: &mut Wake, out: &mut Vec<Event>) {
         for index in self.covered(&Scope::Symbol(symbol)) {
             self.listed[index].is_delisted = true;
@@ -300,7 +305,7 @@ impl Play {
         }
     }
 
-    /// What `status` says of the phase.
+    /// The `status` of the phase.
     fn state(&self) -> TradingState {
         match self.phase {
             // A closing auction is a part of the day.
@@ -314,12 +319,13 @@ impl Play {
 
     fn tell_state(&mut self, at: Timestamp, out: &mut Vec<Event>) {
         let state = if self.halts > 0 { TradingState::Halted } else { self.state() };
-        if self.told.replace(state) != Some(state) {
+        // Also for another phase with the same state: displays of the phase update on this event.
+        if self.told.replace((self.phase, state)) != Some((self.phase, state)) {
             out.push(Event::Status(None, Status { state, ts_event: at }));
         }
     }
 
-    /// Quotes afresh what was stirred, and sets the clock to what goes on.
+    /// Quotes the changed books again, and sets the clock to the present rate.
     fn follow(&mut self, at: Timestamp, wake: &Wake, out: &mut Vec<Event>) {
         let is_live = self.phase.quotes() && self.halts == 0;
         let stirred = wake.stirred.iter().filter(|&&index| is_live && self.listed[index].is_free());
@@ -347,7 +353,7 @@ impl Play {
         }
     }
 
-    /// Brings a book forward to `at` under what the script does to it; returns the pace of its sector.
+    /// Brings a book forward to `at` under the script's effects; returns the pace of its sector.
     fn bring(&mut self, index: usize, at: Timestamp) -> f64 {
         let Listed { listing, jumped, .. } = &self.listed[index];
         let mut influence = Influence { level: *jumped, ..Influence::NONE };
@@ -381,13 +387,14 @@ impl Play {
 }
 
 impl Listed {
-    /// Whether it quotes and trades where the market does.
+    /// Whether it quotes and trades while the market does.
     fn is_free(&self) -> bool {
         self.halts == 0 && !self.is_delisted
     }
 }
 
-/// How much of a crash's depth is reached, from 0 to 1, so many nanoseconds after its begin: it sets in and ends gently.
+/// The part of a crash's depth that is reached, from 0 to 1, so many nanoseconds after its begin, with a
+/// smooth start and end.
 fn fallen(nanos: i64, fall: Length, hold: Length, recover: Length) -> f64 {
     let gently = |nanos: i64, of: Length| {
         let x = if of.nanos() == 0 { 1.0 } else { float(nanos) / float(of.nanos()) }.clamp(0.0, 1.0);

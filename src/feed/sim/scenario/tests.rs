@@ -1,15 +1,15 @@
-//! Does what the script says come to pass? Each test plays a script to its end and looks.
+//! Does a script have its effects? Each test plays a script to its end and checks.
 #![expect(clippy::cast_precision_loss, reason = "counts, prices and seconds are far below 2^53")]
 #![expect(clippy::float_cmp, reason = "the moments of a script are exact in seconds")]
 
 use super::*;
-use crate::feed::formats::recording::{RecordingHeader, RecordingWriter};
 use crate::market::{Event, FeedState, Instruments, Quote, Side, Trade, TradingState};
+use crate::recording::{RecordingHeader, RecordingWriter};
 use std::collections::BTreeMap;
 
 const START: Timestamp = Timestamp::from_micros(1_767_625_200_000_000);
 
-/// All that was played: seconds since the start, the symbol (empty for the market), and what was told of it.
+/// All that was played: seconds since the start, the symbol (empty for the market), and the event.
 struct Played {
     rows: Vec<(f64, String, Told)>,
     /// The moments of the batches, in seconds.
@@ -58,7 +58,7 @@ fn play(text: &str) -> Played {
     Played { rows, moments }
 }
 
-/// Whatever the script does, a quote is a good one, or withdrawn whole.
+/// Under any script a quote is valid, or withdrawn on both sides.
 #[track_caller]
 fn check_quote(quote: &Quote, instrument: &Instrument) {
     if quote.bid.is_none() && quote.ask.is_none() {
@@ -94,7 +94,7 @@ impl Played {
         })
     }
 
-    /// What states are told of a symbol or of the market (empty), as `open@0 halted@2.5`.
+    /// The states of a symbol or of the market (empty), as `open@0 halted@2.5`.
     fn states(&self, of: &str) -> String {
         let states = self.rows.iter().filter(|row| row.1 == of).filter_map(|(at, _, told)| match told {
             Told::State(state) => Some(format!("{state}@{at}")),
@@ -104,7 +104,7 @@ impl Played {
         states.collect::<Vec<_>>().join(" ")
     }
 
-    /// The middle of each symbol's quote as it stood at a moment.
+    /// The middle of each symbol's quote at a moment.
     fn mids(&self, at: f64) -> BTreeMap<&str, f64> {
         let mut mids = BTreeMap::new();
         for (_, symbol, told) in self.rows.iter().take_while(|row| row.0 <= at) {
@@ -150,8 +150,8 @@ fn a_script_plays_the_same_on_every_machine() {
     assert_eq!(
         hashes,
         [
-            ("calm-day", 7_563_878_937_515_063_767),
-            ("opening-bell", 11_054_454_825_091_480_311),
+            ("calm-day", 13_827_906_754_764_803_030),
+            ("opening-bell", 8_288_338_441_336_682_650),
             ("flash-crash", 11_052_709_308_275_511_911),
             ("feed-outage", 14_899_718_014_532_337_883),
             ("burst", 13_013_849_740_397_542_547),
@@ -184,7 +184,8 @@ fn in_the_flash_crash_all_fall_by_what_is_said_and_recover() {
 #[test]
 fn a_calm_day_opens_and_closes_with_an_auction_and_nothing_much_in_between() {
     let played = play(ready("calm-day"));
-    assert_eq!(played.states(""), "pre-open@0 open@90 closed@720");
+    // Each phase is published, even if the state is the one before.
+    assert_eq!(played.states(""), "pre-open@0 pre-open@60 open@90 open@690 closed@720");
     for (bell, conditions) in [(90.0, "O"), (720.0, "6")] {
         let prints: Vec<_> = played.trades().filter(|(at, ..)| *at == bell).collect();
         assert_eq!(prints.len(), 200, "one in each symbol at {bell}");
@@ -204,7 +205,7 @@ fn a_calm_day_opens_and_closes_with_an_auction_and_nothing_much_in_between() {
 #[test]
 fn the_bell_opens_with_a_print_in_each_symbol_and_a_rush() {
     let played = play(ready("opening-bell"));
-    assert_eq!(played.states(""), "pre-open@0 open@60");
+    assert_eq!(played.states(""), "pre-open@0 pre-open@40 open@60");
     assert_eq!(played.trades().next().unwrap().0, 60.0, "no trade before the bell");
     let mut mids = played.mids(59.999);
     for (_, symbol, trade) in played.trades().filter(|(at, ..)| *at == 60.0) {
@@ -384,7 +385,7 @@ fn a_script_without_an_end_goes_on() {
     }
 }
 
-/// What is wrong about a scenario, whether in itself or in its market.
+/// The error of a scenario, in itself or in its market.
 #[track_caller]
 fn check_refused(text: &str, expected: &str) {
     let error = Scenario::parse(text).and_then(|scenario| scenario.play(START).map(drop)).unwrap_err();

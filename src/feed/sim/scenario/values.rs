@@ -1,4 +1,4 @@
-//! The values of a scenario file, each with its range: one that is out of it is told with its line.
+//! The values of a scenario file, each with its range: a value out of range is reported with its line.
 
 use crate::market::Timestamp;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::num::NonZeroU32;
 
-/// A length of time, or a moment counted from the start: `90s`, `5m30s`, `1h`, `250ms`. Up to 30 days, in whole nanoseconds.
+/// A length of time, or a moment counted from the start: `90s`, `5m30s`, `1h`, `250ms`. Up to 30 days, in
+/// whole nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Length(i64);
 

@@ -1,6 +1,6 @@
 import type { ChartBar } from "../selection.js";
 
-/** The bars of a chart: the server's, of one second or one minute, put together to longer ones. */
+/** The bars of a chart: the server's, of one second or one minute, combined to longer ones. */
 export class Candles {
   /** Oldest first; the last one may still be open. */
   readonly bars: ChartBar[] = [];
@@ -10,9 +10,9 @@ export class Candles {
   constructor(private readonly seconds: number) {}
 
   /**
-   * Takes bars that are new, or say more of ones that are known, in any order.
+   * Takes new bars, or updates of known ones, in any order.
    *
-   * @returns which of `bars` changed, oldest first; null where one appeared in the past, so that all are to be drawn
+   * @returns which of `bars` changed, oldest first; null if one appeared in the past, so that all are to be drawn
    */
   add(given: readonly ChartBar[]): ChartBar[] | null {
     const touched = new Set<number>();
@@ -52,7 +52,7 @@ export class Candles {
   }
 }
 
-/** Puts `bar` where its time belongs; says whether one of that time was there. Nearly always that is the end. */
+/** Inserts `bar` by its time; says whether one of that time was there. Nearly always that is the end. */
 function put(bars: ChartBar[], bar: ChartBar): boolean {
   let at = bars.length;
   while (at > 0 && bars[at - 1]!.time >= bar.time) at--;

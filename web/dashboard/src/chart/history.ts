@@ -15,13 +15,13 @@ interface BarsAnswer {
   }[];
 }
 
-/** The bars that the server keeps of `symbol`, oldest first; none where it does not know it. */
+/** The bars that the server keeps of `symbol`, oldest first; none if it does not know it. */
 export async function history(
   symbol: string,
   interval: Interval,
   signal: AbortSignal,
 ): Promise<ChartBar[]> {
-  const path = `/v1/bars/${encodeURIComponent(symbol)}?interval=${interval}&limit=${MOST}`;
+  const path = `v1/bars/${encodeURIComponent(symbol)}?interval=${interval}&limit=${MOST}`;
   const answer = await fetch(path, { signal });
   if (!answer.ok) return [];
   const { bars } = (await answer.json()) as BarsAnswer;

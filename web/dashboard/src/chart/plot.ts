@@ -5,6 +5,7 @@ import {
   HistogramSeries,
   type IChartApi,
   type ISeriesApi,
+  type PriceFormatCustom,
   type UTCTimestamp,
 } from "lightweight-charts";
 import type { ChartBar } from "../selection.js";
@@ -13,17 +14,18 @@ import type { ChartBar } from "../selection.js";
 const SPACING = { barSpacing: 7, rightOffset: 4 };
 
 export interface PlotEvents {
-  /** The bar under the crosshair has this time; null where there is none. */
+  /** The time of the bar under the crosshair; null for none. */
   hovered(time: number | null): void;
   /** Whether the newest bar is in sight. */
   atNewest(is: boolean): void;
 }
 
-/** The drawing of the chart. Loaded when the page stands already: it is as large as all else together. */
+/** The drawing of the chart. Loaded after the page is up: it is as large as all else together. */
 export class Plot {
   private readonly chart: IChartApi;
   private readonly candles: ISeriesApi<"Candlestick">;
   private readonly volume: ISeriesApi<"Histogram">;
+  private readonly priceFormat: PriceFormatCustom;
   private volumeUp = "";
   private volumeDown = "";
 
@@ -35,7 +37,7 @@ export class Plot {
     this.chart = createChart(holder, {
       autoSize: true,
       // The logo would inject a style sheet, which the content security policy refuses: the link below
-      // the chart takes its place.
+      // the chart replaces it.
       layout: {
         attributionLogo: false,
         fontFamily: getComputedStyle(document.body).fontFamily,
@@ -45,8 +47,9 @@ export class Plot {
       timeScale: { timeVisible: true, secondsVisible: true, ...SPACING },
       rightPriceScale: { scaleMargins: { top: 0.08, bottom: 0.24 } },
     });
+    this.priceFormat = { type: "custom", formatter: formats.price, minMove: 0.01 };
     this.candles = this.chart.addSeries(CandlestickSeries, {
-      priceFormat: { type: "custom", formatter: formats.price, minMove: 1e-8 },
+      priceFormat: this.priceFormat,
       borderVisible: false,
     });
     this.volume = this.chart.addSeries(HistogramSeries, {
@@ -67,7 +70,7 @@ export class Plot {
     this.paintTheme();
   }
 
-  /** Draws these bars in place of those before. */
+  /** Draws these bars in place of the old ones. */
   draw(bars: readonly ChartBar[]): void {
     this.candles.setData(bars.map(candle));
     this.volume.setData(bars.map((bar) => this.volumeBar(bar)));
@@ -79,7 +82,7 @@ export class Plot {
     this.volume.update(this.volumeBar(bar), historical);
   }
 
-  /** The newest bar is at the right end; more history is a scroll away. */
+  /** Puts the newest bar at the right end; more history is a scroll away. */
   showNewest(): void {
     this.chart.timeScale().applyOptions(SPACING);
     this.chart.timeScale().scrollToPosition(SPACING.rightOffset, false);
@@ -89,7 +92,12 @@ export class Plot {
     this.chart.timeScale().applyOptions({ secondsVisible: visible });
   }
 
-  /** Takes over the colours of the page. The volume bars carry theirs: they must be drawn anew. */
+  /** Prices go in steps of `minMove`: no two labels of the axis are closer together. */
+  setMinMove(minMove: number): void {
+    this.candles.applyOptions({ priceFormat: { ...this.priceFormat, minMove } });
+  }
+
+  /** Takes over the colours of the page. The volume bars carry theirs: {@link draw} them again. */
   paintTheme(): void {
     const line = colour("--line");
     this.chart.applyOptions({

@@ -1,6 +1,6 @@
 import type { Interval } from "@tickcast/client";
 
-/** How long the bars of the chart are, and of which of the server's bars they are put together. */
+/** How long the bars of the chart are, and from which of the server's bars they are combined. */
 export const TIMEFRAMES = [
   { name: "1s", label: "1 second", seconds: 1, interval: "1s" },
   { name: "5s", label: "5 seconds", seconds: 5, interval: "1s" },

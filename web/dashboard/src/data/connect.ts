@@ -2,9 +2,9 @@ import { Link, type Frames } from "./link.js";
 import type { ToPage, ToRelay } from "./messages.js";
 
 /**
- * Connects the page with the server by a worker: one for all tabs where the browser has shared workers, else one of its own.
+ * Connects the page with the server by a worker: one for all tabs if the browser has shared workers, else one of its own.
  *
- * @param url of the WebSocket endpoint; tabs share a worker only where it is the same
+ * @param url of the WebSocket endpoint; tabs share a worker only if it is the same
  */
 export function connectLink(url: URL, frames: Frames): Link {
   const port = openPort(url.href);
@@ -14,7 +14,7 @@ export function connectLink(url: URL, frames: Frames): Link {
   port.onmessage = ({ data }: MessageEvent<ToPage>) => link.receive(data);
   addEventListener("online", () => link.reconnectNow());
   addEventListener("pagehide", () => say({ kind: "goodbye" }));
-  // Back out of the browser's cache of pages, as it was.
+  // Restored from the browser's cache of pages.
   addEventListener("pageshow", ({ persisted }) => {
     if (persisted) greet(say);
   });
@@ -23,19 +23,19 @@ export function connectLink(url: URL, frames: Frames): Link {
 
 type RelayPort = MessagePort | Worker;
 
-// The worker's name tells it where the server is. Both calls are written out: the bundler looks for them as they stand.
+// The worker's name carries the server's URL. Both calls are written out: the bundler looks for this exact form.
 function openPort(name: string): RelayPort {
   try {
     return new SharedWorker(new URL("./worker.ts", import.meta.url), { type: "module", name }).port;
   } catch {
-    // A browser that has none, or denies them to a page that may not store anything.
+    // A browser without shared workers, or one that denies them to a page without storage.
     return new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name });
   }
 }
 
 /**
- * Makes itself known, with a lock that lasts as long as the page, by which the worker learns when it is gone. It is named only once
- * it is held: the worker asks for it, too, and must not be first.
+ * Registers with a lock that lasts as long as the page, so that the worker notices when the page is gone. The lock is named only once
+ * it is held: the worker requests it, too, and must not be first.
  */
 function greet(say: (message: ToRelay) => void): void {
   say({ kind: "hello", lock: null });

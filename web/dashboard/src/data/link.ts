@@ -24,11 +24,11 @@ import { unpack } from "./pack.js";
 import { Percentiles } from "./percentiles.js";
 import type { Port } from "./tab.js";
 
-/** How far what the page shows can be trusted to be the present. Times are those of `performance.now()`. */
-export type LinkState =
-  | ConnectionState
-  /** Updates come, but this much late: the page or the server cannot keep up. */
-  | { readonly kind: "lagging"; readonly behind_ms: number };
+/**
+ * Whether what the page shows is the present. Times are those of `performance.now()`. The cause of a lag is the network,
+ * the worker, or the page.
+ */
+export type LinkState = ConnectionState;
 
 export interface LinkEvents {
   state: LinkState;
@@ -38,25 +38,25 @@ export interface LinkEvents {
     readonly time: Micros;
     readonly changes: readonly Change[];
   };
-  /** Everything kept is of another tape, and comes anew. */
+  /** Everything kept is of another tape, and comes again. */
   replaced: { readonly epoch: Epoch | null };
-  /** Exactly `missed` entries of the ring `topic` were lost on the way to here. */
+  /** Exactly `missed` entries of the ring `topic` were lost before they reached the page. */
   gap: ClientEvents["gap"];
   /** A topic was refused, or a frame malformed. */
   error: ClientEvents["error"];
 }
 
-/** How the data come. */
+/** The figures of the connection. */
 export interface Measures {
   /** Changes a second of what is subscribed, on the server's tape. */
   readonly ticks: number;
-  /** Values a second that were sent in their place. */
+  /** Values a second that were sent for them. */
   readonly delivered: number;
-  /** Ticks that one of these stands for; null while none come. */
+  /** Ticks merged into one of these; null while none come. */
   readonly conflation: number | null;
   readonly frames: number;
   readonly bytes: number;
-  /** From when an update was due on the server to when it was drawn here, in ms, over the last ten seconds; null where unknown. */
+  /** From when an update was due on the server to when it was drawn here, in ms, over the last ten seconds; null if unknown. */
   readonly p50: number | null;
   readonly p99: number | null;
   /** Topics that are subscribed now, over all tabs. */
@@ -73,7 +73,7 @@ export interface Frames {
 export interface LinkOptions {
   clock?: Clock;
   page?: Pick<Document, "visibilityState" | "addEventListener">;
-  /** Calls back when what this frame has painted is on its way to the screen. */
+  /** Calls back when what this frame has painted is about to reach the screen. */
   painted?: (callback: () => void) => void;
   /** Calls back in the next frame, with its time. */
   nextFrame?: (callback: (now: number) => void) => void;
@@ -81,34 +81,34 @@ export interface LinkOptions {
   origin?: number;
 }
 
-/** A demand changes this often at most, so that scrolling is no storm of requests. */
+/** A demand changes this often at most, so that scrolling causes no storm of requests. */
 const DEMAND_MS = 100;
 const ALIVE_MS = 20_000;
-/** Later than this is lagging, and no longer so below half of it. */
+/** A delay above this is lagging, until it is below half of it. */
 const LAGGING_MS = 1_000;
 
 /**
- * The page's end of the data: what a {@link "@tickcast/client".TickcastClient} would be, only that socket, decoding and merging are
- * in a worker that the browser's tabs share, and that the page says what it shows instead of subscribing topics.
+ * The page's end of the data: like a {@link "@tickcast/client".TickcastClient}, but socket, decoding and merging are
+ * in a worker that the browser's tabs share, and the page says what it shows instead of subscribing to topics.
  *
  * - **The universe comes by itself**: definitions and the day (last price, change, volume) of all instruments, the latter once a
- *   second, besides the states of the market and the feed. It is enough to sort, rank, colour and search by.
+ *   second, and the states of the market and the feed. That is enough to sort, rank, colour and search.
  * - **{@link watch}**: what a view shows, with some margin, has its quote and day as fast as the page draws.
  * - **{@link open}**: the open symbol has its trades and bars, history first.
- * - **`update`** comes at most once a frame, in front of the painters, and tells of both as `Change`s like the client's own.
- * - A hidden page falls to a trickle, and gets one merged update when it is shown.
+ * - **`update`** comes at most once a frame, before the painters, with both as `Change`s like the client's own.
+ * - A hidden page gets only a trickle, and one merged update when it is shown.
  *
  * Make it with `connectLink` of `connect.ts`.
  */
 export class Link extends Emitter<LinkEvents> {
   state: LinkState = { kind: "connecting" };
-  /** What the server said of itself; null while there is no session. */
+  /** The server's welcome; null while there is no session. */
   session: Welcome | null = null;
   epoch: Epoch | null = null;
-  /** Of the tape, as far as the page has been told. */
+  /** The tape's position and time that the page has reached. */
   position = 0 as Position;
   time = 0 as Micros;
-  /** What feeds the server; null before it has said so. */
+  /** What feeds the server; null while unknown. */
   feed: Feed | null = null;
   counters: Counters = { frames: 0, bytes: 0, changes: 0, missed: 0, reconnects: 0 };
   measures: Measures = {
@@ -131,7 +131,7 @@ export class Link extends Emitter<LinkEvents> {
   private demandPending = false;
   private readonly latencies = new Percentiles();
   private readonly pace = new DisplayPace();
-  /** Of a batch that is not drawn yet, when its updates were due; null when there is none. */
+  /** When the updates of a batch that is not drawn yet were due; null when there is none. */
   private undrawn: readonly number[] | null = null;
   private readonly verifying = new Map<
     number,
@@ -158,7 +158,7 @@ export class Link extends Emitter<LinkEvents> {
     this.origin = options.origin ?? performance.timeOrigin;
     frames.add((now) => this.draw(now));
     this.page.addEventListener("visibilitychange", () => {
-      // What waited to be drawn while nobody looked was not late.
+      // What waited to be drawn while the page was hidden was not late.
       if (this.undrawn) this.undrawn = [];
       this.demand();
     });
@@ -167,7 +167,7 @@ export class Link extends Emitter<LinkEvents> {
   }
 
   /**
-   * Says which symbols the part `view` of the page shows, or is about to; none where it shows nothing any more.
+   * Sets which symbols the part `view` of the page shows, or is about to; none if it shows nothing any more.
    * Cheap enough to be called in each frame.
    */
   watch(view: string, symbols: readonly string[]): void {
@@ -179,7 +179,7 @@ export class Link extends Emitter<LinkEvents> {
     this.demandSoon();
   }
 
-  /** Opens a symbol in place of the one before: its trades and its bars of `interval` come, those of before first. */
+  /** Opens a symbol in place of the one before: its trades and its bars of `interval` come, past ones first. */
   open(symbol: string, interval: Interval): void {
     if (symbol === "") this.opened = null;
     else if (this.opened?.symbol === symbol) this.opened = { ...this.opened, interval };
@@ -199,7 +199,7 @@ export class Link extends Emitter<LinkEvents> {
     this.port.postMessage({ kind: "reconnect" });
   }
 
-  /** Compares what is kept of topics that are watched with the server's images, at most 64 of them. */
+  /** Compares the copies of watched topics with the server's images, at most 64 of them. */
   verify(topics: readonly Topic[]): Promise<readonly Verification[]> {
     const id = ++this.lastVerification;
     return new Promise((resolve, reject) => {
@@ -208,7 +208,7 @@ export class Link extends Emitter<LinkEvents> {
     });
   }
 
-  /** Takes what the relay says. */
+  /** Takes a message of the relay. */
   receive(message: ToPage): void {
     switch (message.kind) {
       case "batch":
@@ -238,13 +238,13 @@ export class Link extends Emitter<LinkEvents> {
     if (batch.anew) {
       this.known.clear();
       this.emit("replaced", { epoch: this.epoch });
-      // The relay may have taken the page for gone, and know nothing of it.
+      // The relay may have assumed that the page is gone, and have dropped it.
       this.demand();
     }
     const { position, time } = batch;
     [this.position, this.time] = [position, time];
     const changes: Change[] = batch.instruments.map((instrument) => this.define(instrument));
-    // Entries that were on their way when another symbol was opened are not of this one.
+    // Entries that were under way when another symbol was opened are not of this one.
     const entries = batch.serial === (this.opened?.serial ?? null);
     for (const change of unpack(batch, (number) => this.known.get(number)))
       if (entries || change.kind === "quote" || change.kind === "day") changes.push(change);
@@ -264,7 +264,7 @@ export class Link extends Emitter<LinkEvents> {
     return { kind: "instrument", instrument };
   }
 
-  /** What the last batch changed is being painted: what is behind it may come. */
+  /** What the last batch changed is being painted: the next one may come. */
   private draw(now: number): void {
     const due = this.undrawn;
     if (!due) return;
@@ -308,10 +308,11 @@ export class Link extends Emitter<LinkEvents> {
     if (state.kind === "stale") return { ...state, heard_at: local(state.heard_at) };
     if (state.kind === "reconnecting" && state.retry_at !== null)
       return { ...state, retry_at: local(state.retry_at) };
-    if (state.kind !== "live" || this.hidden) return state;
-    const behind_ms = Math.max(lag_ms - 1_000 / this.hz, this.measures.p50 ?? 0);
+    if ((state.kind !== "live" && state.kind !== "lagging") || this.hidden) return state;
+    const by_ms = Math.max(lag_ms - 1_000 / this.hz, this.measures.p50 ?? 0);
+    if (state.kind === "lagging" && state.by_ms >= by_ms) return state;
     const limit = this.state.kind === "lagging" ? LAGGING_MS / 2 : LAGGING_MS;
-    return behind_ms > limit ? { kind: "lagging", behind_ms } : state;
+    return by_ms > limit ? { kind: "lagging", by_ms } : state;
   }
 
   private enter(state: LinkState): void {
@@ -358,7 +359,7 @@ export class Link extends Emitter<LinkEvents> {
   }
 }
 
-/** A message is handled behind the frame that is being painted. */
+/** A message is handled after the frame that is being painted. */
 function afterPaint(callback: () => void): void {
   const { port1, port2 } = new MessageChannel();
   port1.onmessage = () => {

@@ -14,7 +14,7 @@ import type {
   Welcome,
 } from "@tickcast/client";
 
-/** What one page wants to be told of. */
+/** What one page wants to receive. */
 export interface Demand {
   /** Symbols whose quotes and days the page shows, or is about to. */
   readonly watched: readonly string[];
@@ -24,14 +24,14 @@ export interface Demand {
   readonly topics: readonly Topic[];
   /** Updates a second that the page can draw. */
   readonly hz: number;
-  /** Nobody looks at the page. */
+  /** The page is hidden. */
   readonly hidden: boolean;
 }
 
 export interface Opened {
   readonly symbol: string;
   readonly interval: Interval;
-  /** Another one each time that a symbol is opened, so that no entry of an earlier time is taken for one of this. */
+  /** A new number each time a symbol is opened, so that no earlier entry is taken for a current one. */
   readonly serial: number;
 }
 
@@ -41,7 +41,7 @@ export const NO_DEMAND: Demand = { watched: [], open: null, topics: [], hz: 60, 
 export type ToRelay =
   | {
       readonly kind: "hello";
-      /** A web lock that the page holds as long as it lives; null before it has one, and where there are none. */
+      /** A web lock that the page holds as long as it lives; null before it has one, and in browsers without locks. */
       readonly lock: string | null;
     }
   | { readonly kind: "demand"; readonly demand: Demand }
@@ -50,7 +50,7 @@ export type ToRelay =
   | { readonly kind: "verify"; readonly id: number; readonly topics: readonly Topic[] }
   /** The network is back, or the user does not want to wait. */
   | { readonly kind: "reconnect" }
-  /** Said now and then, by pages without a lock. */
+  /** Sent now and then, by pages without a lock. */
   | { readonly kind: "alive" }
   | { readonly kind: "goodbye" };
 
@@ -69,10 +69,10 @@ export type ToPage =
       readonly failure: string | null;
     };
 
-/** What has come together for a page since the last one; a page has at most one that it has not drawn. */
+/** What has come for a page since the last batch; a page has at most one that it has not drawn. */
 export interface Batch {
   readonly kind: "batch";
-  /** Everything the page keeps is of another tape: it begins anew with this. */
+  /** Everything the page keeps is of another tape: it starts over with this. */
   readonly anew: boolean;
   readonly position: Position;
   readonly time: Micros;
@@ -85,11 +85,11 @@ export interface Batch {
   readonly others: readonly Change[];
   /** Of what was open when it was made: {@link Opened.serial}. */
   readonly serial: number | null;
-  /** When the updates in it were due, in ms by the clock of `Date.now()` here; empty where that is not known. */
+  /** When the updates in it were due, in ms by the clock of `Date.now()` here; empty if unknown. */
   readonly due: readonly number[];
 }
 
-/** How the relay's connection is. Times are in ms since 1970, by this machine's clock. */
+/** The state of the relay's connection. Times are in ms since 1970, by this machine's clock. */
 export interface Condition {
   readonly state: ConnectionState;
   readonly session: Welcome | null;
@@ -97,7 +97,7 @@ export interface Condition {
   readonly feed: Feed | null;
   readonly counters: Counters;
   readonly rates: Rates;
-  /** How far the relay is behind the server's tape, in ms of the tape. */
+  /** The relay's lag to the server's tape, in ms of the tape. */
   readonly lag_ms: number;
   /** Topics that are subscribed, over all pages. */
   readonly topics: number;
@@ -107,7 +107,7 @@ export interface Condition {
 export interface Rates {
   /** Changes on the server's tape of what is subscribed. */
   readonly ticks: number;
-  /** Values that were sent in their place. */
+  /** Values that were sent for them. */
   readonly delivered: number;
   readonly frames: number;
   readonly bytes: number;

@@ -1,37 +1,33 @@
-import type { Clock, Counters, Stats, TickcastClient } from "@tickcast/client";
+import type { Clock, Counters, FurtherSession, Stats, TickcastClient } from "@tickcast/client";
 import type { Rates } from "./messages.js";
 
 const NOTHING: Rates = { ticks: 0, delivered: 0, frames: 0, bytes: 0 };
 
-/** Adds up what several sessions bring, and how fast. */
+/** How much the sessions of a connection receive, and how fast. */
 export class Meter {
   rates = NOTHING;
   /** Of the first session. */
   lag_ms = 0;
   private readonly stats: (Stats | null)[];
-  /** Since the last measure, as the server told. */
+  /** Since the last measure, as the server reported. */
   private told = { ticks: 0, delivered: 0 };
   private before: { counters: Counters; at: number };
 
   constructor(
-    private readonly clients: readonly TickcastClient[],
+    private readonly client: TickcastClient,
+    sessions: readonly Pick<FurtherSession, "on">[],
     private readonly clock: Clock,
   ) {
-    this.stats = clients.map(() => null);
+    this.stats = sessions.map(() => null);
     this.before = { counters: this.counters, at: clock.now() };
-    clients.forEach((client, i) => {
-      client.on("stats", (stats) => this.receive(i, stats));
-      client.on("state", ({ kind }) => {
-        if (kind !== "live") this.stats[i] = null; // another session counts from 0
-      });
+    sessions.forEach((session, i) => session.on("stats", (stats) => this.receive(i, stats)));
+    client.on("state", ({ kind }) => {
+      if (kind !== "live" && kind !== "lagging") this.stats.fill(null); // others count from 0
     });
   }
 
   get counters(): Counters {
-    const sum: Counters = { frames: 0, bytes: 0, changes: 0, missed: 0, reconnects: 0 };
-    for (const { counters } of this.clients)
-      for (const name of Object.keys(sum) as (keyof Counters)[]) sum[name] += counters[name];
-    return sum;
+    return { ...this.client.counters };
   }
 
   measure(): void {
@@ -48,10 +44,10 @@ export class Meter {
     this.before = { counters, at };
   }
 
-  private receive(client: number, stats: Stats): void {
-    const before = this.stats[client];
-    this.stats[client] = stats;
-    if (client === 0) this.lag_ms = stats.lag_ms;
+  private receive(session: number, stats: Stats): void {
+    const before = this.stats[session];
+    this.stats[session] = stats;
+    if (session === 0) this.lag_ms = stats.lag_ms;
     if (!before || stats.events < before.events) return;
     this.told.ticks += stats.events - before.events;
     this.told.delivered += stats.delivered - before.delivered;

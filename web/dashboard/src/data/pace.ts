@@ -1,13 +1,13 @@
-/** Rates that are asked for, fastest first: of one rate the server flushes all sessions together. */
+/** Rates to request, fastest first: the server flushes all sessions of one rate together. */
 const RATES = [60, 30, 20, 10] as const;
-/** Frames that a judgement is made of. */
+/** Frames per judgement. */
 const FRAMES = 60;
-/** A rate is kept as long as frames are not slower than this share beyond its interval. */
+/** A rate is kept while frames exceed its interval by no more than this share. */
 const SLACK = 1.35;
-/** Judgements in favour of a faster rate that it takes. */
+/** Judgements in favour of a faster rate before it is taken. */
 const PATIENCE = 3;
 
-/** How many updates a second this page can draw, going by how long its frames take. */
+/** How many updates a second this page can draw, from the duration of its frames. */
 export class DisplayPace {
   hz: number = RATES[0];
   private frames: number[] = [];
@@ -21,7 +21,7 @@ export class DisplayPace {
     const usual = sorted[Math.floor(0.75 * FRAMES)]!;
     this.frames = [];
     const fits = RATES.find((hz) => usual <= (1_000 / hz) * SLACK) ?? RATES.at(-1)!;
-    // Slower at once; faster only when it has lasted, since a faster rate is what makes frames slow.
+    // Slower at once; faster only after a while, since a faster rate is what makes frames slow.
     if (fits <= this.hz) {
       this.favourable = 0;
       this.hz = fits;

@@ -1,26 +1,38 @@
-import type {
-  Bar,
-  Change,
-  ClosedBar,
-  Instrument,
-  Interval,
-  Micros,
-  Quote,
-  Side,
-  Trade,
-  Units,
+import {
+  SIDES,
+  TOPICS,
+  TOPIC_KINDS,
+  fieldsOf,
+  imageChange,
+  imageOf,
+  isImage,
+  isRun,
+  kindOf,
+  type Bar,
+  type Change,
+  type ClosedBar,
+  type Field,
+  type ImageKind,
+  type Instrument,
+  type Integer,
+  type Micros,
+  type Quote,
+  type RingKind,
+  type Trade,
+  type Units,
 } from "@tickcast/client";
 
 /**
- * The frequent changes as one array of numbers, which a worker hands over without copying: a structured clone of thousands of
+ * The frequent changes as one array of numbers, which a worker transfers without copying: a structured clone of thousands of
  * objects would cost each side more than everything else it does in a frame.
  *
- * Per change: its kind, the instrument's number, and then
- * - quote, day, bars: a mask of the fields that follow, and these;
+ * Per change: the number of its kind of topic, and {@link ENTRIES} more if it is of its ring; the instrument's number; and then
+ * - images: a mask of the fields that follow, and these;
  * - trades: missed, count, and per trade number, price, size, side, ts_event and the index of its conditions in `texts`;
  * - closed bars: missed, number of the first, count, and per bar its fields.
  *
- * Integers of the protocol stay below 2^53, which a double holds exactly. NaN is null.
+ * A double holds an integer below 2^53 exactly, and NaN is null. A larger one is an infinity, as its sign is, and three parts of
+ * {@link PART_BITS}, the lowest first.
  */
 export interface Packed {
   packed: Float64Array<ArrayBuffer>;
@@ -29,56 +41,38 @@ export interface Packed {
   others: Change[];
 }
 
-const KIND = { quote: 0, day: 1, "1s": 2, "1m": 3, trades: 4, closed1s: 5, closed1m: 6 } as const;
-const INTERVALS: readonly Interval[] = ["1s", "1m"];
-const SIDES: readonly Side[] = ["none", "buy", "sell"];
-const QUOTE_FIELDS = ["bid", "bid_size", "ask", "ask_size", "ts_event"] as const;
-const BAR_FIELDS = [
-  "start",
-  "open",
-  "high",
-  "low",
-  "close",
-  "volume",
-  "trades",
-  "vwap",
-  "previous_close",
-] as const;
-/** A closed bar has all of them. */
-const CLOSED_FIELDS = BAR_FIELDS.filter((field) => field !== "previous_close");
+const PART_BITS = 48n;
+
+const ENTRIES = 64;
 
 export function pack(changes: readonly Change[]): Packed {
   const writer = new Writer();
   const texts: string[] = [""];
   const others: Change[] = [];
   for (const change of changes)
-    switch (change.kind) {
-      case "quote":
-        writer.fields(KIND.quote, change.instrument, QUOTE_FIELDS, change.changed);
-        break;
-      case "day":
-        writer.fields(KIND.day, change.instrument, BAR_FIELDS, change.changed);
-        break;
-      case "bar":
-        // Whole: a page keeps no image of it.
-        writer.fields(KIND[change.interval], change.instrument, BAR_FIELDS, change.bar);
-        break;
-      case "trades":
-        writer.put(KIND.trades, change.instrument.number, change.missed, change.trades.length);
-        for (const { number, price, size, side, ts_event, conditions } of change.trades) {
-          const text = conditions === "" ? 0 : texts.push(conditions) - 1;
+    if (isImage(change)) {
+      const kind = kindOf(change);
+      // Of bars a page keeps no image, so they come in full.
+      const told = change.kind === "bar" ? imageOf(change) : change.changed;
+      writer.fields(TOPICS[kind].number, change.instrument, fieldsOf(kind), told);
+    } else if (isRun(change)) {
+      writer.put(ENTRIES + TOPICS[kindOf(change)].number, change.instrument.number, change.missed);
+      if (change.kind === "trades") {
+        writer.put(change.trades.length);
+        for (const { number, price, size, side, ts_event, conditions, counts } of change.trades) {
+          // One that takes another back is marked as such.
+          const says = counts?.includes("break") ? "break" : conditions;
+          const text = says === "" ? 0 : texts.push(says) - 1;
           writer.put(number, price, size, SIDES.indexOf(side), ts_event, text);
         }
-        break;
-      case "closed_bars": {
-        const kind = change.interval === "1s" ? KIND.closed1s : KIND.closed1m;
-        writer.put(kind, change.instrument.number, change.missed, change.first, change.bars.length);
+      } else {
+        writer.put(change.first, change.bars.length);
         for (const bar of change.bars)
-          for (const field of CLOSED_FIELDS) writer.value((bar as Bar)[field] ?? null);
-        break;
+          for (const { name } of entryFields(kindOf(change)))
+            writer.value((bar as Values)[name] ?? null);
       }
-      default:
-        others.push(change);
+    } else {
+      others.push(change);
     }
   return { packed: writer.finish(), texts, others };
 }
@@ -116,71 +110,82 @@ function unpackOne(
   reader: Reader,
   texts: readonly string[],
 ): Change | null {
-  switch (kind) {
-    case KIND.quote: {
-      const changed = reader.fields(QUOTE_FIELDS) as Quote;
-      if (!images) return null;
-      const { instrument, quote } = images;
-      Object.assign(quote, changed);
-      return { kind: "quote", instrument, changed, quote };
-    }
-    case KIND.day: {
-      const changed = reader.fields(BAR_FIELDS) as Bar;
-      if (!images) return null;
-      const { instrument, day: before } = images;
+  if (kind >= ENTRIES)
+    return unpackRun(TOPIC_KINDS[kind - ENTRIES] as RingKind, images, reader, texts);
+  const topic = TOPIC_KINDS[kind] as ImageKind;
+  const changed = reader.fields(fieldsOf(topic));
+  if (!images) return null;
+  const { instrument } = images;
+  switch (topic) {
+    case "quote":
+      return imageChange(topic, instrument, changed, Object.assign(images.quote, changed));
+    case "day": {
+      const before = images.day;
       // A new start begins a new day; the previous close changes on its own.
       if (changed.start !== undefined && changed.start !== before.start) {
         const { previous_close } = before;
         images.day = previous_close === undefined ? {} : { previous_close };
       }
-      const { day } = images;
-      Object.assign(day, changed);
-      return { kind: "day", instrument, changed, day };
+      return imageChange(topic, instrument, changed, Object.assign(images.day, changed));
     }
-    case KIND["1s"]:
-    case KIND["1m"]: {
-      const changed = reader.fields(BAR_FIELDS) as Bar;
-      const interval = INTERVALS[kind - KIND["1s"]]!;
-      return images
-        ? { kind: "bar", instrument: images.instrument, interval, changed, bar: changed }
-        : null;
-    }
-    case KIND.trades: {
-      const missed = reader.next();
-      const trades = reader.list((): Trade => ({
-        number: reader.next(),
-        price: reader.next() as Units,
-        size: reader.next() as Units,
-        side: SIDES[reader.next()]!,
-        ts_event: reader.next() as Micros,
-        conditions: texts[reader.next()]!,
-      }));
-      return images
-        ? { kind: "trades", instrument: images.instrument, missed, repeated: [], trades }
-        : null;
-    }
-    default: {
-      const interval = INTERVALS[kind - KIND.closed1s]!;
-      const [missed, first] = [reader.next(), reader.next()];
-      const bars = reader.list(() => reader.all(CLOSED_FIELDS) as unknown as ClosedBar);
-      if (!images) return null;
-      const { instrument } = images;
-      return { kind: "closed_bars", instrument, interval, missed, repeated: [], bars, first };
-    }
+    default:
+      return imageChange(topic, instrument, changed, changed);
   }
 }
 
-type Values = Readonly<Record<string, number | null | undefined>>;
+function unpackRun(
+  kind: RingKind,
+  images: Images | undefined,
+  reader: Reader,
+  texts: readonly string[],
+): Change | null {
+  const missed = reader.next();
+  if (kind === "trades") {
+    const trades = reader.list((): Trade => ({
+      number: reader.next(),
+      price: reader.value() as Units,
+      size: reader.value() as Units,
+      side: SIDES[reader.next()]!,
+      ts_event: reader.next() as Micros,
+      conditions: texts[reader.next()]!,
+    }));
+    return images
+      ? { kind: "trades", instrument: images.instrument, missed, repeated: [], trades }
+      : null;
+  }
+  const first = reader.next();
+  const bars = reader.list(() => reader.all(entryFields(kind)) as ClosedBar);
+  if (!images) return null;
+  const interval = kind === "bars.1s" ? "1s" : "1m";
+  const { instrument } = images;
+  return { kind: "closed_bars", instrument, interval, missed, repeated: [], bars, first };
+}
+
+/** The fields of a closed bar, which has all of them. */
+function entryFields(kind: RingKind): readonly Field[] {
+  if (kind === "trades") return [];
+  const { all } = TOPICS[kind].image;
+  return fieldsOf(kind).filter(({ bit }) => bit & all);
+}
+
+type Values = Readonly<Record<string, Integer | null | undefined>>;
 
 class Writer {
   private values = new Float64Array(256);
   private length = 0;
 
-  put(...values: number[]): void {
+  put(...values: Integer[]): void {
     for (const value of values) this.value(value);
   }
 
-  value(value: number | null): void {
+  value(value: Integer | null): void {
+    if (typeof value === "bigint") {
+      const size = value < 0n ? -value : value;
+      this.put(value < 0n ? -Infinity : Infinity);
+      for (let part = 0n; part < 3n; part++)
+        this.value(Number(BigInt.asUintN(Number(PART_BITS), size >> (part * PART_BITS))));
+      return;
+    }
     if (this.length === this.values.length) {
       const larger = new Float64Array(2 * this.length);
       larger.set(this.values);
@@ -189,12 +194,12 @@ class Writer {
     this.values[this.length++] = value ?? NaN;
   }
 
-  fields(kind: number, { number }: Instrument, names: readonly string[], changed: object): void {
+  fields(kind: number, { number }: Instrument, fields: readonly Field[], changed: object): void {
     const values = changed as Values;
     let mask = 0;
-    names.forEach((name, i) => (mask |= values[name] === undefined ? 0 : 1 << i));
+    for (const { name, bit } of fields) if (values[name] !== undefined) mask |= bit;
     this.put(kind, number, mask);
-    for (const name of names) if (values[name] !== undefined) this.value(values[name] ?? null);
+    for (const { name } of fields) if (values[name] !== undefined) this.value(values[name] ?? null);
   }
 
   finish(): Float64Array<ArrayBuffer> {
@@ -215,21 +220,28 @@ class Reader {
     return this.values[this.at++]!;
   }
 
+  /** An integer, or null. */
+  value(): Integer | null {
+    const value = this.next();
+    if (Number.isNaN(value)) return null;
+    if (Number.isFinite(value)) return value;
+    const parts = [this.next(), this.next(), this.next()];
+    const size = parts.reduceRight((size, part) => (size << PART_BITS) | BigInt(part), 0n);
+    return value < 0 ? -size : size;
+  }
+
   list<T>(item: () => T): T[] {
     return Array.from({ length: this.next() }, item);
   }
 
-  fields(names: readonly string[]): Record<string, number | null> {
+  fields(fields: readonly Field[]): Quote & Bar {
     const mask = this.next();
-    return this.all(names.filter((_, i) => mask & (1 << i)));
+    return this.all(fields.filter(({ bit }) => mask & bit));
   }
 
-  all(names: readonly string[]): Record<string, number | null> {
-    const record: Record<string, number | null> = {};
-    for (const name of names) {
-      const value = this.next();
-      record[name] = Number.isNaN(value) ? null : value;
-    }
-    return record;
+  all(fields: readonly Field[]): Quote & Bar {
+    const record: Record<string, Integer | null> = {};
+    for (const { name } of fields) record[name] = this.value();
+    return record as Quote & Bar;
   }
 }

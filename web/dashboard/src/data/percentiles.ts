@@ -1,4 +1,4 @@
-/** The samples of the last while, of which it tells the value below which a share of them lies. */
+/** The samples of the last while, and their percentiles. */
 export class Percentiles {
   private readonly samples: { readonly value: number; readonly at: number }[] = [];
 
@@ -13,7 +13,7 @@ export class Percentiles {
     if (this.samples.length > this.most) this.samples.shift();
   }
 
-  /** In the order of `shares`, each from 0 to 1; null where nothing came lately. */
+  /** In the order of `shares`, each from 0 to 1; null if nothing came lately. */
   of(shares: readonly number[], now: number): number[] | null {
     while (this.samples[0] && now - this.samples[0].at > this.window_ms) this.samples.shift();
     const sorted = this.samples.map(({ value }) => value).sort((a, b) => a - b);

@@ -3,11 +3,17 @@ import {
   type ClientEvents,
   type Clock,
   type Epoch,
+  type FurtherSession,
+  type Image,
   type Instrument,
   type InstrumentNumber,
   type TickcastClient,
   type Topic,
   type Update,
+  isRun,
+  kindOf,
+  symbolOf,
+  topicOf,
 } from "@tickcast/client";
 import type { Condition, Opened, ToPage, ToRelay } from "./messages.js";
 import { Meter } from "./meter.js";
@@ -15,12 +21,14 @@ import { SharedDemand } from "./shared-demand.js";
 import { Tab, type Moment, type Port } from "./tab.js";
 import type { Timing } from "./timing.js";
 
-/** What the universe is subscribed by: enough to sort, rank and colour all of it. */
+type From = "watched" | "universe";
+/** What both sessions have in common. */
+type SessionLike = Pick<FurtherSession, "on" | "requestStats">;
+
+/** The topics of the universe: enough to sort, rank and colour all of it. */
 const UNIVERSE: readonly Topic[] = ["day:*", "status:*", "status"];
 const UNIVERSE_HZ = 1;
-/** While the other session waits for it. */
-const HURRY_HZ = 20;
-/** While nobody looks. */
+/** While all pages are hidden. */
 const HIDDEN_HZ = 1;
 const HIDDEN_UNIVERSE_HZ = 0.1;
 const TICK_MS = 1_000;
@@ -29,10 +37,10 @@ const TICK_MS = 1_000;
  * The one end of the connection that all pages of a browser share. It lives in a worker: here updates are decoded and merged,
  * and each page gets one batch per frame that it draws.
  *
- * It holds two sessions, since a rate cap is a session's: `universe` has the day of every instrument once a second, by which the
- * pages sort, rank and colour, and `watched` has what is in sight as fast as it can be drawn. One session for both would have to
- * tell of 10,000 instruments sixty times a second, or of those in sight once a second. Fetching the universe by HTTP instead would
- * bring the same bytes once, and every second again or never.
+ * There are two sessions on the connection, since a rate cap is a session's: `universe` has the day of every instrument once a
+ * second, by which the pages sort, rank and colour, and `watched` has what is in sight as fast as it can be drawn. One session for
+ * both would have to send 10,000 instruments sixty times a second, or those in sight once a second. Fetching the universe by
+ * HTTP instead would bring the same bytes once, and every second again or never.
  */
 export class Relay {
   private readonly tabs = new Set<Tab>();
@@ -40,32 +48,29 @@ export class Relay {
   private readonly bySymbol = new Map<string, InstrumentNumber>();
   private readonly demand: SharedDemand;
   private readonly meter: Meter;
-  /** Of the tape that the pages are told of. */
+  /** Of the tape that the pages receive. */
   private epoch: Epoch | null = null;
-  /** Sessions that have dropped what they kept, and have not told anything since. */
-  private readonly replaced = new Set<TickcastClient>();
-  /** Where each session last began anew: on another tape, or behind a reset on the same one. */
-  private readonly begunAt = new Map<TickcastClient, number>();
-  /** `watched` has something that the pages were not told, as the two sessions were not in step. */
-  private held = false;
+  /** What the pages received is void: the tape is another one, or was set to another moment. */
+  private anew = true;
 
   /** @param origin when `clock` was at 0, in ms since 1970 */
   constructor(
     private readonly watched: TickcastClient,
-    private readonly universe: TickcastClient,
+    private readonly universe: FurtherSession,
     private readonly timing: Pick<Timing, "due">,
     private readonly clock: Clock,
     private readonly origin: number,
   ) {
     this.demand = new SharedDemand(watched, clock);
-    this.meter = new Meter([watched, universe], clock);
-    for (const client of [watched, universe]) {
-      client.on("update", (update) => this.receive(client, update));
-      client.on("replaced", () => this.replaced.add(client));
-      client.on("state", () => this.tellCondition(this.tabs));
-      client.on("gap", (gap) => this.tellGap(gap));
-      client.on("error", (error) => this.tell({ kind: "error", error }));
-      client.requestStats(true);
+    this.meter = new Meter(watched, [watched, universe], clock);
+    watched.on("update", (update) => this.receive("watched", update));
+    universe.on("update", (update) => this.receive("universe", update));
+    watched.on("state", () => this.tellCondition(this.tabs));
+    for (const session of [watched, universe] as readonly SessionLike[]) {
+      session.on("replaced", () => (this.anew = true));
+      session.on("gap", (gap) => this.tellGap(gap));
+      session.on("error", (error) => this.tell({ kind: "error", error }));
+      session.requestStats(true);
     }
     watched.on("replaced", () => {
       for (const history of this.demand.histories.values()) history.clear();
@@ -76,7 +81,6 @@ export class Relay {
   }
 
   connect(): void {
-    this.universe.connect();
     this.watched.connect();
   }
 
@@ -112,7 +116,6 @@ export class Relay {
         void this.verify(tab, message.id, message.topics);
         break;
       case "reconnect":
-        this.universe.reconnectNow();
         this.watched.reconnectNow();
         break;
       case "goodbye":
@@ -136,32 +139,10 @@ export class Relay {
     this.watched.setMaxHz(shown.length > 0 ? hz : HIDDEN_HZ);
   }
 
-  private receive(client: TickcastClient, update: Update): void {
-    const anew = this.replaced.delete(client);
-    // On the same tape the other session may still be before the place.
-    if (anew) this.begunAt.set(client, client.image.epoch === this.epoch ? update.position : 0);
-    if (client === this.watched) for (const change of update.changes) this.remember(change, update);
-    // The pages are on the universe's tape.
-    if (client === this.universe && (anew || this.epoch !== client.image.epoch)) {
-      this.beginAnew(); // what this update said is told with the rest
-      return;
-    }
-    const inStep = this.inStep();
-    if (!inStep || (anew && client === this.watched)) this.held = true;
-    if (this.held && inStep) {
-      this.tellHeld();
-      if (client === this.watched) return;
-    } else if (this.held && this.onOneTape()) {
-      // Where it is the slow one that is behind, it is not waited for as long as it may take.
-      this.universe.setMaxHz(HURRY_HZ);
-    }
-    if (client === this.watched && !inStep) return;
-    this.tellUpdate(client, update);
-  }
-
-  private tellUpdate(client: TickcastClient, update: Update): void {
-    const from = client === this.watched ? "watched" : "universe";
-    const changes = update.changes.flatMap((change) => this.checked(client, change));
+  private receive(from: From, update: Update): void {
+    if (from === "watched") for (const change of update.changes) this.remember(change, update);
+    if (this.anew) return this.beginAnew(); // this update is sent with the rest
+    const changes = update.changes.flatMap((change) => this.checked(from, change));
     const due = from === "watched" && changes.length > 0 ? this.timing.due(update.time) : null;
     for (const tab of this.tabs) {
       const wanted = changes.filter((change) => this.concerns(tab, change, from));
@@ -171,22 +152,8 @@ export class Relay {
     }
   }
 
-  /** Whether both sessions tell of the same tape, and each has passed the place where the other began anew. */
-  private inStep(): boolean {
-    return (
-      this.onOneTape() &&
-      this.watched.image.position >= (this.begunAt.get(this.universe) ?? 0) &&
-      this.universe.image.position >= (this.begunAt.get(this.watched) ?? 0)
-    );
-  }
-
-  private onOneTape(): boolean {
-    const epochs = [this.watched, this.universe].map(({ image }) => image.epoch);
-    return this.epoch !== null && epochs.every((epoch) => epoch === this.epoch);
-  }
-
-  /** Both sessions define an instrument; and one may know of a finer scale before the other does. */
-  private checked(client: TickcastClient, change: Change): Change[] {
+  /** Both sessions define an instrument, and one may have a finer scale before the other. */
+  private checked(from: From, change: Change): Change[] {
     if (change.kind !== "instrument") {
       if (!("instrument" in change) || !change.instrument) return [change];
       const known = this.definitions.get(change.instrument.number);
@@ -198,10 +165,10 @@ export class Relay {
     if (!known) return [change];
     const same = sameFields(known, instrument);
     // What is kept of it is now in other units.
-    return [...(same ? [] : [change]), ...wholeImages(client, instrument)];
+    return [...(same ? [] : [change]), ...wholeImages(this[from].image, instrument)];
   }
 
-  private concerns(tab: Tab, change: Change, from: "watched" | "universe"): boolean {
+  private concerns(tab: Tab, change: Change, from: From): boolean {
     switch (change.kind) {
       case "instrument":
         return true;
@@ -209,12 +176,8 @@ export class Relay {
         return from === "watched" && tab.watches(change.instrument.symbol);
       case "day": {
         const { symbol, number } = change.instrument;
-        // What is told faster is not told again later.
-        const watched =
-          tab.watches(symbol) &&
-          this.watched.session !== null &&
-          this.watched.image.bar("day", number) !== undefined &&
-          this.inStep();
+        // What the fast session sends is not sent again later.
+        const watched = tab.watches(symbol) && this.watched.image.bar("day", number) !== undefined;
         return watched === (from === "watched");
       }
       case "trades":
@@ -225,55 +188,38 @@ export class Relay {
       case "feed":
         return from === "universe";
       case "reset":
-        return false; // pages begin anew by it
+        return false; // pages start over with it
+      case "joined":
+      case "left":
+        return false; // of sectors, of which no page subscribes any
       case "stats":
         return tab.demand.topics.includes("stats");
+      default:
+        return change satisfies never;
     }
   }
 
   private remember(change: Change, update: Moment): void {
-    if (change.kind !== "trades" && change.kind !== "closed_bars") return;
-    const kind = change.kind === "trades" ? "trades" : `bars.${change.interval}`;
+    if (!isRun(change)) return;
     const { position, time } = update;
     this.demand.histories
-      .get(`${kind}:${change.instrument.symbol}`)
+      .get(topicOf(kindOf(change), change.instrument.symbol))
       ?.add({ type: "update", position, time, whole: true, changes: [change] });
   }
 
-  /** Pages begin anew: the tape is another one, or was wound to another moment. */
+  /** Both sessions have dropped what they knew, at once: what they know is of the tape's current position. */
   private beginAnew(): void {
-    this.epoch = this.universe.image.epoch;
+    this.anew = false;
+    this.epoch = this.watched.image.epoch;
     this.definitions.clear();
     this.bySymbol.clear();
-    for (const instrument of this.universe.image.all()) this.define(instrument);
-    if (this.inStep()) {
-      this.held = false;
-      for (const instrument of this.watched.image.all()) this.define(instrument);
-    }
+    for (const { image } of [this.universe, this.watched])
+      for (const instrument of image.all()) this.define(instrument);
     for (const tab of this.tabs) {
       tab.replace();
       this.tellAll(tab);
       tab.flush();
     }
-    this.setRates();
-  }
-
-  /** What `watched` has, now that it is in step. */
-  private tellHeld(): void {
-    this.held = false;
-    const changes: Change[] = [];
-    for (const instrument of this.watched.image.all()) {
-      if (this.definitions.has(instrument.number)) continue;
-      this.define(instrument);
-      changes.push({ kind: "instrument", instrument });
-    }
-    for (const tab of this.tabs) {
-      tab.add(changes, this.watched.image, "watched");
-      this.tellKnown(tab, tab.watching);
-      this.tellOpen(tab);
-      tab.flush();
-    }
-    this.setRates();
   }
 
   private define(instrument: Instrument): void {
@@ -281,13 +227,13 @@ export class Relay {
     this.bySymbol.set(instrument.symbol, instrument.number);
   }
 
-  /** Everything that is known, to a page that knows nothing. */
+  /** Sends everything that is known to a page that knows nothing. */
   private tellAll(tab: Tab): void {
     const { image } = this.universe;
     const changes: Change[] = [];
     for (const instrument of this.definitions.values()) {
       changes.push({ kind: "instrument", instrument });
-      changes.push(...wholeImages(this.universe, instrument));
+      changes.push(...wholeImages(image, instrument));
       const status = image.trading(instrument.number);
       if (status) changes.push({ kind: "trading", instrument, status });
     }
@@ -299,14 +245,13 @@ export class Relay {
     this.tellOpen(tab);
   }
 
-  /** What `watched` has of these already: it comes by itself only where it was not subscribed before. */
+  /** What `watched` has of these already: it comes by itself only if it was not subscribed before. */
   private tellKnown(tab: Tab, symbols: readonly string[]): void {
     const { image } = this.watched;
-    if (!this.inStep()) return;
     const changes = symbols.flatMap((symbol) => {
       const number = this.bySymbol.get(symbol);
       const instrument = number === undefined ? undefined : image.instrument(number);
-      return instrument && tab.watches(symbol) ? wholeImages(this.watched, instrument) : [];
+      return instrument && tab.watches(symbol) ? wholeImages(image, instrument) : [];
     });
     if (changes.length > 0) tab.add(changes, image, "watched");
   }
@@ -316,20 +261,19 @@ export class Relay {
     const { open } = tab.demand;
     if (!open) return;
     const another = open.serial !== before?.serial;
-    if (another) this.tellHistory(tab, `trades:${open.symbol}`);
+    if (another) this.tellHistory(tab, topicOf("trades", open.symbol));
     if (another || open.interval !== before?.interval)
-      this.tellHistory(tab, `bars.${open.interval}:${open.symbol}`);
+      this.tellHistory(tab, topicOf(`bars.${open.interval}`, open.symbol));
   }
 
   private tellHistory(tab: Tab, topic: Topic): void {
     const history = this.demand.histories.get(topic);
     const { image } = this.watched;
-    if (!this.inStep()) return;
-    const number = this.bySymbol.get(topic.slice(topic.indexOf(":") + 1));
+    const number = this.bySymbol.get(symbolOf(topic) ?? "");
     const instrument = number === undefined ? undefined : image.instrument(number);
     if (!history || !instrument) return;
     const runs: Change[] = history.waiting();
-    // Before the first that is kept there is nothing that the page has had.
+    // The page has had nothing before the first that is kept.
     if (runs[0]) runs[0] = { ...runs[0], missed: 0 } as Change;
     const interval = topic.startsWith("bars.1s") ? "1s" : topic.startsWith("bars.1m") ? "1m" : null;
     const bar = interval && image.bar(interval, instrument.number);
@@ -357,7 +301,7 @@ export class Relay {
   }
 
   private tellGap(gap: ClientEvents["gap"]): void {
-    const symbol = gap.topic.slice(gap.topic.indexOf(":") + 1);
+    const symbol = symbolOf(gap.topic);
     for (const tab of this.tabs)
       if (tab.demand.open?.symbol === symbol) tab.port.postMessage({ kind: "gap", gap });
   }
@@ -380,8 +324,8 @@ export class Relay {
   private condition(): Condition {
     const { universe, watched, meter } = this;
     return {
-      state: this.onWallClock(worse(universe.state, watched.state)),
-      session: universe.session,
+      state: this.onWallClock(watched.state),
+      session: watched.session,
       epoch: this.epoch,
       feed: universe.image.feed,
       counters: meter.counters,
@@ -399,20 +343,8 @@ export class Relay {
   }
 }
 
-const WORST_FIRST: readonly Condition["state"]["kind"][] = [
-  "closed",
-  "reconnecting",
-  "stale",
-  "connecting",
-  "live",
-];
-
-function worse(a: Condition["state"], b: Condition["state"]): Condition["state"] {
-  return WORST_FIRST.indexOf(b.kind) < WORST_FIRST.indexOf(a.kind) ? b : a;
-}
-
 /** All that a session has of an instrument, as changes. */
-function wholeImages({ image }: TickcastClient, instrument: Instrument): Change[] {
+function wholeImages(image: Image, instrument: Instrument): Change[] {
   const quote = image.quote(instrument.number);
   const day = image.bar("day", instrument.number);
   return [

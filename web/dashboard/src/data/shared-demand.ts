@@ -1,9 +1,9 @@
-import { Conflation, type Clock, type TickcastClient, type Topic } from "@tickcast/client";
+import { Conflation, topicOf, type Clock, type TickcastClient, type Topic } from "@tickcast/client";
 import type { Demand } from "./messages.js";
 
 /** Symbols that are watched at most, over all pages: each is two topics. */
 export const WATCHED_MOST = 400;
-/** Of the 1,024 that a session may have. */
+/** Out of the 1,024 that a session may have. */
 const TOPICS_MOST = 1_000;
 /** For how long what has scrolled out of sight is still subscribed: it may scroll back. */
 export const LINGER_MS = 2_000;
@@ -29,7 +29,7 @@ export class SharedDemand {
     return this.subscribed.get(topic) === null;
   }
 
-  /** Subscribes what is new in these demands, and ends what is in none of them any more. */
+  /** Subscribes to what is new in these demands, and unsubscribes from what is in none of them any more. */
   follow(demands: readonly Demand[]): void {
     const now = this.clock.now();
     const wanted = topicsOf(demands);
@@ -44,7 +44,7 @@ export class SharedDemand {
     if (added.length > 0) this.client.subscribe(added);
   }
 
-  /** Ends what was not wanted for a while; sooner where room is needed. */
+  /** Unsubscribes from what was not wanted for a while; sooner if room is needed. */
   private end(now: number): void {
     const left = [...this.subscribed]
       .filter((entry): entry is [Topic, number] => entry[1] !== null)
@@ -66,21 +66,21 @@ export class SharedDemand {
   }
 }
 
-/** What is open comes first; of what is watched no more than there is room for. */
+/** What is open comes first; what is watched only as far as there is room. */
 function topicsOf(demands: readonly Demand[]): Set<Topic> {
   const topics = new Set<Topic>();
   for (const { open, topics: others } of demands) {
     if (topics.size >= TOPICS_MOST - 2 * WATCHED_MOST) break;
     if (open)
       for (const kind of ["trades", `bars.${open.interval}`, "quote", "day"])
-        topics.add(`${kind}:${open.symbol}`);
+        topics.add(topicOf(kind, open.symbol));
     for (const topic of others) topics.add(topic);
   }
   const most = topics.size + 2 * WATCHED_MOST;
   for (const { watched, hidden } of demands)
     for (const symbol of hidden ? [] : watched) {
       if (topics.size >= most) return topics;
-      topics.add(`quote:${symbol}`).add(`day:${symbol}`);
+      topics.add(topicOf("quote", symbol)).add(topicOf("day", symbol));
     }
   return topics;
 }

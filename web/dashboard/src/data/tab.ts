@@ -19,7 +19,7 @@ const OVERVIEW_IMAGES = 1_000;
 /** Times of updates that a batch has at most: enough to measure by. */
 const DUE_TIMES = 64;
 
-/** One page, as the relay sees it: its demand, and what waits for it to have drawn the batch before. */
+/** One page, as the relay sees it: its demand, and what is pending until it has drawn the batch before. */
 export class Tab {
   demand: Demand = NO_DEMAND;
   private watched = new Set<string>();
@@ -36,7 +36,7 @@ export class Tab {
 
   constructor(readonly port: Port<ToPage>) {}
 
-  /** What it shows and has open, while it is seen. */
+  /** What it shows and has open, while it is visible. */
   get watching(): string[] {
     return [...this.watched];
   }
@@ -54,7 +54,7 @@ export class Tab {
   /** Returns what it watches now and did not before. */
   ask(demand: Demand): string[] {
     if (demand.open?.serial !== this.demand.open?.serial) this.entries.clear();
-    // Nobody looks: how late it is drawn says nothing.
+    // The page is hidden: how late it is drawn means nothing.
     if (demand.hidden) this.due = [];
     const before = this.watched;
     this.demand = demand;
@@ -72,7 +72,7 @@ export class Tab {
       whole: true,
       changes,
     });
-    // Of two sessions one is a little ahead.
+    // One of the two sessions is a little ahead.
     if (position >= this.position) [this.position, this.time] = [position, time];
     const entries = changes.filter(isEntry);
     const images = changes.filter((change) => !isEntry(change));
@@ -80,12 +80,12 @@ export class Tab {
     if (images.length > 0) (from === "watched" ? this.images : this.overview).add(update(images));
   }
 
-  /** Notes when an update was due that it will be told of. */
+  /** Notes when an update for it was due. */
   addDue(due: number): void {
     if (this.due.length < DUE_TIMES && !this.demand.hidden) this.due.push(due);
   }
 
-  /** Everything that it was told is of another tape. */
+  /** Everything that it received is of another tape. */
   replace(): void {
     for (const waiting of [this.images, this.overview, this.entries]) waiting.clear();
     this.due = [];
@@ -99,7 +99,7 @@ export class Tab {
     this.flush();
   }
 
-  /** Sends what waits, unless the page has a batch that it has not drawn. */
+  /** Sends what is pending, unless the page has a batch that it has not drawn. */
   flush(): void {
     if (!this.drawn) return;
     const taken = [this.images.take(), this.entries.take(), this.overview.take(OVERVIEW_IMAGES)];

@@ -1,4 +1,4 @@
-import type { Clock, Micros, Ping, TickcastClient } from "@tickcast/client";
+import type { Clock, FurtherSession, Micros, Ping, TickcastClient } from "@tickcast/client";
 
 /** Of `GET /v1/feed`: two moments that belong together, in µs, and how fast the tape's clock runs from there. */
 export interface FeedClock {
@@ -11,7 +11,7 @@ export interface FeedClock {
 /** Pings that are remembered. */
 const PINGS = 8;
 
-/** Tells when by this machine's clock the server's tape was at a moment, so that latencies can be measured. */
+/** Computes when by this machine's clock the server's tape was at a moment, so that latencies can be measured. */
 export class Timing {
   private pings: { offset_ms: number; round_trip_ms: number }[] = [];
   private clock: FeedClock | null = null;
@@ -19,7 +19,7 @@ export class Timing {
   /** @param origin when the clock that pings are timed by was at 0, in ms since 1970 */
   constructor(private readonly origin: number) {}
 
-  /** How far the server's clock is before this machine's, in ms; null before the first ping. */
+  /** How far the server's clock is ahead of this machine's, in ms; null before the first ping. */
   get offset_ms(): number | null {
     const best = this.best();
     return best ? best.offset_ms : null;
@@ -48,7 +48,7 @@ export class Timing {
     this.clock = null;
   }
 
-  /** When what is of `time` on the tape was due, in ms since 1970 by this machine's clock; null where that is not known. */
+  /** When what is of `time` on the tape was due, in ms since 1970 by this machine's clock; null if unknown. */
   due(time: Micros): number | null {
     const offset = this.offset_ms;
     if (offset === null || !this.clock || !this.clock.speed) return null;
@@ -64,37 +64,37 @@ export class Timing {
   }
 }
 
-/** The first pings come soon, since one that meets a burst tells little. */
+/** The first pings come soon, since one that meets a burst shows little. */
 const FIRST_PING_MS = 500;
 const PING_MS = 5_000;
 const FEED_MS = 15_000;
 
 /**
- * Keeps `timing` true: asks for the server's time in the quieter session `quiet`, and for the feed's clock whenever `universe`
- * is told of another state of the feed.
+ * Keeps `timing` up to date: requests the server's time, and the feed's clock whenever `universe`
+ * receives another state of the feed.
  */
 export function keepTime(
   timing: Timing,
-  { quiet, universe }: { quiet: TickcastClient; universe: TickcastClient },
+  { client, universe }: { client: TickcastClient; universe: Pick<FurtherSession, "on"> },
   clock: Clock,
   readFeedClock: () => Promise<FeedClock | null>,
 ): void {
   const readFeed = () =>
     void readFeedClock().then(
       (read) => timing.setFeedClock(read),
-      () => {}, // the server is away; it is asked again when it is back
+      () => {}, // the server is away; the request is sent again when it is back
     );
   let pings = 0;
   const ping = () => {
-    if (!quiet.session) return;
+    if (!client.session) return;
     pings++;
-    // Not answered where the session ends: the next one is asked.
-    void quiet.ping().then(
+    // No answer if the session ends: the next one gets the request.
+    void client.ping().then(
       (answer) => timing.addPing(answer),
       () => {},
     );
   };
-  quiet.on("state", ({ kind }) => {
+  client.on("state", ({ kind }) => {
     if (kind !== "live") return;
     pings = 0;
     readFeed();
@@ -109,13 +109,13 @@ export function keepTime(
   universe.on("status", ({ kind }) => kind === "feed" && readFeed());
   let time = 0;
   universe.on("update", (update) => {
-    // A recording that begins again has a clock that began again.
+    // A recording that starts over has a new clock.
     if (update.time < time) readFeed();
     time = update.time;
   });
   const again = (wait: () => number, what: () => void) => {
     clock.after(wait(), () => {
-      if (quiet.state.kind === "live") what();
+      if (client.session) what();
       again(wait, what);
     });
   };

@@ -5,20 +5,20 @@ import type { Tab } from "./tab.js";
 import { Timing, feedClock, keepTime } from "./timing.js";
 
 /**
- * The worker that all tabs of the page share, or that one has for itself: it gives each its port to the relay, and notices
+ * The worker that all tabs of the page share, or that one has for itself: it gives each tab's port to the relay, and notices
  * when a tab is gone.
  */
 
-/** A tab without a lock says that it is alive every 20 s, in the background perhaps once a minute. */
+/** A tab without a lock reports that it is alive every 20 s, in the background perhaps once a minute. */
 const SILENCE_MS = 150_000;
 
 const url = self.name;
 const watched = new TickcastClient(url);
-const universe = new TickcastClient(url);
+const universe = watched.openSession();
 const origin = performance.timeOrigin;
 const timing = new Timing(origin);
 const relay = new Relay(watched, universe, timing, systemClock, origin);
-keepTime(timing, { quiet: watched, universe }, systemClock, async () => {
+keepTime(timing, { client: watched, universe }, systemClock, async () => {
   const feed = new URL("feed", url.replace(/^ws/, "http"));
   return feedClock(await (await fetch(feed)).json());
 });
@@ -51,13 +51,13 @@ function serve(port: Pick<MessagePort, "postMessage" | "onmessage">): void {
     else if (data.lock !== null) {
       locked = true;
       const gone = tab;
-      // Granted when the tab that holds it is gone, however it went.
+      // Granted when the tab that holds it is gone, for any reason.
       void navigator.locks.request(data.lock, () => relay.detach(gone));
     }
   };
 }
 
-// The types of the page and of workers do not go together.
+// The types of the page and of workers conflict.
 const scope = self as unknown as Pick<MessagePort, "postMessage" | "onmessage"> & {
   onconnect?: (event: MessageEvent) => void;
 };

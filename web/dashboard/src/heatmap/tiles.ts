@@ -16,8 +16,10 @@ export interface SectorTile {
   readonly size: number;
 }
 
-/** Height of a sector's head. */
-export const HEAD = 18;
+/** Height of a sector's head, which can be pressed. */
+export const HEAD = 24;
+/** The least share of the largest that a sector is drawn with: its head must be readable. */
+const LEAST_SECTOR = 0.07;
 /** Below this a tile cannot be hit or read, so fewer of a sector are shown. */
 const SMALLEST_TILE = 1_100;
 const MOST_TILES = 160;
@@ -45,8 +47,9 @@ export function layOutSectors(
       return { name, members, weight: members.reduce((sum, { weight }) => sum + weight, 0) };
     })
     .sort((a, b) => b.weight - a.weight);
+  const least = LEAST_SECTOR * damped(sectors[0]?.weight ?? 0);
   const areas = treemap(
-    sectors.map(({ weight }) => damped(weight)),
+    sectors.map(({ weight }) => Math.max(least, damped(weight))),
     { x: 0, y: 0, width, height },
   );
   const room = Math.floor((width * height) / SMALLEST_TILE);
@@ -74,7 +77,7 @@ export function layOutSectors(
   });
 }
 
-/** Turnovers differ a thousandfold: by their roots the small ones are seen too. */
+/** Turnovers differ a thousandfold: by their roots the small ones are visible, too. */
 function damped(value: number): number {
   return Math.sqrt(value);
 }
@@ -82,7 +85,7 @@ function damped(value: number): number {
 /** Changes in percent at which the colour becomes stronger. */
 const STEPS = [0.05, 0.5, 1, 2, 3] as const;
 
-/** Which of the colours a change of `percent` has: 0 none, else 1 to 5 with the sign of the change. */
+/** The colour of a change of `percent`: 0 none, else 1 to 5 with the sign of the change. */
 export function heat(percent: number | null): number {
   if (percent === null) return 0;
   const size = Math.abs(percent);

@@ -19,7 +19,7 @@ export function treemap(weights: readonly number[], area: Rectangle): Rectangle[
     let to = from + 1;
     let sum = weights[from]! * scale;
     let worst = worstRatio(sum, sum, sum, side);
-    // A strip takes more as long as its least square rectangle gets squarer by it.
+    // A strip takes more while its least square rectangle gets squarer.
     for (; to < weights.length; to++) {
       const size = weights[to]! * scale;
       const ratio = worstRatio(sum + size, weights[from]! * scale, size, side);

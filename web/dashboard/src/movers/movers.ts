@@ -1,3 +1,4 @@
+import { price, size, toNumber } from "@tickcast/client";
 import { dayChange, type Row } from "../market.js";
 
 export type Ranking = "gainers" | "losers" | "active";
@@ -8,7 +9,7 @@ export function movers(rows: readonly Row[], ranking: Ranking, most: number): Ro
   for (const row of rows) {
     const value = worth(row, ranking);
     if (value === null) continue;
-    // Kept in order while it is filled: of ten thousand rows nearly all end at this comparison.
+    // Kept sorted while it is filled: of ten thousand rows nearly all end at this comparison.
     if (best.length === most && value <= best[most - 1]!.value) continue;
     let at = best.length;
     while (at > 0 && best[at - 1]!.value < value) at--;
@@ -20,16 +21,14 @@ export function movers(rows: readonly Row[], ranking: Ranking, most: number): Ro
 
 function worth(row: Row, ranking: Ranking): number | null {
   if (ranking === "active") return turnover(row);
-  const moved = dayChange(row);
-  if (!moved || moved.previous === 0 || moved.change === 0) return null;
-  const share = moved.change / moved.previous;
-  const value = ranking === "gainers" ? share : -share;
+  const percent = dayChange(row)?.percent ?? 0;
+  const value = ranking === "gainers" ? percent : -percent;
   return value > 0 ? value : null;
 }
 
 /** What changed hands today, in the instrument's currency; null before the first trade. */
 export function turnover({ instrument, day }: Row): number | null {
   if (day.volume === undefined || day.close == null) return null;
-  const volume = day.volume / 10 ** instrument.size_scale;
-  return volume > 0 ? volume * (day.close / 10 ** instrument.price_scale) : null;
+  const volume = toNumber(size(instrument, day.volume));
+  return volume > 0 ? volume * toNumber(price(instrument, day.close)) : null;
 }

@@ -1,7 +1,7 @@
-/** What stands where there is no value. */
+/** Shown if there is no value. */
 export const NONE = "–";
 
-/** A number as short as it can be told apart: `7`, `0.4`, `812`, `12.3k`, `4.56M`, `1.2G`. */
+/** A number as short as it stays distinct: `7`, `0.4`, `812`, `12.3k`, `4.56M`, `1.2G`. */
 export function short(value: number): string {
   for (const [unit, name] of [
     [1e9, "G"],
@@ -14,12 +14,12 @@ export function short(value: number): string {
   return value.toFixed(1);
 }
 
-/** Three digits, or all that stand before the point. */
+/** Three digits, or all before the point. */
 function digits(value: number): string {
   return value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2);
 }
 
-/** All digits, thousands apart. */
+/** All digits, thousands separated. */
 export function whole(value: number): string {
   return String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, ",");
 }
@@ -71,7 +71,7 @@ export function moment(micros: number): string {
   return new Date(micros / 1000).toISOString().slice(0, 19).replace("T", " ");
 }
 
-/** `Nothing else` where there is no value. */
+/** `Nothing else` if there is no value. */
 export function or<T>(value: T | null | undefined, text: (value: T) => string): string {
   return value === null || value === undefined ? NONE : text(value);
 }

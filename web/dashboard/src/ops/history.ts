@@ -2,7 +2,7 @@ import type { ServerStats } from "@tickcast/client";
 
 /** Seconds that are remembered. */
 export const SPAN_S = 300;
-/** The fewest that a drawing spans: less would make little look like much. */
+/** The fewest that a drawing spans: with fewer, small changes would look large. */
 const LEAST_SPAN_S = 60;
 /** Two values further apart than this are not joined by a line: nothing is known of the time between. */
 const GAP_S = 3;
@@ -20,7 +20,7 @@ export interface Point {
   p50: number | null;
   p99: number | null;
   memory: number | null;
-  /** Share of time in work, by shard. */
+  /** Share of busy time, by shard. */
   busy: readonly number[];
   /** Batches by how long they took. */
   counts: readonly number[];
@@ -43,10 +43,10 @@ export class History {
     return this.kept;
   }
 
-  /** Takes the next second in. One that is no newer, as after a resumed session, is no news. */
+  /** Takes the next second in. One that is no newer, as after a resumed session, is ignored. */
   add(stats: ServerStats): void {
     const started = stats.time / 1000 - stats.uptime_ms;
-    // Another process: its counts have nothing to do with those before. Its clock may be set by a little.
+    // Another process: its counts are unrelated to those before. Its clock may be set by a little.
     if (Math.abs(started - this.startedAt) > 2_000) this.kept.length = 0;
     this.startedAt = started;
     const point = pointOf(stats);
@@ -87,7 +87,7 @@ export class History {
   }
 }
 
-/** The time in µs that `share` of all took at most, interpolated in its bucket; null where there were none. */
+/** The time in µs that `share` of all took at most, interpolated in its bucket; null if there were none. */
 export function quantileUs({ boundsUs, counts, total }: Spread, share: number): number | null {
   if (total === 0) return null;
   const rank = share * total;

@@ -1,21 +1,21 @@
 import type { ReplayAction, ReplayApi, ReplayState } from "./api.js";
 
 /**
- * The remote control of a replay. What it shows is what the server said last, carried on by the clock; an action that
- * is under way is shown as if it were done, and marked as such, until the server has answered.
+ * The remote control of a replay. It shows the server's last state, extrapolated by the clock. An action
+ * under way is shown as if it were done, and marked as such, until the server has answered.
  *
  * No I/O and no clock of its own.
  */
 export class Remote {
-  /** What the server said last; null before it has, and where there is nothing to control. */
+  /** The server's last state; null before the first, and if there is nothing to control. */
   private told: ReplayState | null = null;
-  /** When it said so. */
+  /** When it came. */
   private toldAt = 0;
   private readonly waiting: ReplayAction[] = [];
   private underWay: ReplayAction | null = null;
-  /** Answers to a look that was begun before an action are of the past. */
+  /** Answers to a query that was sent before an action are outdated. */
   private actions = 0;
-  /** Why the last action was not done; empty where it was. */
+  /** Why the last action was not done; empty if it was. */
   error = "";
 
   /**
@@ -28,7 +28,7 @@ export class Remote {
     private readonly changed: () => void,
   ) {}
 
-  /** How it stands, with what is under way taken for done. */
+  /** Its state, with what is under way taken for done. */
   get state(): ReplayState | null {
     const { told } = this;
     if (!told) return null;
@@ -42,29 +42,37 @@ export class Remote {
     return this.underWay !== null;
   }
 
-  /** Of a simulation, which has no end, there is no place to go to; and of what is published nothing is played. */
+  /**
+   * A plain simulation has no end and so no range to seek in; and what is published is not played. The phase of
+   * a scenario is also shown to those who may not control it.
+   */
   get isShown(): boolean {
-    return this.told?.controllable === true && this.told.kind === "replay";
+    if (!this.told) return false;
+    return this.isScenario || (this.told.controllable && this.told.kind === "replay");
   }
 
-  /** Where it stands now, in ms since 1970. */
+  get isScenario(): boolean {
+    return this.told?.scenario != null;
+  }
+
+  /** The current moment, in ms since 1970. */
   get position(): number {
     return this.state ? Date.parse(this.state.now) : 0;
   }
 
-  /** Asks how it stands: to be called now and then, and when the feed is said to have changed. */
+  /** Requests the state: to be called now and then, and when the feed has changed. */
   async look(): Promise<void> {
     const { actions } = this;
     let state: ReplayState | null;
     try {
       state = await this.api.look();
     } catch {
-      return; // the badge of the connection tells what is wrong
+      return; // the badge of the connection shows what is wrong
     }
     if (actions === this.actions && !this.isBusy) this.take(state);
   }
 
-  /** Does one thing after the other. Of several places or speeds that wait only the last one is wanted. */
+  /** Does one thing after the other. Of several queued seeks or speeds only the last one is done. */
   act(action: ReplayAction): void {
     const last = this.waiting.at(-1);
     if (last?.action === action.action && (action.action === "seek" || action.action === "speed"))
@@ -80,7 +88,9 @@ export class Remote {
     for (let action; (action = this.waiting.shift());) {
       this.underWay = action;
       try {
-        this.take(await this.api.send(action));
+        // The answer to an action does not contain the scenario: it is the same.
+        const scenario = this.told?.scenario ?? null;
+        this.take({ ...(await this.api.send(action)), scenario });
       } catch (error) {
         this.error = error instanceof Error ? error.message : String(error);
         this.waiting.length = 0;
@@ -88,7 +98,7 @@ export class Remote {
     }
     this.underWay = null;
     this.changed();
-    // What was not done, or was done by somebody else meanwhile, is not to be guessed.
+    // What was not done, or was done by another client meanwhile, is not to be guessed.
     if (this.error !== "") await this.look();
   }
 
@@ -109,7 +119,7 @@ export class Remote {
   }
 }
 
-/** How it will stand once `action` is done, as far as that can be known. */
+/** The expected state once `action` is done, as far as that can be known. */
 export function expected(state: ReplayState, action: ReplayAction): ReplayState {
   switch (action.action) {
     case "play":
@@ -144,7 +154,7 @@ export const SPEEDS: readonly (number | "max")[] = [
   "max",
 ];
 
-/** The usual speeds, and the one it has where that is another. */
+/** The usual speeds, and the current one if that is another. */
 export function speeds(current: number | "max"): readonly (number | "max")[] {
   if (SPEEDS.includes(current)) return SPEEDS;
   return [...SPEEDS, current].sort(
@@ -152,22 +162,22 @@ export function speeds(current: number | "max"): readonly (number | "max")[] {
   );
 }
 
-/** How far one press of an arrow key goes, in ms: a round time, some two hundred to the whole. */
+/** How far one press of an arrow key goes, in ms: a round time, some two hundred for the entire recording. */
 export function arrowStep(lengthMs: number): number {
   const seconds = [0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1_800];
   return 1000 * (seconds.find((step) => step * 1000 * 200 >= lengthMs) ?? 3_600);
 }
 
-/** `2024-08-08 23:54:20.1` in UTC; the day only where the recording has several. */
+/** `2024-08-08 23:54:20.1` in UTC; the day only if the recording has several. */
 export function timeText(ms: number, withDay: boolean): string {
   const iso = isoOf(ms);
   return `${withDay ? `${iso.slice(0, 10)} ` : ""}${iso.slice(11, 21)}`;
 }
 
-/** What is shown of the state in words. */
+/** The state in words. */
 export function stateText({ kind, state, speed }: ReplayState): string {
-  const what =
-    kind === "simulator" ? "Simulated" : speed === "max" ? "Replay max" : `Replay ×${speed}`;
+  const pace = speed === "max" ? " max" : ` ×${speed}`;
+  const what = kind === "replay" ? `Replay${pace}` : `Simulated${speed === 1 ? "" : pace}`;
   return state === "playing" ? what : `${what}, ${state}`;
 }
 

@@ -1,7 +1,7 @@
 import type { Feed } from "@tickcast/client";
 import type { LinkState } from "../data/link.js";
 
-/** How much the prices on the page can be trusted to be the present. */
+/** Whether the prices on the page are the present. */
 export type Tone = "good" | "warn" | "bad";
 
 export interface Badge {
@@ -11,7 +11,7 @@ export interface Badge {
   detail: string;
 }
 
-/** @param now of the clock that the times in `state` are of, in ms */
+/** @param now by the clock of the times in `state`, in ms */
 export function connectionBadge(state: LinkState, now: number): Badge {
   switch (state.kind) {
     case "connecting":
@@ -19,11 +19,11 @@ export function connectionBadge(state: LinkState, now: number): Badge {
     case "live":
       return { tone: "good", label: "Live", detail: "Updates arrive as the server sends them." };
     case "lagging": {
-      const late = `${(state.behind_ms / 1000).toFixed(1)} s`;
+      const late = `${(state.by_ms / 1000).toFixed(1)} s`;
       return {
         tone: "warn",
         label: `Lagging ${late}`,
-        detail: `Connected, but prices are shown ${late} late: the page or the server cannot keep up.`,
+        detail: `Connected, but prices are shown ${late} late: this computer, the way to it or the server cannot keep up.`,
       };
     }
     case "stale": {
@@ -43,7 +43,7 @@ export function connectionBadge(state: LinkState, now: number): Badge {
       return {
         tone: "bad",
         label: `Reconnecting, ${attempt} ${wait}`,
-        detail: `The connection is lost. Trying again ${wait} (${attempt}).`,
+        detail: `There is no connection: ${state.reason}. Trying again ${wait} (${attempt}).`,
       };
     }
     case "closed":
@@ -55,17 +55,32 @@ export function connectionBadge(state: LinkState, now: number): Badge {
   }
 }
 
-/** What feeds the server. Never called live unless a publisher is. */
-export function feedBadge(feed: Feed | null): Badge {
+/** Whether a server that is only published to has received nothing yet: it waits, and nothing is wrong. */
+export function isAwaited(feed: Feed | null, instruments: number): boolean {
+  return feed?.kind === "publisher" && feed.state === "stale" && instruments === 0;
+}
+
+/**
+ * What feeds the server. Never called live unless a publisher is.
+ *
+ * @param instruments how many the server has
+ */
+export function feedBadge(feed: Feed | null, instruments: number): Badge {
   if (!feed)
     return {
       tone: "warn",
       label: "FEED UNKNOWN",
       detail: "The server has not said what feeds it.",
     };
+  if (isAwaited(feed, instruments))
+    return {
+      tone: "good",
+      label: "Waiting for a publisher",
+      detail: "The server is ready, and nothing has been published yet.",
+    };
   const name = {
     simulator: "SIMULATED",
-    replay: feed.speed === null ? "REPLAY MAX" : `REPLAY ×${feed.speed}`,
+    replay: feed.speed === "max" ? "REPLAY MAX" : `REPLAY ×${feed.speed}`,
     publisher: feed.state === "live" ? "LIVE publisher" : "Publisher",
   }[feed.kind];
   const source = {
@@ -82,12 +97,18 @@ export function feedBadge(feed: Feed | null): Badge {
       return { tone: "warn", label: `${name} paused`, detail: `${source}, which is paused.` };
     case "ended":
       return { tone: "warn", label: `${name} ended`, detail: `${source}, which has ended.` };
+    case "seeking":
+      return {
+        tone: "warn",
+        label: `${name} seeking`,
+        detail: `${source}, of which another moment is being brought about.`,
+      };
   }
 }
 
 /** Whether prices come: over a connection, from a feed that runs. */
 export function isFresh(state: LinkState, feed: Feed | null): boolean {
-  return isConnected(state) && feed?.state === "live";
+  return isConnected(state) && (feed?.state === "live" || feed?.state === "seeking");
 }
 
 export function isConnected({ kind }: LinkState): boolean {

@@ -9,7 +9,7 @@ import { Lists, toggled, type SymbolList } from "../watchlist/lists.js";
 import { isConnected } from "./badge.js";
 import { Display } from "./display.js";
 import { Gaps } from "./gaps.js";
-import { formatRoute, HOME, parseRoute, type Route, type View } from "./route.js";
+import { addressOf, HOME, parseRoute, type Route, type View } from "./route.js";
 import type { Settings } from "./settings.svelte.js";
 import { silence } from "./silence.js";
 import type { PageStorage } from "./storage.js";
@@ -19,7 +19,7 @@ export type Dialog = "help" | "settings" | "columns" | "lists";
 /** Which part of the page a narrow screen shows. */
 export type Panel = "watchlist" | "heatmap" | "chart" | "trades" | "movers";
 
-/** What the page shows: the one place that panels ask and tell, so that a symbol opens everywhere at once. */
+/** What the page shows: the state shared by all panels, so that a symbol opens everywhere at once. */
 export class Desk {
   readonly gaps: Gaps;
   readonly display: Display;
@@ -36,6 +36,8 @@ export class Desk {
   /** Whether the details of the connection are open. */
   details = $state(false);
   paused = $state(false);
+  /** The last change of a list. */
+  said = $state("");
   connected = $state(false);
   private sector = $state("");
   private sorting = $state.raw<Sorting | null>(null);
@@ -60,7 +62,7 @@ export class Desk {
     frames.add(() => this.follow());
   }
 
-  /** Shows what the address says. */
+  /** Shows the route in the address. */
   route(route: Route): void {
     if (route.list) route = { ...route, list: this.adopt(route.list) };
     ({ view: this.view, timeframe: this.timeframe, sector: this.sector, list: this.list } = route);
@@ -99,7 +101,7 @@ export class Desk {
     this.remember();
   }
 
-  /** @param name of a list; empty for the whole universe */
+  /** @param name of a list; empty for the entire universe */
   openList(name: string): void {
     this.list = this.lists.find(name) ?? null;
     this.sorting = null;
@@ -119,13 +121,27 @@ export class Desk {
     this.remember();
   }
 
-  /** Puts `symbol` on the open list, or on a first one, or takes it off. */
+  /** The list that symbols are added to: the open one, or the first, which may not exist yet. */
+  get target(): SymbolList {
+    return this.list ?? this.lists.find(FIRST_LIST) ?? { name: FIRST_LIST, symbols: [] };
+  }
+
+  isListed(symbol: string): boolean {
+    return this.target.symbols.includes(symbol);
+  }
+
+  /** Adds `symbol` to the target list, or removes it, and reports it. */
   toggleListed(symbol: string): void {
     if (symbol === "") return;
-    const list = this.list ?? this.lists.find(FIRST_LIST) ?? { name: FIRST_LIST, symbols: [] };
-    const changed = toggled(list, symbol);
+    const { target } = this;
+    const changed = toggled(target, symbol);
     if (this.list) this.changeList(changed);
     else this.keep(this.lists.with(changed));
+    const now = changed.symbols.includes(symbol);
+    this.said =
+      now === target.symbols.includes(symbol)
+        ? `${target.name} is full: it has ${target.symbols.length} symbols.`
+        : `${symbol} is ${now ? "on" : "off"} ${target.name}.`;
   }
 
   togglePause(): void {
@@ -140,7 +156,7 @@ export class Desk {
     return `${formatWhole(behind)} update${behind === 1 ? "" : "s"} behind`;
   }
 
-  /** For how long nothing was heard of `row`, though it should have been. */
+  /** For how long nothing came for `row`, though it should have. */
   silence(row: Row, now: number): number | null {
     return silence(row, now, this.link.state, this.link.feed);
   }
@@ -148,7 +164,7 @@ export class Desk {
   private follow(): void {
     this.connected = isConnected(this.link.state);
     const first = this.market.rows[0];
-    // Nothing is asked for: show the first one, without a step in the history.
+    // No symbol is requested: show the first one, without a step in the history.
     if (this.symbol === "" && first) {
       this.choose(first.instrument.symbol);
       this.remember();
@@ -163,7 +179,7 @@ export class Desk {
     this.frames.request();
   }
 
-  /** The address says what is shown now, without a step in the history. */
+  /** Puts what is shown into the address, without a step in the history. */
   private remember(): void {
     history.replaceState(null, "", this.address());
     this.frames.request();
@@ -171,7 +187,7 @@ export class Desk {
 
   private address(): string {
     const { symbol, view, timeframe, sector, list, sorting } = this;
-    return formatRoute({ symbol, view, timeframe, sector, list, sorting });
+    return addressOf({ symbol, view, timeframe, sector, list, sorting }, location.href);
   }
 
   private keep(lists: Lists): void {
@@ -179,7 +195,7 @@ export class Desk {
     lists.write(this.storage);
   }
 
-  /** A list from an address is kept, beside one of the same name that holds something else. */
+  /** A list from an address is kept, next to one of the same name with other symbols. */
   private adopt(list: SymbolList): SymbolList {
     const same = ({ symbols }: SymbolList) => symbols.join() === list.symbols.join();
     for (let n = 1; ; n++) {

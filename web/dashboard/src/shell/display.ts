@@ -1,9 +1,9 @@
 import type { Market, Row } from "../market.js";
 
 /**
- * What is shown of the market: what it is, or, while the display is paused, what it was then.
+ * What is shown of the market: its current state, or, while the display is paused, its state then.
  *
- * Data keep flowing while it is paused, so that resuming is a jump to now and nothing has to be caught up with.
+ * Data keep flowing while it is paused, so that resuming is a jump to now without a backlog.
  */
 export class Display {
   /** The rows as they were when the display was paused; null while it is not. */
@@ -31,7 +31,7 @@ export class Display {
     this.frozen = null;
   }
 
-  /** `row` as it is to be shown. One that came since the pause is shown without prices. */
+  /** `row` as it is to be shown. A row that came since the pause is shown without prices. */
   view(row: Row): Row {
     if (!this.frozen) return row;
     return (
@@ -40,7 +40,7 @@ export class Display {
   }
 }
 
-/** The images behind a row change in place: a copy does not. */
+/** The images of a row change in place: a copy does not. */
 function snapshot(row: Row): Row {
   return { ...row, quote: { ...row.quote }, day: { ...row.day } };
 }

@@ -1,6 +1,7 @@
+import { symbolOf } from "@tickcast/client";
 import type { Link } from "../data/link.js";
 
-/** How long a row says that trades of it were missed. */
+/** How long a row shows that trades of it were missed. */
 const SHOWN_MS = 30_000;
 
 /** Which instruments' trades or bars were lost to this page lately, and how many. */
@@ -12,7 +13,7 @@ export class Gaps {
   }
 
   note(topic: string, missed: number, now: number): void {
-    const symbol = topic.slice(topic.indexOf(":") + 1);
+    const symbol = symbolOf(topic) ?? "";
     const known = this.of(symbol, now);
     this.gaps.set(symbol, { missed: known + missed, until: now + SHOWN_MS });
   }

@@ -61,13 +61,13 @@ export const BINDINGS: readonly { group: string; bindings: readonly Binding[] }[
   },
 ];
 
-/** The part of a keyboard event that is looked at. */
+/** The part of a keyboard event that is used. */
 export type Key = Pick<KeyboardEvent, "key" | "ctrlKey" | "metaKey" | "altKey">;
 
 /**
- * What `event` asks for.
+ * The command of `event`.
  *
- * @param letters whether keys of one sign do anything; those with Ctrl and Space always do
+ * @param letters whether single-character keys have an effect; those with Ctrl and Space always do
  */
 export function commandOf(event: Key, letters: boolean): Command | undefined {
   const control = event.ctrlKey || event.metaKey;
@@ -80,7 +80,7 @@ export function commandOf(event: Key, letters: boolean): Command | undefined {
   return undefined;
 }
 
-/** Whether an element makes use of `key` itself, so that the page must keep its hands off. */
+/** Whether an element uses `key` itself, so that the page must not. */
 export function isTaken(target: EventTarget | null, key: string): boolean {
   if (!(target instanceof HTMLElement)) return false;
   if (target.closest("dialog")) return true;

@@ -1,6 +1,6 @@
 import type { Row } from "../market.js";
 
-/** The rows that answer to `query`, best first, at most `limit`. */
+/** The rows that match `query`, best first, at most `limit`. */
 export function search(rows: readonly Row[], query: string, limit: number): Row[] {
   const wanted = query.trim().toLowerCase();
   if (wanted === "") return [];
@@ -15,7 +15,7 @@ export function search(rows: readonly Row[], query: string, limit: number): Row[
   return found.slice(0, limit).map(({ row }) => row);
 }
 
-/** 0 not at all; else the higher the closer: the symbol itself, its beginning, a word of the name, anything. */
+/** 0 for no match; else the higher the closer: the symbol itself, its beginning, a word of the name, anything. */
 function rankOf({ instrument }: Row, query: string): number {
   const symbol = instrument.symbol.toLowerCase();
   if (symbol === query) return 6;

@@ -3,16 +3,16 @@ import type { LinkState } from "../data/link.js";
 import type { Row } from "../market.js";
 import { isFresh } from "./badge.js";
 
-/** Nothing is called silent before this, however fast it usually is. */
+/** Nothing counts as silent before this, however fast it usually is. */
 const SHORTEST_MS = 5_000;
-/** What has been heard of but once or twice has no usual pace yet. */
+/** A row with only one or two changes has no usual pace yet. */
 const UNKNOWN_PACE_MS = 30_000;
-/** Silent is what has not been heard of for so many of its usual intervals. */
+/** A row is silent after this many of its usual intervals. */
 const INTERVALS = 3;
 
 /**
- * For how long nothing was heard of `row`, where that is longer than usual; null where it is as usual, or nobody
- * expects anything: the market is closed, the feed paused, or the connection itself is lost and says so.
+ * For how long nothing came for `row`, if that is longer than usual; else null, and also when nothing is
+ * expected: the market is closed, the feed paused, or the connection itself is lost and says so.
  */
 export function silence(
   row: Row,

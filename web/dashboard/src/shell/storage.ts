@@ -1,6 +1,6 @@
 export type PageStorage = Pick<Storage, "getItem" | "setItem">;
 
-/** What the browser keeps for this page; where the user forbids that, what the page remembers until it is closed. */
+/** What the browser keeps for this page; if the user forbids that, what the page remembers until it is closed. */
 export function openStorage(): PageStorage {
   try {
     return localStorage;

@@ -1,7 +1,7 @@
 import type { Row } from "../market.js";
 import { columnOf } from "./columns.js";
 
-/** By which column, and which way. */
+/** By which column, and in which direction. */
 export interface Sorting {
   readonly key: string;
   readonly descending: boolean;
@@ -16,7 +16,7 @@ export interface Arrangement {
   readonly sorting: Sorting | null;
 }
 
-/** The rows to show, in order. Rows without the value sorted by come last, those that are equal by symbol. */
+/** The rows to show, in order. Rows without the sort value come last; equal rows are sorted by symbol. */
 export function arrange(
   rows: readonly Row[],
   { sector, list, sorting }: Arrangement,
@@ -28,7 +28,7 @@ export function arrange(
   if (!value) return list ? shown : shown.sort(bySymbol);
 
   const sign = sorting.descending ? -1 : 1;
-  // Each value is asked for once, not once a comparison.
+  // Each value is computed once, not once a comparison.
   const keyed = shown.map((row) => ({ row, value: value(row) }));
   keyed.sort((a, b) => {
     if (a.value === b.value) return bySymbol(a.row, b.row);
@@ -43,9 +43,9 @@ function bySymbol(a: Row, b: Row): number {
   return a.instrument.symbol < b.instrument.symbol ? -1 : 1;
 }
 
-/** What pressing the head of column `key` does: one way, the other, and as it was. */
+/** What pressing the head of column `key` does: one direction, the other, then unsorted. */
 export function nextSorting(now: Sorting | null, key: string): Sorting | null {
-  // Names read from A to Z; of numbers the largest are asked for first.
+  // Names from A to Z; of numbers the largest first.
   const first = !columnOf(key)?.words;
   if (now?.key !== key) return { key, descending: first };
   return now.descending === first ? { key, descending: !first } : null;

@@ -1,4 +1,4 @@
-import { size, toNumber, type Decimal, type Units } from "@tickcast/client";
+import { minus, size, toNumber, type Decimal, type Integer, type Units } from "@tickcast/client";
 import {
   formatNumber,
   formatPercent,
@@ -7,26 +7,28 @@ import {
   formatVolume,
   NONE,
 } from "../format.js";
-import { dayChange, rowPrice, type Row } from "../market.js";
+import { dayChange, rowPrice, type Reference, type Row } from "../market.js";
 
 /** One column of the watchlist. Its `key` is the class of its cells. */
 export interface Column {
   readonly key: string;
   readonly label: string;
-  /** In pixels; "price": as wide as the longest price of the universe. */
-  readonly width: number | "price";
-  /** Beside a "price": what the cell shows before it. */
+  /** In place of the label, or next to it, if changes, or some of them, are since the open. */
+  readonly sinceOpen?: string;
+  /** In pixels; "price" and "symbol": as wide as the longest of the universe. */
+  readonly width: number | "price" | "symbol";
+  /** With a "price": what the cell shows before it. */
   readonly extra?: number;
-  /** Those with the highest go first where room is short; those with 0 stay. */
+  /** If there is little room, those with the highest go first; those with 0 stay. */
   readonly yields: number;
-  /** Shown when nobody has chosen columns. */
+  /** Shown by default. */
   readonly usual: boolean;
   /** Its text may have any length, and begins on the left. */
   readonly words?: true;
   /** Absent: the cell is drawn, see `sparkline.ts`. */
   text?(row: Row): string;
   /**
-   * What it is sorted by; null comes last. Absent of what is known only of the rows in sight, as quotes are. Text sorts from A to Z first, numbers
+   * What it is sorted by; null comes last. Absent for values known only of the rows in sight, such as quotes. Text sorts from A to Z first, numbers
    * from the largest.
    */
   sort?(row: Row): number | string | null;
@@ -40,7 +42,7 @@ export const COLUMNS: readonly Column[] = [
   {
     key: "symbol",
     label: "Symbol",
-    width: 88,
+    width: "symbol",
     yields: 0,
     usual: true,
     words: true,
@@ -72,6 +74,7 @@ export const COLUMNS: readonly Column[] = [
   {
     key: "change",
     label: "Change",
+    sinceOpen: "Chg open",
     width: "price",
     yields: 7,
     usual: true,
@@ -83,19 +86,20 @@ export const COLUMNS: readonly Column[] = [
     },
     sort: (row) => {
       const moved = dayChange(row);
-      return moved && moved.change / 10 ** row.instrument.price_scale;
+      return moved && toNumber({ units: moved.change, scale: row.instrument.price_scale });
     },
     sign: changeSign,
   },
   {
     key: "percent",
     label: "Chg %",
+    sinceOpen: "Chg % open",
     width: 70,
     yields: 0,
     usual: true,
     text: (row) => {
       const moved = dayChange(row);
-      return moved && moved.previous !== 0 ? formatPercent(moved.change, moved.previous) : NONE;
+      return formatPercent(moved && moved.percent);
     },
     sort: changePercent,
     sign: changeSign,
@@ -122,13 +126,13 @@ export const COLUMNS: readonly Column[] = [
   {
     key: "spread",
     label: "Spread",
-    width: 68,
+    width: "price",
     yields: 10,
     usual: true,
     text: ({ instrument, quote: { bid, ask } }) =>
       bid == null || ask == null
         ? NONE
-        : formatNumber({ units: ask - bid, scale: instrument.price_scale }),
+        : formatNumber({ units: minus(ask, bid), scale: instrument.price_scale }),
   },
   {
     key: "volume",
@@ -139,7 +143,7 @@ export const COLUMNS: readonly Column[] = [
     text: ({ instrument, day }) =>
       day.volume === undefined ? NONE : formatVolume(size(instrument, day.volume)),
     sort: ({ instrument, day }) =>
-      day.volume === undefined ? null : day.volume / 10 ** instrument.size_scale,
+      day.volume === undefined ? null : toNumber(size(instrument, day.volume)),
   },
   {
     key: "low",
@@ -232,7 +236,21 @@ export function columnOf(key: string): Column | undefined {
   return BY_KEY.get(key);
 }
 
-/** A column as the user has it: `width` only where it was dragged. */
+/** The head of `column`, and its meaning if that is not obvious. */
+export function headOf(
+  { label, sinceOpen }: Column,
+  since: Reference | "both",
+): { label: string; note: string } {
+  if (!sinceOpen || since === "close") return { label, note: "" };
+  return since === "open"
+    ? { label: sinceOpen, note: "Since the session's open: no previous close is known. " }
+    : {
+        label: `${label}*`,
+        note: "Since the previous close; with *, since the session's open, where none is known. ",
+      };
+}
+
+/** A column as the user has it: `width` only if it was dragged. */
 export interface ColumnChoice {
   readonly key: string;
   readonly width?: number;
@@ -241,7 +259,7 @@ export interface ColumnChoice {
 export interface PlacedColumn {
   readonly column: Column;
   readonly width: number;
-  /** Its cells may hold more than they have room for. */
+  /** Its cells may hold more than fits. */
   readonly tight: boolean;
 }
 
@@ -250,7 +268,10 @@ export const ROW_MARGIN = 6;
 export const NARROWEST = 36;
 export const WIDEST = 400;
 
-/** The columns that are shown, whoever chose them. */
+/** At the least, in pixels. */
+const SYMBOL_WIDTH = 88;
+
+/** The columns that are shown, by default or by choice. */
 export function chosenColumns(choices: readonly ColumnChoice[] | null): ColumnChoice[] {
   const known = (choices ?? []).filter((choice) => columnOf(choice.key));
   // The symbol is what a row is about.
@@ -260,17 +281,24 @@ export function chosenColumns(choices: readonly ColumnChoice[] | null): ColumnCh
 }
 
 /**
- * Which columns stand in `room` pixels, and how wide. Columns that the user chose are all there, and the list
- * scrolls sideways; of the usual ones those are left out that yield most and do not fit.
+ * Which columns fit in `room` pixels, and how wide. Columns that the user chose are all shown, and the list
+ * scrolls sideways; of the default ones those that do not fit are left out, the most dispensable first.
  */
 export function layOut(
   choices: readonly ColumnChoice[] | null,
   room: number,
-  priceWidth: number,
+  { price, symbol }: Lengths,
+  character: number,
 ): PlacedColumn[] {
+  const widths = {
+    price: price * character + 13,
+    // A long one may take a third of the room: options and futures differ at their ends.
+    symbol: Math.max(SYMBOL_WIDTH, Math.min(symbol * (character + 1.2) + 13, room / 3)),
+  };
   const all = chosenColumns(choices).map(({ key, width }) => {
     const column = columnOf(key)!;
-    const own = column.width === "price" ? priceWidth + (column.extra ?? 0) : column.width;
+    const own =
+      typeof column.width === "number" ? column.width : widths[column.width] + (column.extra ?? 0);
     const placed = clamp(width ?? own);
     const tight = column.words === true || placed < clamp(own);
     return { column, width: placed, fixed: width !== undefined, tight };
@@ -285,7 +313,7 @@ export function layOut(
       if (rank === 0 || total(more) <= room) placed = more;
     }
   }
-  // What is left over goes to the name, or to all where there is none.
+  // The rest goes to the name, or to all columns if there is none.
   const left = room - total(placed);
   const elastic = placed.filter(({ column, fixed }) => column.key === "name" && !fixed);
   const takers = elastic.length > 0 ? elastic : placed.filter(({ fixed }) => !fixed);
@@ -297,7 +325,7 @@ export function layOut(
   }));
 }
 
-/** `choices` with column `key` at place `to` among them. The symbol stays the first. */
+/** `choices` with column `key` at index `to`. The symbol stays the first. */
 export function move(choices: readonly ColumnChoice[], key: string, to: number): ColumnChoice[] {
   const choice = choices.find((choice) => choice.key === key);
   if (!choice || key === "symbol") return [...choices];
@@ -306,8 +334,8 @@ export function move(choices: readonly ColumnChoice[], key: string, to: number):
 }
 
 /**
- * Where column `key` goes when it is let go of at `x` pixels from the left of the row: its place among all, and where the
- * edge is that it is put to.
+ * Where column `key` goes when it is dropped at `x` pixels from the left of the row: its index, and the edge
+ * that it is put to.
  */
 export function dropPlace(
   columns: readonly PlacedColumn[],
@@ -315,9 +343,9 @@ export function dropPlace(
   x: number,
 ): { to: number; left: number } {
   let left = ROW_MARGIN;
-  let before = 0; // columns that it is put behind, itself included
+  let before = 0; // columns before it, itself included
   for (const { width } of columns) {
-    // Of each column the nearer edge; behind the symbol in any case.
+    // Of each column the nearer edge; always after the symbol.
     if (before > 0 && x < left + width / 2) break;
     left += width;
     before++;
@@ -330,17 +358,41 @@ function clamp(width: number): number {
   return Number.isFinite(width) ? Math.max(NARROWEST, Math.min(Math.round(width), WIDEST)) : 80;
 }
 
-/** Characters of the longest price that `rows` will show, going by their previous closes. */
-export function longestPrice(rows: readonly Row[]): number {
-  return rows.reduce((longest, row) => {
-    const reference = row.day.close ?? previousClose(row);
-    return Math.max(longest, priceText(rowPrice(row, reference)).length);
-  }, 7);
+/** Characters of the longest of each, so that the columns have room for it. */
+export interface Lengths {
+  readonly price: number;
+  readonly symbol: number;
+}
+
+/** Of the current prices and symbols of `rows`. Called often, for many: no text is made. */
+export function longestOf(rows: readonly Row[]): Lengths {
+  let [price, symbol] = [7, 0];
+  for (const row of rows) {
+    const { instrument, day, quote } = row;
+    symbol = Math.max(symbol, instrument.symbol.length);
+    for (const units of [day.close, day.high, day.low, quote.bid, quote.ask, previousClose(row)])
+      if (units != null) price = Math.max(price, priceLength(units, instrument.price_scale));
+  }
+  return { price, symbol };
+}
+
+/** Characters that {@link formatNumber} writes. */
+export function priceLength(units: Integer, scale: number): number {
+  const digits = Math.max(scale + 1, wholeLength(units));
+  const whole = digits - scale;
+  const fraction = scale > 0 ? scale + 1 : 0;
+  return (units < 0 ? 1 : 0) + whole + Math.floor((whole - 1) / 3) + fraction;
+}
+
+/** Digits of an integer. */
+function wholeLength(units: Integer): number {
+  if (typeof units === "bigint") return String(units).replace("-", "").length;
+  return units === 0 ? 1 : Math.floor(Math.log10(Math.abs(units))) + 1;
 }
 
 export function changePercent(row: Row): number | null {
   const moved = dayChange(row);
-  return moved && moved.previous !== 0 ? (100 * moved.change) / moved.previous : null;
+  return moved && moved.percent;
 }
 
 const TICKS = ["▼ ", "", "▲ "];
@@ -360,5 +412,5 @@ function comparable(row: Row, units: Units | null | undefined): number | null {
 }
 
 function changeSign(row: Row): number {
-  return Math.sign(dayChange(row)?.change ?? 0);
+  return Math.sign(Number(dayChange(row)?.change ?? 0));
 }

@@ -1,13 +1,13 @@
 /**
- * A cell flashes again only after this long, and not all after the same time: a busy market would
- * pulse as one. Well below the three flashes a second of WCAG 2.3.1.
+ * A cell flashes again only after this long, and not all after the same time: else a busy market would
+ * pulse in unison. Well below the three flashes a second of WCAG 2.3.1.
  */
 const SHORTEST_INTERVAL_MS = 700;
 const LONGEST_INTERVAL_MS = 1_500;
-/** It holds its tint, fades in one step, and is as before. Steps cost two repaints, a smooth fade one a frame. */
+/** It holds its tint, fades in one step, and ends. Steps cost two repaints, a smooth fade one a frame. */
 const HOLD_MS = 260;
 const FADE_MS = 420;
-/** Without motion: a mark that stands for a moment, and goes. */
+/** Without motion: a mark that is shown for a moment. */
 const STILL_MS = 1_000;
 
 export type FlashMode = "fade" | "still" | "off";
@@ -17,14 +17,14 @@ export class Flashes {
   mode: FlashMode = "fade";
   private readonly running: Flash[] = [];
 
-  /** Whether there is anything to put out still. */
+  /** Whether any cell is still tinted. */
   get pending(): boolean {
     return this.running.length > 0;
   }
 
   /**
-   * Tints `cell` for a change in `direction`, unless it was tinted a moment ago. A tint that says the other direction
-   * goes out at once: it would contradict the arrow beside the price.
+   * Tints `cell` for a change in `direction`, unless it was tinted a moment ago. A tint of the other direction
+   * is removed at once: it would contradict the arrow next to the price.
    */
   start(cell: FlashCell, direction: number, now: number): void {
     if (this.mode === "off" || direction === 0) return;
@@ -40,7 +40,7 @@ export class Flashes {
     this.running.push({ cell, up: direction > 0, began: now, faded: this.mode === "still" });
   }
 
-  /** Fades and puts out what is due. */
+  /** Fades and removes what is due. */
   paint(now: number): void {
     const lasts = this.mode === "still" ? STILL_MS : FADE_MS;
     while (this.running[0] && now - this.running[0].began >= lasts)
@@ -53,7 +53,7 @@ export class Flashes {
     }
   }
 
-  /** Puts `cell` out at once: it shows another value than the one that changed. */
+  /** Removes the tint of `cell` at once: it shows another value than the one that changed. */
   stop(cell: FlashCell): void {
     const at = this.running.findIndex((flash) => flash.cell === cell);
     if (at < 0) return;

@@ -1,3 +1,4 @@
+import { toNumber } from "@tickcast/client";
 import { dayChange, type Row } from "../market.js";
 import { formatAge } from "../format.js";
 import type { Column, PlacedColumn } from "./columns.js";
@@ -5,17 +6,17 @@ import type { FlashCell, Flashes } from "./flash.js";
 import { HEIGHT, trendPaths, WIDTH } from "./sparkline.js";
 import type { Trends } from "./trends.js";
 
-/** What a row must know to be written. */
+/** What a row needs to be written. */
 export interface RowContext {
   readonly flashes: Flashes;
   readonly trends: Trends;
   /** What is shown of a row: itself, or what it was when the display was paused. */
   view(row: Row): Row;
-  /** For how long nothing was heard of a row that should have been; null while that is as usual. */
+  /** For how long nothing came for a row that should have changed; null while that is usual. */
   silence(row: Row, now: number): number | null;
   /** Trades of it that were missed lately; 0 almost always. */
   missed(row: Row): number;
-  /** Whether the list is scrolled just now: lines are drawn when it rests, and nothing flashes. */
+  /** Whether the list is being scrolled: then no sparkline is drawn, and nothing flashes. */
   scrolls(): boolean;
 }
 
@@ -27,6 +28,7 @@ export class GridRow {
   private active = false;
   private selected = false;
   private halted = false;
+  private fromOpen = false;
   private readonly cells: Cell[];
   private readonly age = document.createElement("span");
   private readonly ageText = document.createTextNode("");
@@ -54,7 +56,7 @@ export class GridRow {
     this.cells[0]?.element.append(this.age);
   }
 
-  /** Says whether it shows another row now, or is in another place. */
+  /** Returns whether it shows another row now, or has moved. */
   place(row: Row | undefined, position: number, height: number): boolean {
     if (row === this.row && position === this.position) return false;
     if (row !== this.row) for (const cell of this.cells) cell.forget();
@@ -67,7 +69,7 @@ export class GridRow {
   }
 
   mark(active: boolean, selected: boolean): void {
-    // Asking the document what it has costs more than keeping it.
+    // Reading it from the document costs more than keeping it.
     if (active !== this.active) this.element.classList.toggle("active", active);
     if (selected !== this.selected) this.element.ariaSelected = String(selected);
     this.active = active;
@@ -79,6 +81,9 @@ export class GridRow {
     const halted = shown.trading === "halted";
     if (halted !== this.halted) this.element.classList.toggle("halted", halted);
     this.halted = halted;
+    const fromOpen = dayChange(shown)?.since === "open";
+    if (fromOpen !== this.fromOpen) this.element.classList.toggle("from-open", fromOpen);
+    this.fromOpen = fromOpen;
     for (const cell of this.cells) cell.write(row, shown, now);
     this.writeAge(now);
   }
@@ -154,8 +159,9 @@ class TextCell implements Cell, FlashCell {
 }
 
 /**
- * A small line. Drawn at most once a second: nobody sees more of it. It is a path, not a canvas: each canvas is a
- * layer of its own, and putting some fifty of them together cost more of a frame than all the rest of it.
+ * A sparkline. Prices are drawn at most once a second: more is not visible. History that has come is drawn at once,
+ * since nothing else may ever touch the row of a quiet symbol. It is a path, not a canvas: each canvas is a
+ * separate layer, and compositing some fifty of them cost more of a frame than all the rest of it.
  */
 class TrendCell implements Cell {
   readonly element = document.createElement("div");
@@ -188,9 +194,10 @@ class TrendCell implements Cell {
   write(row: Row, shown: Row, now: number): void {
     const trend = this.context.trends.of(row);
     if (shown === row && row.lastSeen !== null) trend.note(row.lastSeen, now);
-    if (now - this.drawnAt < 1_000 || this.context.scrolls()) return;
+    const isDrawn = now - this.drawnAt < 1_000 && trend.seededAt <= this.drawnAt;
+    if (isDrawn || this.context.scrolls()) return;
     const moved = dayChange(shown);
-    const base = moved && moved.previous / 10 ** shown.instrument.price_scale;
+    const base = moved && toNumber({ units: moved.from, scale: shown.instrument.price_scale });
     const drawn = `${trend.version} ${base}`;
     if (drawn === this.drawn) return;
     this.drawn = drawn;

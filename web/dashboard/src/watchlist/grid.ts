@@ -3,16 +3,14 @@ import { ROW_MARGIN, type PlacedColumn } from "./columns.js";
 import { Flashes } from "./flash.js";
 import { GridRow, type RowContext } from "./grid-row.js";
 
-/** Height of the head, which stays above the rows, as in the style sheet. */
-export const HEAD_HEIGHT = 24;
-/** Rows kept ready above and below what is seen, so that scrolling shows no blanks. */
+/** Rows kept ready above and below those in sight, so that scrolling shows no blanks. */
 const OVERSCAN = 4;
-/** Rows above and below those that are asked for: they have their quotes when they scroll into sight. */
+/** Further rows above and below that are subscribed: they have their quotes when they scroll into sight. */
 const WATCHED_MARGIN = 20;
 
 /**
- * The body of the watchlist: only the rows that are seen are in the document, and only cells whose text
- * changed are written. Layout is what costs in a grid, not script.
+ * The body of the watchlist: only the rows in sight are in the document, and only cells whose text
+ * changed are written. The cost of a grid is layout, not script.
  */
 export class Grid {
   readonly flashes = new Flashes();
@@ -21,13 +19,15 @@ export class Grid {
   private pool: GridRow[] = [];
   private columns: readonly PlacedColumn[] = [];
   private rowHeight = 20;
+  /** Of the head, which stays above the rows. */
+  private headHeight = 26;
   private active: Row | null = null;
   private selected: Row | null = null;
   private seenFrom = 0;
 
   /**
    * @param viewport scrolls, @param canvas is inside it, as high as all rows together,
-   * @param context is what rows need to know to be written
+   * @param context is what rows need to be written
    */
   constructor(
     private readonly viewport: HTMLElement,
@@ -42,8 +42,9 @@ export class Grid {
     this.resizeCanvas();
   }
 
-  /** Shows these columns, in rows of this height. */
-  layOut(columns: readonly PlacedColumn[], rowHeight: number): void {
+  /** Shows these columns, in rows of this height under a head of that. */
+  layOut(columns: readonly PlacedColumn[], rowHeight: number, headHeight: number): void {
+    this.headHeight = headHeight;
     const widths = columns.map(({ width }) => `${width}px`).join(" ");
     this.viewport.style.setProperty("--columns", widths);
     const width = columns.reduce((sum, column) => sum + column.width, 0);
@@ -58,7 +59,7 @@ export class Grid {
       });
     this.columns = columns;
     if (same) return;
-    // Whoever stood at the top stands there still.
+    // The row at the top stays at the top.
     const top = this.viewport.scrollTop / this.rowHeight;
     this.rowHeight = rowHeight;
     this.canvas.replaceChildren();
@@ -72,18 +73,18 @@ export class Grid {
     this.selected = selected;
   }
 
-  /** Places the rows that are seen now, and writes the cells that changed; all of them where `dirty` is null. */
+  /** Places the rows that are in sight now, and writes the cells that changed; all of them if `dirty` is null. */
   paint(dirty: ReadonlySet<Row> | null, now: number): void {
     const { scrollTop, clientHeight } = this.viewport;
     let seen = Math.ceil(clientHeight / this.rowHeight) + 1 + 2 * OVERSCAN;
-    seen += seen % 2; // so that every other row is every other place of the pool, for good
+    seen += seen % 2; // so that every other row is always every other index of the pool
     if (this.pool.length < seen) this.growPool(seen);
     const count = this.pool.length;
     const top = Math.max(0, Math.floor(scrollTop / this.rowHeight) - OVERSCAN);
     const first = Math.max(0, Math.min(top, this.rows.length - count));
     this.seenFrom = first;
     for (let position = first; position < first + count; position++) {
-      // A row keeps its place in the pool while it stays in sight, whatever scrolls past it.
+      // A row keeps its index in the pool while it stays in sight, whatever scrolls past it.
       const pooled = this.pool[position % count]!;
       const row = this.rows[position];
       const moved = pooled.place(row, position, this.rowHeight);
@@ -94,7 +95,7 @@ export class Grid {
     this.flashes.paint(now);
   }
 
-  /** Says of the rows in sight which are not told of any more. */
+  /** Marks the rows in sight that have fallen silent. */
   paintAges(now: number): void {
     for (const pooled of this.pool) pooled.writeAge(now);
   }
@@ -104,7 +105,7 @@ export class Grid {
     return this.rows.slice(this.seenFrom, this.seenFrom + this.pool.length);
   }
 
-  /** Symbols of the rows in sight, and of as many before and behind as a quick scroll goes over. */
+  /** Symbols of the rows in sight, and of as many before and after as a quick scroll covers. */
   watched(): string[] {
     const from = Math.max(0, this.seenFrom - WATCHED_MARGIN);
     const to = this.seenFrom + this.pool.length + WATCHED_MARGIN;
@@ -117,16 +118,16 @@ export class Grid {
     if (position === undefined) return false;
     const top = position * this.rowHeight;
     const { scrollTop, clientHeight } = this.viewport;
-    return top + this.rowHeight > scrollTop && top < scrollTop + clientHeight - HEAD_HEIGHT;
+    return top + this.rowHeight > scrollTop && top < scrollTop + clientHeight - this.headHeight;
   }
 
-  /** Scrolls as little as shows `row` whole. */
+  /** Scrolls just enough to show all of `row`. */
   reveal(row: Row): void {
     const position = this.positions.get(row);
     if (position === undefined) return;
     const top = position * this.rowHeight;
     const { scrollTop } = this.viewport;
-    const height = this.viewport.clientHeight - HEAD_HEIGHT;
+    const height = this.viewport.clientHeight - this.headHeight;
     if (top < scrollTop) this.viewport.scrollTop = top;
     else if (top + this.rowHeight > scrollTop + height)
       this.viewport.scrollTop = top + this.rowHeight - height;
@@ -149,7 +150,7 @@ export class Grid {
     return this.rows.length;
   }
 
-  /** The row that `target` of an event lies in. */
+  /** The row that contains `target` of an event. */
   rowOf(target: EventTarget | null): Row | undefined {
     const element = target instanceof Element ? target.closest('[role="row"]') : null;
     return this.pool.find((pooled) => pooled.element === element)?.row;
@@ -171,7 +172,7 @@ export class Grid {
       this.pool.push(row);
       this.canvas.append(row.element);
     }
-    // The number of pooled rows decides who shows what: place them all anew.
+    // The number of pooled rows decides which row shows what: place all of them again.
     for (const pooled of this.pool) pooled.row = undefined;
   }
 }

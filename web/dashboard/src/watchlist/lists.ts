@@ -1,18 +1,21 @@
+import { escapeSymbol, unescapeSymbol } from "@tickcast/client";
+
 /** A list of symbols that the user made, in the user's order. */
 export interface SymbolList {
   readonly name: string;
   readonly symbols: readonly string[];
 }
 
-/** As the server has it: 1 to 64 signs of printable ASCII, without commas and stars. */
-const SYMBOL = /^(?![@\s])[\x20-\x7e]{1,64}(?<!\s)$/;
+/** As the server has it: 1 to 64 characters of printable ASCII, without commas and stars. */
+/** As the server has them: printable, without a blank at an end. */
+const SYMBOL = /^(?! )[^\p{C}\p{Zl}\p{Zp}]+(?<! )$/u;
 export const LONGEST_NAME = 40;
-/** More in one list would be no list, and too long for an address. */
+/** More would be too long for an address. */
 export const MOST_SYMBOLS = 500;
 
 const KEY = "tickcast.lists";
 
-/** Lists by name. Immutable: every change gives a new one, so that who watches it sees it. */
+/** Lists by name. Immutable: every change gives a new object, so that observers notice it. */
 export class Lists {
   constructor(readonly all: readonly SymbolList[] = []) {}
 
@@ -21,7 +24,7 @@ export class Lists {
       const saved: unknown = JSON.parse(storage.getItem(KEY) ?? "[]");
       return new Lists(Array.isArray(saved) ? saved.filter(isSymbolList) : []);
     } catch {
-      return new Lists(); // not ours, or broken
+      return new Lists(); // not ours, or malformed
     }
   }
 
@@ -48,7 +51,7 @@ export class Lists {
   }
 }
 
-/** `list` with `symbol` at its end, or without it where it has it. */
+/** `list` with `symbol` at its end, or without it if it has it. */
 export function toggled(list: SymbolList, symbol: string): SymbolList {
   const symbols = list.symbols.includes(symbol)
     ? list.symbols.filter((known) => known !== symbol)
@@ -56,13 +59,18 @@ export function toggled(list: SymbolList, symbol: string): SymbolList {
   return { ...list, symbols };
 }
 
-/** Symbols in a text that someone pasted: one a line, or with commas, semicolons or tabs between them. */
+/** Symbols in pasted text: one a line, or with commas, semicolons or tabs between them. */
 export function parseSymbols(text: string): string[] {
   const symbols = text
     .split(/[\n,;\t]/)
-    .map((symbol) => symbol.trim())
+    .map((symbol) => unescapeSymbol(symbol.trim()))
     .filter(isSymbol);
   return [...new Set(symbols)].slice(0, MOST_SYMBOLS);
+}
+
+/** Symbols as a text that {@link parseSymbols} reads: one a line. */
+export function formatSymbols(symbols: readonly string[]): string {
+  return symbols.map((symbol) => escapeSymbol(symbol).replaceAll(";", "%3B")).join("\n");
 }
 
 export function isSymbolList(value: unknown): value is SymbolList {
@@ -73,5 +81,7 @@ export function isSymbolList(value: unknown): value is SymbolList {
 }
 
 function isSymbol(value: unknown): value is string {
-  return typeof value === "string" && SYMBOL.test(value) && !/[,*]/.test(value);
+  return (
+    typeof value === "string" && SYMBOL.test(value) && new TextEncoder().encode(value).length <= 128
+  );
 }

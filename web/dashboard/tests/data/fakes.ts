@@ -1,5 +1,6 @@
 import { TickcastClient } from "@tickcast/client";
-import { FakeClock, FakeSocket, welcome } from "../../../client/tests/fakes.js";
+import { FakeClock, FakeSocket, welcome, type FakeRequest } from "../../../client/tests/fakes.js";
+import { MOMENT } from "../../../client/tests/frames.js";
 import { Link, type LinkEvents } from "../../src/data/link.js";
 import type { ToPage, ToRelay } from "../../src/data/messages.js";
 import { Relay } from "../../src/data/relay.js";
@@ -8,8 +9,8 @@ import { Timing } from "../../src/data/timing.js";
 /** The clock was at 0 then. */
 export const ORIGIN = 1_795_000_000_000;
 
-/** One end of the connection: a client, its sockets, and which of its topics the server has granted. */
-class FakeSession {
+/** The relay's connection, with both of its sessions. */
+class FakeConnection {
   readonly sockets: FakeSocket[] = [];
   readonly client: TickcastClient;
 
@@ -17,7 +18,7 @@ class FakeSession {
     const { sockets } = this;
     class Socket extends FakeSocket {
       constructor(url: string, protocols: string[]) {
-        super(url, protocols);
+        super(url, protocols, clock);
         sockets.push(this);
       }
     }
@@ -25,6 +26,7 @@ class FakeSession {
       WebSocket: Socket,
       clock,
       random: () => 0.5,
+      fetch: null,
     });
   }
 
@@ -32,19 +34,44 @@ class FakeSession {
     return this.sockets.at(-1)!;
   }
 
-  /** Requests of `op` since the last look at any; what is subscribed is granted. */
-  asked(): { op: string; topics?: string[]; max_hz?: number }[] {
-    const asked = [...this.socket.requests];
-    this.socket.accept();
-    this.socket.requests.length = 0;
-    for (const { op, topics } of asked)
-      if (op === "unsubscribe")
-        this.socket.deliver({ type: "unsubscribed", topics: topics.map((topic) => ({ topic })) });
+  begin(epoch = 7): void {
+    this.socket.deliver(welcome(epoch));
+  }
+}
+
+/** One of them, and which of its topics the server has granted. */
+class FakeSession {
+  constructor(
+    private readonly connection: FakeConnection,
+    private readonly number: number,
+    readonly client: Pick<TickcastClient, "maxHz" | "image">,
+  ) {}
+
+  deliver(message: object): void {
+    this.connection.socket.deliver(message, this.number);
+  }
+
+  /** What it has asked since the last look; what it has opened and subscribed is granted. */
+  asked(epoch = 7): FakeRequest[] {
+    const { requests } = this.connection.socket;
+    const all = requests.splice(0);
+    const isOwn = ({ session = 0 }: FakeRequest) => session === this.number;
+    const asked = all.filter(isOwn);
+    requests.push(...all.filter((request) => !isOwn(request)));
+    for (const { op, id, topics = [] } of asked) {
+      const answers = topics.map((topic) => ({ topic, instrument: 3 }));
+      if (op === "open") this.deliver({ type: "opened", id, position: 100, time: MOMENT });
+      if (op === "subscribe")
+        this.deliver({ type: "subscribed", id, epoch, position: 100, topics: answers });
+      if (op === "unsubscribe") this.deliver({ type: "unsubscribed", topics: answers });
+    }
     return asked;
   }
 
-  begin(epoch = 7): void {
-    this.socket.deliver(welcome(epoch));
+  /** The last thing that it has asked, which is not answered. */
+  get lastRequest(): FakeRequest {
+    const { requests } = this.connection.socket;
+    return requests.filter(({ session = 0 }) => session === this.number).at(-1)!;
   }
 }
 
@@ -145,15 +172,20 @@ export class FakeTab {
 /** A relay with its two sessions, which are welcome and have asked for their first topics. */
 export function relayWorld() {
   const clock = new FakeClock();
-  const [watched, universe] = [new FakeSession(clock), new FakeSession(clock)];
+  const connection = new FakeConnection(clock);
+  const { client } = connection;
+  const days = client.openSession();
   const timing = new Timing(ORIGIN);
-  const relay = new Relay(watched.client, universe.client, timing, clock, ORIGIN);
+  const relay = new Relay(client, days, timing, clock, ORIGIN);
   relay.connect();
-  for (const session of [watched, universe]) {
-    session.begin();
-    session.asked();
-  }
-  return { clock, watched, universe, timing, relay, open: () => new FakeTab(relay, clock) };
+  const [watched, universe] = [
+    new FakeSession(connection, 0, client),
+    new FakeSession(connection, 1, days),
+  ];
+  connection.begin();
+  for (const session of [watched, universe]) session.asked();
+  const open = () => new FakeTab(relay, clock);
+  return { clock, connection, watched, universe, timing, relay, open };
 }
 
 export type RelayWorld = ReturnType<typeof relayWorld>;

@@ -170,7 +170,7 @@ test("changes of what the page does not know are left out, and those after them 
 test("latency is measured from when an update was due to when it is painted", () => {
   const it = relayWorld();
   const tab = it.open();
-  it.universe.socket.deliver([1, 0, 3, 63, AAPL]);
+  it.universe.deliver([1, 0, 3, 63, AAPL]);
   tab.drawAll();
   it.timing.addPing({ sent_at: 0, received_at: 0, time: serverTime(ORIGIN) });
   tab.link.watch("list", ["AAPL"]);
@@ -181,7 +181,7 @@ test("latency is measured from when an update was due to when it is painted", ()
     // Due so long before it is painted.
     const wall_us = (ORIGIN + it.clock.now() - late) * 1_000;
     it.timing.setFeedClock({ feed_us: time, wall_us, speed: 1 });
-    it.watched.socket.deliver([1, 0, 3, 63, AAPL, 3, 1, late]);
+    it.watched.deliver([1, 0, 3, 63, AAPL, 3, 1, late]);
     tab.draw();
   }
   it.clock.advance(1_000);
@@ -191,19 +191,19 @@ test("latency is measured from when an update was due to when it is painted", ()
 test("what waited while the page was hidden was not late", () => {
   const it = relayWorld();
   const tab = it.open();
-  it.universe.socket.deliver([1, 0, 3, 63, AAPL]);
+  it.universe.deliver([1, 0, 3, 63, AAPL]);
   tab.drawAll();
   it.timing.addPing({ sent_at: 0, received_at: 0, time: serverTime(ORIGIN) });
   tab.link.open("AAPL", "1s");
   it.watched.asked();
   const { time } = it.watched.client.image;
   it.timing.setFeedClock({ feed_us: time, wall_us: (ORIGIN + it.clock.now()) * 1_000, speed: 1 });
-  it.watched.socket.deliver([1, 0, 3, 63, AAPL, 3, 1, 1]);
-  it.watched.socket.deliver([1, 0, 3, 1, 2]);
+  it.watched.deliver([1, 0, 3, 63, AAPL, 3, 1, 1]);
+  it.watched.deliver([1, 0, 3, 1, 2]);
   tab.page.become("hidden");
-  it.watched.socket.deliver([1, 0, 3, 1, 3]);
+  it.watched.deliver([1, 0, 3, 1, 3]);
   it.clock.advance(60_000);
-  it.universe.socket.deliver([1, 0]);
+  it.universe.deliver([1, 0]);
   tab.page.become("visible");
   tab.drawAll();
   it.clock.advance(1_000);
@@ -214,11 +214,11 @@ test("rates are of the last second, as the server tells and as frames come", () 
   const it = relayWorld();
   const tab = it.open();
   const stats = { type: "stats", position: 100, lag: 0, lag_ms: 0, frames: 0, bytes: 0 };
-  for (const { socket } of [it.watched, it.universe])
-    socket.deliver({ ...stats, events: 1_000, delivered: 900 });
+  for (const session of [it.watched, it.universe])
+    session.deliver({ ...stats, events: 1_000, delivered: 900 });
   it.clock.advance(1_000);
-  it.watched.socket.deliver({ ...stats, events: 1_400, delivered: 1_000 });
-  it.universe.socket.deliver({ ...stats, events: 1_200, delivered: 950 });
+  it.watched.deliver({ ...stats, events: 1_400, delivered: 1_000 });
+  it.universe.deliver({ ...stats, events: 1_200, delivered: 950 });
   it.clock.advance(1_000);
   expect(tab.link.measures).toMatchObject({ ticks: 600, delivered: 150, conflation: 4, frames: 2 });
   it.clock.advance(1_000);
@@ -228,7 +228,7 @@ test("rates are of the last second, as the server tells and as frames come", () 
 test("a session that the server cannot serve in time is lagging, until it is well in time again", () => {
   const it = relayWorld();
   const tab = it.open();
-  for (const { socket } of [it.watched, it.universe]) socket.deliver([1, 0]);
+  for (const session of [it.watched, it.universe]) session.deliver([1, 0]);
   const lag = (lag_ms: number) => {
     const stats = {
       type: "stats",
@@ -239,22 +239,45 @@ test("a session that the server cannot serve in time is lagging, until it is wel
       events: 0,
       delivered: 0,
     };
-    it.watched.socket.deliver({ ...stats, lag_ms });
+    it.watched.deliver({ ...stats, lag_ms });
     it.clock.advance(1_000);
-    it.universe.socket.deliver([1, 0]);
+    it.universe.deliver([1, 0]);
     return tab.link.state.kind;
   };
   expect(lag(0)).toBe("live");
   expect(lag(3_000)).toBe("lagging");
-  expect(tab.link.state).toMatchObject({ behind_ms: expect.closeTo(2_983, -1) as number });
+  expect(tab.link.state).toMatchObject({ by_ms: expect.closeTo(2_983, -1) as number });
   expect(lag(800)).toBe("lagging");
   expect(lag(300)).toBe("live");
+});
+
+test("what the worker's connection lags is the page's lag", () => {
+  const it = relayWorld();
+  const tab = it.open();
+  for (const session of [it.watched, it.universe]) session.deliver([1, 0]);
+  it.connection.socket.deliver({ type: "lag", lag_ms: 2_500 });
+  expect(tab.link.state).toEqual({ kind: "lagging", by_ms: 2_500 });
+  it.connection.socket.deliver({ type: "lag", lag_ms: 0 });
+  expect(tab.link.state).toEqual({ kind: "live" });
+});
+
+test("ticks are counted on while a session lags", () => {
+  const it = relayWorld();
+  const tab = it.open();
+  const stats = { type: "stats", position: 100, lag: 0, lag_ms: 0, frames: 0, bytes: 0 };
+  for (const session of [it.watched, it.universe]) session.deliver([1, 0]);
+  it.watched.deliver({ ...stats, events: 1_000, delivered: 900 });
+  it.clock.advance(1_000);
+  it.connection.socket.deliver({ type: "lag", lag_ms: 2_500 });
+  it.watched.deliver({ ...stats, events: 1_400, delivered: 1_000 });
+  it.clock.advance(1_000);
+  expect(tab.link.measures).toMatchObject({ ticks: 400, delivered: 100 });
 });
 
 test("times of the connection's state are the page's own", () => {
   const it = relayWorld();
   const tab = it.open();
-  it.universe.socket.drop();
+  it.connection.socket.drop();
   const { state } = tab.link;
   expect(state).toMatchObject({ kind: "reconnecting", retry_at: it.clock.now() + 125 });
   tab.link.reconnectNow();

@@ -1,0 +1,29 @@
+//! The running server, seen from outside: over HTTP, over WebSocket, and over plain TCP where rules are to be
+//! broken.
+#![warn(clippy::pedantic)]
+
+mod support;
+mod trap;
+
+mod clock;
+mod commands;
+mod doors;
+mod faults;
+mod framing;
+mod handshake;
+mod limits;
+mod log;
+mod metrics;
+mod pacing;
+mod publish;
+mod replay;
+mod rest;
+mod resume;
+mod rooms;
+mod scenario;
+mod shutdown;
+mod slow_clients;
+mod speed;
+mod stats;
+mod streams;
+mod subscriptions;
