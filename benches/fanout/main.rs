@@ -121,8 +121,8 @@ fn frame(c: &mut Criterion) {
             let replica = workload.fanout.replica();
             Upto { position: replica.position(), time: replica.time() }
         };
-        let from = replica(&workload);
         workload.set_turn(&turn, batch);
+        let from = replica(&workload);
         workload.turn();
         let upto = replica(&workload);
         let (mut encoder, mut out) = (UpdateEncoder::new(FULL_BYTES), Vec::new());

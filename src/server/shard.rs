@@ -134,14 +134,15 @@ struct Run {
 
 type ShardLink = Breakable<TcpLink>;
 
-/// A plain socket.
+/// A plain socket. Each delivery reads the descriptor, so it is first: next to the pace.
 #[derive(Debug)]
+#[repr(C)]
 struct TcpLink {
     stream: TcpStream,
-    reader: FrameReader,
     /// Its peer only receives, and what it sends is ignored. A flag fits between the others, an option would
     /// take 8 bytes of every connection.
     is_one_way: bool,
+    reader: FrameReader,
     _guest: Guest,
 }
 

@@ -75,7 +75,8 @@ impl Delivery<'_> {
         let flush = Flush { next: 0, from: self.cohort.flushed().upto, upto: self.upto };
         for &key in self.cohort.members() {
             let connection = &mut connections[key as usize];
-            if !connection.session.is_in_step() {
+            debug_assert_eq!(connection.pace.is_in_step(), connection.session.is_in_step());
+            if !connection.pace.is_in_step() {
                 others.push(key);
                 continue;
             }
@@ -93,7 +94,7 @@ impl Delivery<'_> {
                 continue;
             }
             let bytes = self.frames.bytes(frame, with_ping, now);
-            match connection.link.send(bytes) {
+            match connection.link.send_in_step(bytes) {
                 Ok(len) if len == bytes.len() => sent += 1,
                 result => {
                     self.stumble(connection, result.ok(), flush, frame, with_ping);

@@ -83,7 +83,10 @@ pub(super) struct Pace {
     soon: u8,
     /// The client was sent that what it reads is old, and not yet that it has caught up.
     is_old: bool,
-    /// When the last ping with a pong was sent. Each delivery reads it, so it is next to the socket.
+    /// Whether its session is in step: the same as the session knows, but next to the link.
+    in_step: bool,
+    /// When the last ping with a pong was sent. Each delivery reads these two, so they come last: next to the
+    /// link.
     answered: Millis,
 }
 
@@ -131,6 +134,9 @@ impl Clock {
 
 impl Pace {
     const TRUSTED: u8 = u8::MAX;
+    /// Bytes before those that a delivery in step touches.
+    #[cfg(test)]
+    pub const TOUCHED_FROM: usize = std::mem::offset_of!(Self, in_step);
 
     /// `has_pings`: whether its peer answers them. If not, it is trusted, and only a full link shows that it
     /// is slow.
@@ -144,7 +150,13 @@ impl Pace {
             frames: 0,
             soon: 0,
             is_old: false,
+            in_step: false,
         }
+    }
+
+    /// Whether its session is in step with its cohort.
+    pub fn is_in_step(&self) -> bool {
+        self.in_step
     }
 
     fn is_trusted(&self) -> bool {
@@ -163,6 +175,7 @@ impl Pace {
     /// It is in step from here on: the cohort's pings are its own.
     pub fn fall_in(&mut self, now: Millis) {
         (self.answered, self.pinged, self.frames) = (now, now, 0);
+        self.in_step = true;
     }
 
     /// It is out of step from here on.
@@ -170,6 +183,7 @@ impl Pace {
         let last = pings.recent[0];
         self.pinged = if last.is_recent(now) { self.answered.max(last) } else { self.answered };
         self.frames = pings.frames;
+        self.in_step = false;
     }
 
     /// How many ms a ping may take before its pong is late.

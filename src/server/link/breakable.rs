@@ -11,6 +11,7 @@ const MAX_CREDIT: Duration = Duration::from_millis(200);
 
 /// A link that can be impaired, to test its peer.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Breakable<L> {
     link: L,
     impaired: Option<Box<Queue>>,
@@ -46,6 +47,12 @@ impl<L: Link> Link for Breakable<L> {
     #[inline]
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.impaired.is_none() { self.link.send(bytes) } else { self.send_impaired(bytes) }
+    }
+
+    #[inline]
+    fn send_in_step(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        debug_assert!(self.impaired.is_none(), "an impaired link is never in step");
+        self.link.send_in_step(bytes)
     }
 
     fn finish(&mut self) {

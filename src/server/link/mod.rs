@@ -16,6 +16,15 @@ pub trait Link {
     /// Those of a broken connection; they are final.
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
+    /// [`Self::send`] where it is known not to be impaired.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    #[inline]
+    fn send_in_step(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.send(bytes)
+    }
+
     /// Nothing more will be sent.
     fn finish(&mut self);
 
