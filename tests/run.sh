@@ -15,10 +15,10 @@ export TICKCAST_BIN=${CARGO_TARGET_DIR:-$PWD/target}/release/tickcast
 
 logs=$(mktemp -d)
 child=
-table=()
-passed=0 failed=0 skipped=0
+# A line for each step: its name, what passed, failed and was skipped, and the seconds it took.
+results=$logs/results
 trap 'rm -rf "$logs"' EXIT
-trap 'kill "$child" 2>/dev/null || true; exit 130' INT TERM
+trap stop INT TERM
 
 main() {
     install_packages
@@ -28,27 +28,66 @@ main() {
     step "cargo clippy" 900 one cargo clippy --locked --all-targets -- -D warnings
     step "client alone" 600 one cargo clippy --locked --lib --no-default-features -- -D warnings
     RUSTDOCFLAGS="-D warnings" step "cargo doc" 600 one cargo doc --locked --no-deps
-    step "cargo test" 1500 cargo cargo test --locked --no-fail-fast
+    # Many of them wait most of the time: four of them keep two cores busy.
+    RUST_TEST_THREADS=4 step "cargo test" 1500 cargo cargo test --locked --no-fail-fast
     step "release build" 1200 one cargo build --release --locked
     ignored
-    VENV=$logs/venv step "python client" 300 lines check_protocol
-    VENV=$logs/venv-doors NODE_MODULES=$logs/doors step "doors" 300 lines check_doors
-    VENV=$logs/venv-exports step "exports" 900 lines check_exports
-
-    step "web format" 120 one npm --prefix web run --silent format:check
-    step "web lint" 180 one npm --prefix web run --silent lint
-    step "web types" 180 one npm --prefix web run --silent typecheck
-    step "vitest" 180 json npm --prefix web run --silent test -- \
-        --reporter=default --reporter=json --outputFile.json="$logs/report.json"
+    lane other_languages
+    lane web
+    join
     browser "browser" 1500 --project pages
     browser "measured page" 600 --project measured
 
     conclude
 }
 
+# Clients that were written elsewhere. These wait for packages and for time to pass, most of the time.
+other_languages() {
+    VENV=$logs/venv step "python client" 300 lines check_protocol
+    VENV=$logs/venv-doors NODE_MODULES=$logs/doors step "doors" 300 lines check_doors
+    VENV=$logs/venv-exports step "exports" 900 lines check_exports
+}
+
+web() {
+    step "web format" 120 one npm --prefix web run --silent format:check
+    step "web lint" 180 one npm --prefix web run --silent lint
+    step "web types" 180 one npm --prefix web run --silent typecheck
+    step "vitest" 180 json npm --prefix web run --silent test -- \
+        --reporter=default --reporter=json --outputFile.json="$logs/vitest.json"
+}
+
+# lane STEPS: runs a function of steps beside others, until `join` prints what it printed.
+lane() {
+    (
+        trap - EXIT
+        trap stop INT TERM
+        "$1"
+    ) >"$logs/lane $1" 2>&1 &
+    lanes+=("$! $1")
+}
+
+lanes=()
+
+join() {
+    local lane
+    for lane in "${lanes[@]}"; do
+        # Its steps count what fails in them.
+        wait "${lane%% *}" || row "${lane#* }" 0 1 0 0
+        cat "$logs/lane ${lane#* }"
+    done
+    lanes=()
+}
+
+# Ends what runs, also in lanes.
+stop() {
+    # shellcheck disable=SC2046
+    kill "$child" $(jobs -p) 2>/dev/null || true
+    exit 130
+}
+
 # browser NAME SECONDS OPTION...: what is tested in a browser.
 browser() {
-    PLAYWRIGHT_JSON_OUTPUT_FILE="$logs/report.json" \
+    PLAYWRIGHT_JSON_OUTPUT_FILE="$logs/$1.json" \
         step "$1" "$2" json npm --prefix web run --silent test:browser -- --reporter=list,json "${@:3}"
 }
 
@@ -127,7 +166,6 @@ ignored() {
     fi
     rest=$(($(grep -cE '^test .* \.\.\. ignored' "$log" || true) - run))
     if ((rest > 0)); then
-        ((skipped += rest))
         row "not run" 0 0 "$rest" 0
     fi
 }
@@ -145,7 +183,6 @@ step() {
     local name=$1 seconds=$2 count=$3 log=$logs/$1.log status=0 began=$SECONDS
     shift 3
     printf '\n== %s: %s\n' "$name" "$*"
-    rm -f "$logs/report.json"
     if [[ $(type -t "$1") == function ]]; then
         set -- bash -euo pipefail -c "$(declare -f "$1"); $1"
     fi
@@ -162,17 +199,16 @@ step() {
     case $count in
         one) ((status)) || passes=1 ;;
         cargo) read -r passes failures < <(count_cargo "$log") ;;
-        json) read -r passes failures skips < <(count_json "$logs/report.json") ;;
+        json) read -r passes failures skips < <(count_json "$logs/$name.json") ;;
         lines) read -r passes failures < <(count_lines "$log") ;;
     esac
     # What ended badly without a failed test did not compile, crashed or hung; what ended well without a test ran none.
     ((failures > 0 || (status == 0 && passes > 0))) || failures=1
-    ((passed += passes, failed += failures, skipped += skips)) || true
     row "$name" "$passes" "$failures" "$skips" $((SECONDS - began))
 }
 
 row() {
-    table+=("$(printf '%-14s  %6d  %6d  %7d  %4ds' "$@")")
+    printf '%-14s  %6d  %6d  %7d  %5ds\n' "$@" >>"$results"
 }
 
 count_cargo() {
@@ -195,12 +231,17 @@ count_json() {
 }
 
 conclude() {
-    printf '\n%-14s  %6s  %6s  %7s  %5s\n' step passed failed skipped time
-    printf '%s\n' "${table[@]}"
-    printf '\n%d passed, %d failed' "$passed" "$failed"
-    ((skipped == 0)) || printf ', %d skipped' "$skipped"
-    printf '\n'
-    ((failed == 0))
+    printf '\n%-14s  %6s  %6s  %7s  %6s\n' step passed failed skipped time
+    cat "$results"
+    printf '%-14s  %31ds\n\n' all "$SECONDS"
+    # The name may have blanks: counted from the end.
+    awk '{ passed += $(NF - 3); failed += $(NF - 2); skipped += $(NF - 1) }
+        END {
+            printf "%d passed, %d failed", passed, failed
+            if (skipped) printf ", %d skipped", skipped
+            print ""
+            exit failed > 0
+        }' "$results"
 }
 
 main
