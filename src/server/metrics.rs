@@ -218,6 +218,7 @@ struct Scrape {
     max_connections: usize,
     http: usize,
     max_http: usize,
+    polling: usize,
     cut: [(&'static str, u64); 4],
     requests_refused: Vec<(&'static str, u64)>,
     events_rejected: Vec<(&'static str, u64)>,
@@ -242,6 +243,7 @@ impl Scrape {
             max_connections: app.connections.sockets.all(),
             http: app.connections.http(),
             max_http: app.connections.max_http(),
+            polling: app.polls.len(),
             cut: app.connections.cut.counts(),
             requests_refused: app.requests_refused.counts().to_vec(),
             events_rejected: app.events_rejected.counts().to_vec(),
@@ -297,6 +299,7 @@ impl Collector for Scrape {
         page.counters("tickcast_connections_refused", "Handshakes refused", "reason", refused)?;
 
         page.gauge("tickcast_http_connections", "HTTP connections now, WebSockets apart", self.http as u64)?;
+        page.gauge("tickcast_polling_clients", "Clients of Socket.IO that poll now", self.polling as u64)?;
         page.gauge("tickcast_http_connections_max", "HTTP connections allowed", self.max_http as u64)?;
         page.counters(
             "tickcast_http_connections_cut",

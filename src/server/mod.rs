@@ -45,6 +45,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use body::Memory;
 use connections::{Connections, Places};
+use doors::socketio::Polls;
 use futures_util::future::join_all;
 use gate::{Gate, RefusedRequests};
 use metrics::Refused;
@@ -154,6 +155,7 @@ struct App {
     gate: Gate,
     recording: Option<Arc<RecordingStatus>>,
     connections: Arc<Connections>,
+    polls: Polls,
     memory: Memory,
     refused: Refused,
     requests_refused: RefusedRequests,
@@ -236,6 +238,7 @@ impl Server {
             },
             recording: recording.as_ref().map(|recording| Arc::clone(recording.status())),
             connections: Arc::new(Connections::new(places)),
+            polls: Polls::new(places.http),
             memory: Memory::new(),
             refused: Refused::default(),
             requests_refused: RefusedRequests::default(),
@@ -247,6 +250,8 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let telling = tokio::spawn(stats::tell(Arc::clone(&app), stopped.clone()));
         let watching = tokio::spawn(watch(Arc::clone(&app), stopped.clone()));
+        let (polling, polls_stopped) = (Arc::clone(&app), stopped.clone());
+        tokio::spawn(async move { polling.polls.sweep(polls_stopped).await });
         let routes = routes(Arc::clone(&app));
         let accepting = listeners.into_iter().map(|listener| {
             connections::accept(listener, Arc::clone(&app.connections), routes.clone(), stopped.clone())
@@ -345,6 +350,8 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/ws", any(doors::websocket::upgrade))
         .route("/v1/sse", any(doors::stream::events))
         .route("/v1/lines", any(doors::stream::lines))
+        .route("/socket.io", any(doors::socketio::engine))
+        .route("/socket.io/", any(doors::socketio::engine))
         .route("/v1/publish", post(publish::publish))
         .route("/v1/instruments", get(api::instruments))
         .route("/v1/quotes", get(api::quotes))

@@ -12,6 +12,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
+use socket2::SockRef;
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::net::Shutdown;
@@ -81,12 +82,30 @@ impl Budget {
     pub const PRIVATE: Self = Self { waiting_batches: 8, rings: Some((512, 240)), steps_back: true };
 }
 
+/// Another socket for a session whose socket is one of a pair.
+pub(super) struct Replacement {
+    pub stream: std::net::TcpStream,
+    /// What its peer has sent already.
+    pub early: Vec<u8>,
+    /// What was received at the other end of the pair, and is not passed on to the peer.
+    pub rest: Vec<u8>,
+    /// The other end.
+    pub end: std::os::unix::net::UnixStream,
+}
+
 enum Command {
     Open {
         stream: std::net::TcpStream,
         guest: Guest,
         opening: Opening,
         early: Vec<u8>,
+        /// For who wants to replace its socket later.
+        key: Option<oneshot::Sender<usize>>,
+    },
+    Replace {
+        key: usize,
+        cookie: u64,
+        replacement: Replacement,
     },
     /// From here on this does the sessions' requests to the feed.
     Serve(ReplayControl),
@@ -149,7 +168,12 @@ struct TcpLink {
 impl Shard {
     /// # Errors
     /// The operating system's, if it has no thread or poll.
-    pub fn start(name: String, epoch: Epoch, budget: Budget) -> io::Result<(Self, impl Reader + use<>)> {
+    pub fn start(
+        name: String,
+        namespace: &str,
+        epoch: Epoch,
+        budget: Budget,
+    ) -> io::Result<(Self, impl Reader + use<>)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (batches, batches_in) = mpsc::sync_channel(budget.waiting_batches);
@@ -157,6 +181,7 @@ impl Shard {
         let watched = Arc::new(AtomicBool::new(false));
         let monitor = ShardMonitor::default();
         let mut fanout = Fanout::new(epoch);
+        fanout.set_namespace(namespace);
         if let Some((trades, bars)) = budget.rings {
             fanout.keep(trades, bars);
         }
@@ -193,7 +218,24 @@ impl Shard {
 
     /// Passes a connection to it, after its handshake.
     pub fn open(&self, stream: std::net::TcpStream, guest: Guest, opening: Opening, early: Vec<u8>) {
-        self.command(Command::Open { stream, guest, opening, early });
+        self.command(Command::Open { stream, guest, opening, early, key: None });
+    }
+
+    /// As [`Self::open`]; returns the session's key, `None` if the shard is gone.
+    pub async fn open_with_key(
+        &self,
+        stream: std::net::TcpStream,
+        guest: Guest,
+        opening: Opening,
+    ) -> Option<usize> {
+        let (key, opened) = oneshot::channel();
+        self.command(Command::Open { stream, guest, opening, early: Vec::new(), key: Some(key) });
+        opened.await.ok()
+    }
+
+    /// Replaces the socket of a session, if it is still the one with that cookie.
+    pub fn replace(&self, key: usize, cookie: u64, replacement: Replacement) {
+        self.command(Command::Replace { key, cookie, replacement });
     }
 
     /// Lets sessions ask for the state of the feed and, if they may, control it.
@@ -410,7 +452,7 @@ impl Run {
         match command {
             Command::Serve(control) => self.control = Some(control),
             Command::Replayed { key, number, outcome } => self.fanout.answer_replay(key, number, outcome),
-            Command::Open { stream, guest, opening, early } => {
+            Command::Open { stream, guest, opening, early, key: told } => {
                 let registry = self.poll.registry();
                 let mut broken = false;
                 let (mut messages, mut broke) = (Vec::new(), None);
@@ -423,10 +465,14 @@ impl Run {
                 if broken {
                     return self.fanout.closed(key);
                 }
+                if let Some(told) = told {
+                    let _ = told.send(key);
+                }
                 if !early.is_empty() {
                     receive(&mut self.fanout, key, messages, broke.as_ref());
                 }
             }
+            Command::Replace { key, cookie, replacement } => self.replace(key, cookie, replacement),
             // The caller may have given up.
             Command::Report { topics, reply } => drop(reply.send(self.fanout.report(&topics))),
             Command::Look(at) => at(self.fanout.replica()),
@@ -441,6 +487,34 @@ impl Run {
     }
 }
 
+impl Run {
+    /// A session that is gone meanwhile takes its client's new connection with it.
+    fn replace(&mut self, key: usize, cookie: u64, replacement: Replacement) {
+        // What its peer sent over the old socket comes first.
+        self.read(key, false);
+        let Some(link) = self.fanout.link(key) else { return };
+        let link = link.inner_mut();
+        if SockRef::from(&link.stream).cookie().ok() != Some(cookie) {
+            return;
+        }
+        let Replacement { stream, early, mut rest, mut end } = replacement;
+        // Until it would block: the shard, which writes, is here.
+        let _ = end.read_to_end(&mut rest);
+        let registry = self.poll.registry();
+        let _ = registry.deregister(&mut link.stream);
+        link.stream = TcpStream::from_std(stream);
+        let is_broken = link.register(registry, key).is_err();
+        let (messages, broke) = link.take(&early, self.start.elapsed());
+        self.fanout.relinked(key, rest);
+        if is_broken {
+            return self.fanout.closed(key);
+        }
+        if !early.is_empty() {
+            receive(&mut self.fanout, key, messages, broke.as_ref());
+        }
+    }
+}
+
 /// Passes on what a peer has sent.
 fn receive(fanout: &mut Fanout<ShardLink>, key: usize, messages: Vec<Incoming>, broke: Option<&FrameError>) {
     let reason = broke.map(ToString::to_string);
@@ -450,7 +524,7 @@ fn receive(fanout: &mut Fanout<ShardLink>, key: usize, messages: Vec<Incoming>, 
 
 impl TcpLink {
     fn new(stream: std::net::TcpStream, guest: Guest, framing: Framing) -> Self {
-        let is_one_way = framing != Framing::WebSocket;
+        let is_one_way = !framing.has_close();
         Self {
             stream: TcpStream::from_std(stream),
             reader: FrameReader::default(),

@@ -6,6 +6,8 @@
 use super::close::CloseCode;
 use super::fault::Garbled;
 use super::frame::{Opcode, write_frame, write_header};
+use super::message::Answer;
+use super::socketio;
 use crate::hub::FormId;
 use crate::tape::{Epoch, Position};
 use std::fmt;
@@ -25,6 +27,8 @@ pub enum Encoding {
 pub enum Framing {
     /// Frames of RFC 6455, as a server sends them.
     WebSocket,
+    /// Socket.IO over WebSocket: an event each.
+    SocketIo,
     /// Server-Sent Events: a `data` field each, and the position to resume from in `id`.
     Events,
     /// One line for each message.
@@ -50,8 +54,10 @@ pub struct SessionNumber(u8);
 /// The most sessions of a connection; their numbers are below it.
 pub const MAX_SESSIONS: usize = 16;
 
-/// Bytes of a ping that can be [stamped](stamp_ping).
-pub const PING_LEN: usize = 6;
+/// Bytes of a WebSocket's ping with the time of sending.
+const PING_LEN: usize = 6;
+/// A heartbeat of Engine.IO: the application of a client answers it, not only its library of WebSockets.
+const HEARTBEAT: &[u8] = b"\x81\x012";
 
 /// A frame with an opcode and a bit that RFC 6455 reserves.
 const BROKEN_FRAME: [u8; 6] = [0xb3, 0x04, b'?', b'?', b'?', b'?'];
@@ -66,6 +72,8 @@ impl Form {
     pub const MSGPACK: Self = Self::of_changes(Encoding::MessagePack, Framing::WebSocket);
     /// JSON over WebSocket: `tickcast.v1.json`.
     pub const JSON: Self = Self::of_changes(Encoding::Json, Framing::WebSocket);
+    /// JSON as events of Socket.IO.
+    pub const SOCKET_IO: Self = Self::of_changes(Encoding::Json, Framing::SocketIo);
     /// JSON as Server-Sent Events.
     pub const EVENTS: Self = Self::of_changes(Encoding::Json, Framing::Events);
     /// JSON, one message on each line.
@@ -74,7 +82,7 @@ impl Form {
     pub const BARE: Self = Self::of_changes(Encoding::MessagePack, Framing::Bare);
 
     /// All forms of first sessions.
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::MSGPACK,
         Self::JSON,
         Self::EVENTS,
@@ -82,6 +90,8 @@ impl Form {
         Self::BARE,
         Self::EVENTS.of_images(),
         Self::LINES.of_images(),
+        Self::SOCKET_IO,
+        Self::SOCKET_IO.of_images(),
     ];
 
     const fn of_changes(encoding: Encoding, framing: Framing) -> Self {
@@ -156,8 +166,26 @@ impl Form {
         self.end(out);
     }
 
+    /// Appends a complete answer, in a namespace where there are some.
+    pub fn write_answer(self, namespace: &str, answer: &Answer, out: &mut Vec<u8>) {
+        match (self.framing, self.encoding) {
+            (Framing::SocketIo, _) => socketio::write_answer(namespace, answer, out),
+            (_, Encoding::MessagePack) => self.write(&answer.to_msgpack(), out),
+            (_, Encoding::Json) => self.write(answer.to_json().as_bytes(), out),
+        }
+    }
+
     /// Appends a complete update. `resume`: the position that a client has after it, where that is known.
-    pub(super) fn write_update(self, payload: &[u8], resume: Option<(Epoch, Position)>, out: &mut Vec<u8>) {
+    pub(super) fn write_update(
+        self,
+        payload: &[u8],
+        namespace: &str,
+        resume: Option<(Epoch, Position)>,
+        out: &mut Vec<u8>,
+    ) {
+        if self.framing == Framing::SocketIo {
+            return socketio::write_event(namespace, "update", payload, out);
+        }
         if let (Framing::Events, Some((epoch, position))) = (self.framing, resume) {
             writeln!(out, "id: {}-{}", epoch.get(), position.get()).expect("a Vec takes every byte");
         }
@@ -177,8 +205,12 @@ impl Form {
     #[inline]
     fn begin_frame(self, payload: usize, out: &mut Vec<u8>) {
         match (self.framing, self.encoding) {
-            (Framing::WebSocket, Encoding::MessagePack) => write_header(Opcode::Binary, payload, out),
-            (Framing::WebSocket, Encoding::Json) => write_header(Opcode::Text, payload, out),
+            (Framing::WebSocket | Framing::SocketIo, Encoding::MessagePack) => {
+                write_header(Opcode::Binary, payload, out)
+            }
+            (Framing::WebSocket | Framing::SocketIo, Encoding::Json) => {
+                write_header(Opcode::Text, payload, out)
+            }
             (Framing::Events, _) => out.extend_from_slice(b"data: "),
             (Framing::Lines | Framing::Bare, _) => {}
         }
@@ -203,7 +235,7 @@ impl Form {
     #[inline]
     pub(super) fn end(self, out: &mut Vec<u8>) {
         match self.framing {
-            Framing::WebSocket | Framing::Bare => {}
+            Framing::WebSocket | Framing::SocketIo | Framing::Bare => {}
             Framing::Events => out.extend_from_slice(b"\n\n"),
             Framing::Lines => out.push(b'\n'),
         }
@@ -212,7 +244,9 @@ impl Form {
     /// Appends what cannot be read: a message, or (where there is one) a frame.
     pub fn write_garbled(self, what: Garbled, out: &mut Vec<u8>) {
         match (what, self.framing, self.encoding) {
-            (Garbled::Frame, Framing::WebSocket, _) => out.extend_from_slice(&BROKEN_FRAME),
+            (Garbled::Frame, Framing::WebSocket | Framing::SocketIo, _) => {
+                out.extend_from_slice(&BROKEN_FRAME)
+            }
             (_, _, Encoding::MessagePack) => self.write(BROKEN_MSGPACK, out),
             (_, _, Encoding::Json) => self.write(BROKEN_JSON, out),
         }
@@ -257,13 +291,32 @@ impl Framing {
     #[must_use]
     #[inline]
     pub const fn has_pings(self) -> bool {
-        matches!(self, Self::WebSocket)
+        matches!(self, Self::WebSocket | Self::SocketIo)
     }
 
     /// Whether a peer sends a Close frame: the end of such a connection waits for it.
     #[must_use]
     pub const fn has_close(self) -> bool {
-        matches!(self, Self::WebSocket)
+        self.has_pings()
+    }
+
+    /// Bytes of a ping; 0 where there are none.
+    #[must_use]
+    #[inline]
+    pub const fn ping_len(self) -> usize {
+        match self {
+            Self::WebSocket => PING_LEN,
+            Self::SocketIo => HEARTBEAT.len(),
+            Self::Events | Self::Lines | Self::Bare => 0,
+        }
+    }
+
+    /// Writes the time of sending into a ping, if its pong returns it.
+    #[inline]
+    pub fn stamp_ping(self, ping: &mut [u8], moment: u32) {
+        if self == Self::WebSocket {
+            ping[2..PING_LEN].copy_from_slice(&moment.to_be_bytes());
+        }
     }
 
     /// Appends the time in ms after which a client is to reconnect; nothing where that is part of a message.
@@ -273,11 +326,13 @@ impl Framing {
         }
     }
 
-    /// Appends a ping of [`PING_LEN`] bytes, to be [stamped](stamp_ping) when it is sent; nothing where there
-    /// are none.
+    /// Appends a ping of [`Self::ping_len`] bytes, to be [stamped](Self::stamp_ping) when it is sent; nothing
+    /// where there are none.
     pub fn append_ping(self, out: &mut Vec<u8>) {
-        if self.has_pings() {
-            write_frame(Opcode::Ping, &[0; 4], out);
+        match self {
+            Self::WebSocket => write_frame(Opcode::Ping, &[0; 4], out),
+            Self::SocketIo => out.extend_from_slice(HEARTBEAT),
+            Self::Events | Self::Lines | Self::Bare => {}
         }
     }
 
@@ -296,12 +351,6 @@ impl Framing {
             write_frame(Opcode::Close, &payload, out);
         }
     }
-}
-
-/// Writes the time of sending into a ping; its pong returns it.
-#[inline]
-pub fn stamp_ping(ping: &mut [u8], moment: u32) {
-    ping[2..PING_LEN].copy_from_slice(&moment.to_be_bytes());
 }
 
 #[cfg(test)]
@@ -340,8 +389,12 @@ mod tests {
         }
         let mut ping = Vec::new();
         Framing::WebSocket.append_ping(&mut ping);
-        stamp_ping(&mut ping, 0x0102_0304);
+        Framing::WebSocket.stamp_ping(&mut ping, 0x0102_0304);
         assert_eq!(ping, [0x89, 4, 1, 2, 3, 4]);
+        let mut heartbeat = Vec::new();
+        Framing::SocketIo.append_ping(&mut heartbeat);
+        Framing::SocketIo.stamp_ping(&mut heartbeat, 0x0102_0304);
+        assert_eq!(heartbeat, [0x81, 1, b'2']);
     }
 
     #[test]

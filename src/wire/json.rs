@@ -3,7 +3,9 @@
 //!
 //! Invariant: prices and sizes are decimal strings, moments RFC 3339 in UTC, so no price is rounded.
 
+use super::framing::{Form, Framing};
 use super::schema::{self, BarFields, Fields};
+use super::socketio;
 use crate::hub::{Entries, Image, Kind, Owed, ServerStats, Topic, Upto, bar_field};
 use crate::market::{Bar, FeedStatus, Instrument, Price, Size, Status, Timestamp, Trade, decimal_text};
 use crate::tape::Position;
@@ -19,6 +21,8 @@ pub(super) struct JsonUpdate {
     times: bool,
     /// Whether all fields of a changed image are written.
     images: bool,
+    /// For Socket.IO: events of their own, with their names, that go before the update.
+    notices: Option<Vec<(&'static str, Value)>>,
     from: Option<Upto>,
     upto: Option<Upto>,
     /// It is full once entries have this many bytes.
@@ -141,11 +145,12 @@ impl JsonUpdate {
         Self { full, ..Self::default() }
     }
 
-    pub(super) fn begin(&mut self, times: bool, images: bool, from: Upto, upto: Upto) {
+    pub(super) fn begin(&mut self, times: bool, form: Form, from: Upto, upto: Upto) {
         self.entries.clear();
         self.delivered = 0;
         self.gaps = 0;
-        (self.times, self.images) = (times, images);
+        (self.times, self.images) = (times, form.has_images());
+        self.notices = (form.framing() == Framing::SocketIo).then(Vec::new);
         (self.from, self.upto) = (Some(from), Some(upto));
     }
 
@@ -163,6 +168,19 @@ impl JsonUpdate {
         self.payload.extend_from_slice(&self.entries);
         self.payload.extend_from_slice(if whole { b"]}" } else { b"],\"more\":true}" });
         &self.payload
+    }
+
+    /// Appends the events that go before the update.
+    pub(super) fn write_notices(&self, namespace: &str, out: &mut Vec<u8>) {
+        for (name, value) in self.notices.iter().flatten() {
+            socketio::write_event(namespace, name, value.to_string().as_bytes(), out);
+        }
+    }
+
+    fn notice(&mut self, name: &'static str, value: impl FnOnce() -> Value) {
+        if let Some(notices) = &mut self.notices {
+            notices.push((name, value()));
+        }
     }
 
     /// The position to resume from after this update; `None` for a part of a flush, and for an update that
@@ -216,17 +234,24 @@ impl Owed for JsonUpdate {
             }
         };
         self.delivered += entries.count();
-        self.gaps += u64::from(entries.is_gap());
+        if entries.is_gap() {
+            self.gaps += 1;
+            self.notice("gap", || entry(kind, Some(instrument), one("next", entries.number())));
+        }
         self.push(&entry(kind, Some(instrument), one(schema.list, list)));
     }
 
     fn status(&mut self, instrument: Option<&Instrument>, status: &Status) {
-        self.push(&entry(Kind::Status, instrument, status_fields(status)));
+        let entry = entry(Kind::Status, instrument, status_fields(status));
+        self.push(&entry);
+        self.notice("status", || entry);
         self.delivered += 1;
     }
 
     fn feed(&mut self, status: &FeedStatus) {
-        self.push(&entry(Kind::Status, None, one("feed", feed(status))));
+        let entry = entry(Kind::Status, None, one("feed", feed(status)));
+        self.push(&entry);
+        self.notice("status", || entry);
         self.delivered += 1;
     }
 

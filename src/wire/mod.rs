@@ -25,6 +25,7 @@ mod replay;
 mod runs;
 #[warn(missing_docs)]
 pub mod schema; // names and numbers, each once
+pub mod socketio; // packets of Socket.IO, around the same payloads
 mod told;
 mod update;
 
@@ -33,7 +34,7 @@ pub use close::{CloseCode, CloseSchema, Return};
 pub use decode::{Entry, Numbered, Update, UpdateDecoder};
 pub use fault::{Fault, Garbled};
 pub use frame::{FrameError, FrameReader, Incoming, MAX_MESSAGE_BYTES, Opcode, mask, write_frame};
-pub use framing::{Encoding, Form, Framing, MAX_SESSIONS, PING_LEN, SessionNumber, stamp_ping};
+pub use framing::{Encoding, Form, Framing, MAX_SESSIONS, SessionNumber};
 pub use message::{
     Answer, ErrorCode, Id, Limits, MAX_HZ, MIN_HZ, Op, Refusal, Request, RequestError, Resume, TopicAnswer,
     TopicChecksum, check_hz,

@@ -8,6 +8,7 @@ use crate::hub::{Entries, Image, Kind, Owed, ServerStats, TopicKey, Upto};
 use crate::market::{FeedStatus, Instrument, Status};
 use crate::tape::{Epoch, Position};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The longest update, bytes. The exception: one with a full ring of numbers beyond 2^53 may be two and a
 /// half times as long. What does not fit is pending for the next one.
@@ -24,6 +25,8 @@ pub struct UpdateEncoder {
     json: JsonUpdate,
     form: Form,
     epoch: Epoch,
+    /// Where clients of Socket.IO are.
+    namespace: Arc<str>,
 }
 
 impl UpdateEncoder {
@@ -31,7 +34,7 @@ impl UpdateEncoder {
     #[must_use]
     pub fn new(full: usize) -> Self {
         let (msgpack, json) = (MsgpackUpdate::new(full), JsonUpdate::new(full));
-        Self { msgpack, json, form: Form::MSGPACK, epoch: Epoch::new(0) }
+        Self { msgpack, json, form: Form::MSGPACK, epoch: Epoch::new(0), namespace: "/".into() }
     }
 
     /// As [`Self::new`], for updates of one replica: what several of them have in common is encoded once (in
@@ -47,6 +50,11 @@ impl UpdateEncoder {
         Self { epoch, ..self }
     }
 
+    /// Sets the namespace of the clients of Socket.IO, which begins with a slash.
+    pub fn set_namespace(&mut self, namespace: Arc<str>) {
+        self.namespace = namespace;
+    }
+
     /// The tape was reset: drops the bytes kept of it.
     pub fn forget(&mut self) {
         self.msgpack.forget();
@@ -57,7 +65,7 @@ impl UpdateEncoder {
         self.form = form;
         match form.encoding() {
             Encoding::MessagePack => self.msgpack.begin(times, from, upto),
-            Encoding::Json => self.json.begin(times, form.has_images(), from, upto),
+            Encoding::Json => self.json.begin(times, form, from, upto),
         }
     }
 
@@ -72,7 +80,8 @@ impl UpdateEncoder {
             }
             Encoding::Json => {
                 let resume = self.json.resume(whole).map(|position| (self.epoch, position));
-                self.form.write_update(self.json.finish(whole), resume, out);
+                self.json.write_notices(&self.namespace, out);
+                self.form.write_update(self.json.finish(whole), &self.namespace, resume, out);
                 self.json.delivered
             }
         }

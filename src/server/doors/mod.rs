@@ -2,6 +2,7 @@
 //! hand-over to a shard. A door adds a handshake and a [`Form`], and takes the connection out of HTTP
 //! ([`Takeover`]).
 
+pub(super) mod socketio;
 pub(super) mod stream;
 pub(super) mod websocket;
 
@@ -20,6 +21,7 @@ use axum::http::StatusCode;
 use socket2::SockRef;
 use std::convert::Infallible;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -58,12 +60,16 @@ pub(super) struct Admitted {
 #[derive(Clone)]
 pub(super) struct Takeover(Arc<Mutex<Option<oneshot::Sender<Taken>>>>);
 
-/// A connection that is a session's from here on.
-pub(super) struct Taken {
-    /// The answer to its request.
-    head: String,
-    admitted: Admitted,
+/// What a connection is from here on.
+pub(super) enum Taken {
+    /// A session's, after the answer to its request.
+    Session { head: String, admitted: Admitted },
+    /// Its door's, with the bytes that came after the request.
+    Door(Box<dyn FnOnce(TcpStream, Vec<u8>) -> Session + Send>),
 }
+
+/// A connection in the hands of its door.
+pub(super) type Session = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 /// Unsent bytes the kernel may hold for a connection before its socket counts as full. Few, because what is
 /// queued there is stale by the time it leaves.
@@ -90,30 +96,54 @@ impl Takeover {
     /// Takes the connection: `head` answers the request, and what follows is the session's. The calling
     /// future is dropped by the task that served the connection until now.
     pub async fn take(self, head: String, admitted: Admitted) -> Infallible {
+        self.give(Taken::Session { head, admitted }).await
+    }
+
+    /// Takes the connection: `door` answers the request, and goes on with it.
+    pub async fn take_over(self, door: Box<dyn FnOnce(TcpStream, Vec<u8>) -> Session + Send>) -> Infallible {
+        self.give(Taken::Door(door)).await
+    }
+
+    async fn give(self, taken: Taken) -> Infallible {
         let take = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(take) = take {
-            let _ = take.send(Taken { head, admitted });
+            let _ = take.send(taken);
         }
         std::future::pending().await
     }
 }
 
 impl Taken {
-    /// Answers, and passes the connection to a shard, with the bytes that came after the request.
+    /// Goes on with the connection, and the bytes that came after the request.
     ///
     /// # Errors
     /// The operating system's: the peer has gone.
-    pub async fn hand_over(self, mut stream: TcpStream, early: Vec<u8>) -> io::Result<()> {
-        let Self { head, admitted: Admitted { opening, guest, room } } = self;
-        tokio::time::timeout(HTTP.read_time, stream.write_all(head.as_bytes())).await??;
+    pub async fn hand_over(self, stream: TcpStream, early: Vec<u8>) -> io::Result<()> {
+        match self {
+            Self::Session { head, admitted } => admitted.hand_over(head.as_bytes(), stream, early).await,
+            Self::Door(door) => door(stream, early).await,
+        }
+    }
+}
+
+impl Admitted {
+    /// Sends `head`, and passes the connection to a shard.
+    async fn hand_over(self, head: &[u8], mut stream: TcpStream, early: Vec<u8>) -> io::Result<()> {
+        tokio::time::timeout(HTTP.read_time, stream.write_all(head)).await??;
         let stream = stream.into_std()?;
-        let socket = SockRef::from(&stream);
-        socket.set_tcp_nodelay(true)?;
-        socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
-        socket.set_tcp_notsent_lowat(NOT_SENT_BYTES)?;
+        size_for_sessions(&stream)?;
+        let Self { opening, guest, room } = self;
         room.open(guest, opening, stream, early);
         Ok(())
     }
+}
+
+/// Sets how much a socket holds for its peer.
+fn size_for_sessions(stream: &std::net::TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.set_tcp_notsent_lowat(NOT_SENT_BYTES)
 }
 
 impl App {

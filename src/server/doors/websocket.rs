@@ -77,7 +77,7 @@ impl Door for WebSocket {
     }
 }
 
-fn accept_key(headers: &HeaderMap) -> Result<String, Problem> {
+pub(super) fn accept_key(headers: &HeaderMap) -> Result<String, Problem> {
     let has_token = |name, token: &str| {
         headers
             .get_all(name)

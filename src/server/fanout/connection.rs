@@ -29,7 +29,7 @@ use crate::hub::{Cohort, Session, Upto, Views};
 use crate::server::link::{Impaired, Link};
 use crate::server::rights::Rights;
 use crate::tape::Position;
-use crate::wire::{Answer, CloseCode, Encoding, Form, Id, PING_LEN, SessionNumber, stamp_ping};
+use crate::wire::{Answer, CloseCode, Form, Id, SessionNumber};
 use std::mem::swap;
 use std::time::Duration;
 
@@ -218,7 +218,8 @@ impl<L: Link> Connection<L> {
             extras.begins = begins;
             let number = self.form.session();
             self.turn_to(SessionNumber::FIRST);
-            self.answer(&Answer::Reset { begins: begins.get() }, second);
+            // Those of Socket.IO have one session, so the namespace means nothing.
+            self.answer(&Answer::Reset { begins: begins.get() }, "/", second);
             self.turn_to(number);
         }
         self.is_open()
@@ -319,9 +320,9 @@ impl<L: Link> Connection<L> {
 
     /// Sends a ping: the pong shows that the peer is there, and how far it has read.
     pub fn ping(&mut self, now: Millis, second: u32) {
-        let mut ping = Vec::with_capacity(PING_LEN);
-        self.form.framing().append_ping(&mut ping);
-        stamp_ping(&mut ping, now.get());
+        let (framing, mut ping) = (self.form.framing(), Vec::new());
+        framing.append_ping(&mut ping);
+        framing.stamp_ping(&mut ping, now.get());
         self.pace.sent_ping(now);
         self.say(&ping, second);
     }
@@ -345,12 +346,10 @@ impl<L: Link> Connection<L> {
         }
     }
 
-    pub fn answer(&mut self, answer: &Answer, second: u32) {
+    /// `namespace`: where clients of Socket.IO are.
+    pub fn answer(&mut self, answer: &Answer, namespace: &str, second: u32) {
         let mut frame = Vec::new();
-        match self.form.encoding() {
-            Encoding::MessagePack => self.form.write(&answer.to_msgpack(), &mut frame),
-            Encoding::Json => self.form.write(answer.to_json().as_bytes(), &mut frame),
-        }
+        self.form.write_answer(namespace, answer, &mut frame);
         self.say(&frame, second);
     }
 

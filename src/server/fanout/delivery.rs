@@ -9,7 +9,7 @@ use super::pace::{Clock, Millis, Pings};
 use crate::hub::{Cohort, Flush, Owed as _, Replica, Since, TopicKey, Upto, View, ViewId, tell};
 use crate::server::link::Link;
 use crate::tape::Position;
-use crate::wire::{Form, PING_LEN, UpdateEncoder, stamp_ping};
+use crate::wire::{Form, Framing, UpdateEncoder};
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
@@ -70,8 +70,9 @@ impl Delivery<'_> {
     pub fn deliver_in_step<L: Link>(&mut self, connections: &mut Slab<Connection<L>>, others: &mut Vec<u32>) {
         let (mut frame, mut sent) = (None, 0);
         let Clock { now, .. } = self.clock;
-        let has_pings = self.form().framing().has_pings();
-        let (with_ping, due) = (has_pings && self.pings.is_due(now), self.pings.due(now));
+        let framing = self.form().framing();
+        let (with_ping, due) = (framing.has_pings() && self.pings.is_due(now), self.pings.due(now));
+        let ping = with_ping.then_some(framing);
         let flush = Flush { next: 0, from: self.cohort.flushed().upto, upto: self.upto };
         for &key in self.cohort.members() {
             let connection = &mut connections[key as usize];
@@ -93,7 +94,7 @@ impl Delivery<'_> {
                 others.push(key);
                 continue;
             }
-            let bytes = self.frames.bytes(frame, with_ping, now);
+            let bytes = self.frames.bytes(frame, ping, now);
             match connection.link.send_in_step(bytes) {
                 Ok(len) if len == bytes.len() => sent += 1,
                 result => {
@@ -121,7 +122,8 @@ impl Delivery<'_> {
     ) {
         let Clock { now, .. } = self.clock;
         connection.fall_out(self.cohort, &self.pings, now);
-        let bytes = self.frames.bytes(frame, with_ping, now);
+        let ping = with_ping.then_some(connection.form.framing());
+        let bytes = self.frames.bytes(frame, ping, now);
         let sent = connection.took(sent, bytes.len(), self.second);
         if connection.begun(bytes, sent) {
             connection.pace.sent(with_ping, now);
@@ -151,7 +153,8 @@ impl Delivery<'_> {
         }
         let shares = connection.session.shares();
         let frame = self.frame(flush, shares, |topic| connection.session.since(topic));
-        let bytes = self.frames.bytes(frame, with_ping, self.clock.now);
+        let ping = with_ping.then_some(connection.form.framing());
+        let bytes = self.frames.bytes(frame, ping, self.clock.now);
         let sent = connection.send_frame(bytes, self.second);
         if sent {
             connection.pace.sent(with_ping, self.clock.now);
@@ -280,13 +283,11 @@ impl FrameCache {
         }
     }
 
-    /// The bytes to send of a frame.
-    fn bytes(&mut self, frame: Frame, with_ping: bool, now: Millis) -> &[u8] {
-        if !with_ping {
-            return &self.bytes[frame.start..frame.end];
-        }
-        let end = frame.end + PING_LEN;
-        stamp_ping(&mut self.bytes[frame.end..end], now.get());
+    /// The bytes to send of a frame; `ping`: and of the ping after it.
+    fn bytes(&mut self, frame: Frame, ping: Option<Framing>, now: Millis) -> &[u8] {
+        let Some(framing) = ping else { return &self.bytes[frame.start..frame.end] };
+        let end = frame.end + framing.ping_len();
+        framing.stamp_ping(&mut self.bytes[frame.end..end], now.get());
         &self.bytes[frame.start..end]
     }
 

@@ -8,6 +8,7 @@ mod connection;
 mod delivery;
 mod faults; // links impaired on request of the client
 mod pace; // how much may be in flight to a session
+mod packets; // what clients of Socket.IO send
 mod report;
 mod requests;
 mod tally;
@@ -22,8 +23,8 @@ use crate::server::link::Link;
 use crate::server::rights::Rights;
 use crate::tape::{Batch, Epoch};
 use crate::wire::{
-    Answer, CloseCode, FULL_BYTES, Form, Incoming, PROTOCOL, ReplayAction, Request, Resume, SessionNumber,
-    UpdateEncoder,
+    Answer, CloseCode, FULL_BYTES, Form, Framing, Incoming, PROTOCOL, ReplayAction, Request, Resume,
+    SessionNumber, UpdateEncoder,
 };
 use connection::{Connection, Member, State};
 use delivery::{Delivery, FrameCache};
@@ -64,6 +65,8 @@ impl Opening {
 #[derive(Debug)]
 pub struct Fanout<L> {
     replica: Replica,
+    /// Where clients of Socket.IO are; with a slash.
+    namespace: Arc<str>,
     /// The server's figures, which the replica takes in with the next batch.
     stats: Option<Arc<ServerStats>>,
     views: Views,
@@ -135,6 +138,7 @@ impl<L: Link> Fanout<L> {
     pub fn with_limits(epoch: Epoch, full: usize, cohort: usize) -> Self {
         Self {
             replica: Replica::new(epoch),
+            namespace: "/".into(),
             stats: None,
             views: Views::with_cohorts_of(cohort),
             connections: Slab::new(),
@@ -161,6 +165,13 @@ impl<L: Link> Fanout<L> {
     /// Keeps shorter rings than usual. Call it before the first batch.
     pub fn keep(&mut self, trades: usize, bars: usize) {
         self.replica = Replica::keeping(self.replica.epoch(), trades, bars);
+    }
+
+    /// Sets the namespace of its clients of Socket.IO, which begins with a slash. Call it before the first
+    /// connection.
+    pub fn set_namespace(&mut self, namespace: &str) {
+        self.namespace = namespace.into();
+        self.encoder.set_namespace(Arc::clone(&self.namespace));
     }
 
     #[must_use]
@@ -296,7 +307,7 @@ impl<L: Link> Fanout<L> {
             heartbeat_ms: u64::try_from(heartbeat(opening.form).as_millis()).expect("seconds"),
             limits: SESSION.told(),
         };
-        connection.answer(&welcome, second(self.now));
+        connection.answer(&welcome, &self.namespace, second(self.now));
         entry.insert(connection);
         self.tally.opened += 1;
         if self.draining {
@@ -330,6 +341,7 @@ impl<L: Link> Fanout<L> {
             // A session stays in step for a pong, as there are many.
             let is_over = match message {
                 Incoming::Pong(payload) if self.ponged(key, &payload) => false,
+                Incoming::Message(_, packet) if self.answered_heartbeat(key, &packet) => false,
                 message => !self.take(key, message),
             };
             if is_over {
@@ -376,6 +388,22 @@ impl<L: Link> Fanout<L> {
         // The poll also reports sockets that were never full: for a session in step nothing is pending.
         let blocked = |connection: &&mut Connection<L>| !connection.session.is_in_step();
         let Some(connection) = self.connections.get_mut(key).filter(blocked) else { return };
+        if connection.unblock(now) {
+            self.catch_up(key);
+        }
+        self.reap(key);
+    }
+
+    /// The link of a connection goes to another socket now: `rest` was sent over the one before, and has not
+    /// reached the peer.
+    pub fn relinked(&mut self, key: usize, rest: Vec<u8>) {
+        self.views.settle();
+        let now = second(self.now);
+        let Some(connection) = self.alone(key) else { return };
+        connection.backlog.splice(0..0, rest);
+        if connection.state == State::Open {
+            connection.state = State::Blocked;
+        }
         if connection.unblock(now) {
             self.catch_up(key);
         }
@@ -535,7 +563,8 @@ impl<L: Link> Fanout<L> {
 
     fn say_goodbye(&mut self, key: usize, code: CloseCode, reason: &str, retry_after: Duration) {
         let now = second(self.now);
-        let Some(connection) = self.alone(key) else { return };
+        self.alone(key);
+        let Some(connection) = self.connections.get_mut(key) else { return };
         let retry_after_ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
         let goodbye = Answer::Goodbye {
             code: code.0,
@@ -546,7 +575,7 @@ impl<L: Link> Fanout<L> {
         // The server adds the jitter itself: clients of a stream draw none.
         let share = (key as u64 % SHARES) * retry_after_ms * 2 / SHARES;
         connection.say_retry(retry_after_ms + share, now);
-        connection.answer(&goodbye, now);
+        connection.answer(&goodbye, &self.namespace, now);
         connection.close(code, reason, now);
     }
 
@@ -575,6 +604,9 @@ impl<L: Link> Fanout<L> {
                 connection.say(&pong, now);
             }
             Incoming::Pong(_) | Incoming::Close(_) => {}
+            Incoming::Message(encoding, packet) if connection.form.framing() == Framing::SocketIo => {
+                self.packet(key, encoding, &packet);
+            }
             Incoming::Message(encoding, payload) => self.request(key, Request::read(encoding, &payload)),
         }
         self.connections.get(key).is_some_and(|c| matches!(c.state, State::Open | State::Blocked))

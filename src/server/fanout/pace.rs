@@ -217,6 +217,17 @@ impl Pace {
             || are_more && clock.since(self.answered) > self.patience() + PING_EVERY
     }
 
+    /// The oldest ping without a pong, for peers whose pongs do not name it. In step it is of the cohort.
+    pub fn oldest_unanswered(&self, pings: &Pings, now: Millis) -> Option<Millis> {
+        let is_open = |ping: &&Millis| {
+            ping.is_recent(now)
+                && ping.is_after(self.answered)
+                && (self.in_step || !ping.is_after(self.pinged))
+        };
+        let oldest = pings.recent.iter().filter(is_open).next_back().copied();
+        oldest.or((!self.in_step && !self.is_answered()).then_some(self.pinged))
+    }
+
     /// Whether pings up to `since` are all answered, so that [`Self::is_late`] need not be called.
     pub fn has_answered(&self, since: Millis) -> bool {
         !since.is_after(self.answered)

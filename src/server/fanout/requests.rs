@@ -188,7 +188,7 @@ impl<L: Link> Fanout<L> {
 
     pub(super) fn answer(&mut self, key: usize, answer: &Answer) {
         self.tally.errors += u64::from(matches!(answer, Answer::Error { .. }));
-        self.connections[key].answer(answer, second(self.now));
+        self.connections[key].answer(answer, &self.namespace, second(self.now));
     }
 
     /// Changes of a session's topics since it asked for stats.

@@ -14,7 +14,7 @@ pub(super) use presence::{Guest, Presence};
 
 use super::fanout::Opening;
 use super::rights::{Denial, Rights};
-use super::shard::{Budget, Look, ReplayControl, Shard};
+use super::shard::{Budget, Look, Replacement, ReplayControl, Shard};
 use crate::feed::{Source, Span, Stop};
 use crate::hub::{Replica, ServerStats};
 use crate::market::{FeedKind, FeedState, Speed, Timestamp};
@@ -22,6 +22,7 @@ use crate::tape::{Control, Epoch, Handle, Log, Memory, Playing, Progress, Ration
 use crate::wire::{CloseCode, ErrorCode, ReplayState, Seeking};
 use orders::{Order, take_orders};
 use seek::{Course, Target};
+use socket2::SockRef;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -120,6 +121,14 @@ pub(super) enum Known {
 pub(super) struct Refusal {
     pub code: ErrorCode,
     pub message: String,
+}
+
+/// Where a session is. The cookie is its socket's, as keys are used again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seat {
+    shard: usize,
+    key: usize,
+    cookie: u64,
 }
 
 impl Room {
@@ -225,6 +234,28 @@ impl Room {
     pub fn open(&self, guest: Guest, opening: Opening, stream: std::net::TcpStream, early: Vec<u8>) {
         let next = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
         self.shards[next].open(stream, guest, opening, early);
+    }
+
+    /// Passes a session to the next shard, and returns where it is.
+    ///
+    /// # Errors
+    /// The shard is gone, or the operating system does not know the socket.
+    pub async fn open_in(
+        &self,
+        guest: Guest,
+        opening: Opening,
+        stream: std::net::TcpStream,
+    ) -> io::Result<Seat> {
+        let cookie = SockRef::from(&stream).cookie()?;
+        let shard = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+        let key = self.shards[shard].open_with_key(stream, guest, opening).await;
+        let key = key.ok_or(io::ErrorKind::BrokenPipe)?;
+        Ok(Seat { shard, key, cookie })
+    }
+
+    /// Replaces the socket of a session that was [opened](Self::open_in) and still exists.
+    pub fn replace(&self, seat: Seat, replacement: Replacement) {
+        self.shards[seat.shard].replace(seat.key, seat.cookie, replacement);
     }
 
     pub fn shards(&self) -> &[Shard] {
@@ -427,9 +458,11 @@ pub(super) fn start_shards(
     epoch: Epoch,
 ) -> io::Result<(Vec<Shard>, Readers)> {
     let budget = if room.is_some() { Budget::PRIVATE } else { Budget::PUBLIC };
+    let namespace = format!("/{}", room.unwrap_or_default());
     let (mut shards, mut readers) = (Vec::new(), Readers::new());
     for number in 0..count {
-        let (shard, reader) = Shard::start(thread_name(&format!("shard-{number}"), room), epoch, budget)?;
+        let (shard, reader) =
+            Shard::start(thread_name(&format!("shard-{number}"), room), &namespace, epoch, budget)?;
         shards.push(shard);
         readers.push(Box::new(reader));
     }
