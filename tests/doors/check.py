@@ -10,12 +10,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
 
 import httpx
 import requests
+import socketio
 import sseclient
 from httpx_sse import connect_sse
 
@@ -130,10 +132,7 @@ def eventsource_comes_back_by_itself() -> list[str]:
         child = subprocess.Popen(
             ["node", script, NODE_MODULES, url, str(20)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        # It is there when the server counts it.
-        while "tickcast_connections{shard=\"0\"} 1" not in OPENER.open(f"{server.url}/metrics").read().decode():
-            if child.poll() is not None:
-                return [f"it ended: {child.stderr.read()}"]
+        until_connected(server, child)
         server.stop()
         server = Server(server.port)
         server.publish(range(1, 11))
@@ -146,6 +145,84 @@ def eventsource_comes_back_by_itself() -> list[str]:
         server.stop()
 
 
+def until_connected(server: Server, child: subprocess.Popen) -> None:
+    """A client is there when the server counts it."""
+    while "tickcast_connections{shard=\"0\"} 1" not in OPENER.open(f"{server.url}/metrics").read().decode():
+        if child.poll() is not None:
+            raise RuntimeError(f"it ended: {child.stderr.read()}")
+
+
+def socketio_client_survives_a_restart(transports: str) -> list[str]:
+    """npm's client, with acknowledgements, errors, and a server that is replaced by another."""
+    server = Server()
+    try:
+        server.publish(range(1, 11))
+        script = Path(__file__).parent / "socketio.mjs"
+        child = subprocess.Popen(
+            ["node", script, NODE_MODULES, server.url, transports, str(20)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if child.stdout.readline() != "half\n":
+            return [child.stderr.read()]
+        server.stop()
+        server = Server(server.port)
+        server.publish(range(1, 11))
+        out, err = child.communicate(timeout=60)
+        if child.returncode:
+            return [err]
+        saw = json.loads(out)
+        expected = {
+            "numbers": [*range(10), *range(10)],
+            "connects": 2,
+            # Another server's tape is another epoch.
+            "resumed": [None, False],
+            "transports": ["polling" if transports == "polling" else "websocket"],
+            "answer": ["quote:A", "trades:A"],
+            "error": "unknown_topic",
+        }
+        return [] if saw == expected else [out]
+    finally:
+        server.stop()
+
+
+def python_socketio_goes_on_where_it_was(transports: list[str]) -> list[str]:
+    """python-socketio, which connects its namespace only after the upgrade."""
+    server = Server()
+    try:
+        server.publish(range(1, 11))
+        found, place = [], {}
+
+        def run(upto: int) -> None:
+            client = socketio.Client(reconnection=False)
+            done = threading.Event()
+            client.on("welcome", lambda welcome: place.update(epoch=welcome["epoch"]))
+
+            def update(message: dict) -> None:
+                found.extend(numbers(message))
+                if not message.get("more"):
+                    place["position"] = message["position"]
+                if found and found[-1] >= upto:
+                    done.set()
+
+            client.on("update", update)
+            since = place if "position" in place else None
+            client.connect(server.url, transports=transports, auth={"topics": ["trades:A"], "since": since})
+            if not done.wait(30):
+                raise RuntimeError(f"only {found[-3:]}")
+            if client.call("ping")["type"] != "pong":
+                raise RuntimeError("no pong")
+            client.disconnect()
+
+        run(9)
+        server.publish(range(11, TRADES + 1))
+        run(TRADES - 1)
+        return [] if found == list(range(TRADES)) else [f"{found}"]
+    finally:
+        server.stop()
+
+
 def main() -> int:
     passed = failed = 0
     checks = [
@@ -154,6 +231,20 @@ def main() -> int:
         for what, test in (("goes on where it was", goes_on_where_it_was), ("lives through silence", lives_through_silence))
     ]
     checks.append(("npm eventsource comes back by itself", eventsource_comes_back_by_itself))
+    for transports in ("websocket", "polling", "polling,websocket"):
+        checks.append(
+            (
+                f"npm socket.io-client survives a restart, by {transports}",
+                lambda transports=transports: socketio_client_survives_a_restart(transports),
+            )
+        )
+    for transports in (["websocket"], ["polling"], ["polling", "websocket"]):
+        checks.append(
+            (
+                f"python-socketio goes on where it was, by {' and '.join(transports)}",
+                lambda transports=transports: python_socketio_goes_on_where_it_was(transports),
+            )
+        )
     for name, check in checks:
         try:
             problems = check()

@@ -623,7 +623,8 @@ impl Slot {
     fn fetch(&self) -> io::Result<Vec<String>> {
         let mut unread = lock(&self.unread);
         let mut is_closed = false;
-        while unread.len() < POLL_BYTES {
+        // A single frame may be longer.
+        while unread.len() < POLL_BYTES || server_frame(&unread).is_none() {
             let mut buffer = [0; 8 * 1024];
             match self.end.try_read(&mut buffer) {
                 Ok(0) => is_closed = true,

@@ -23,6 +23,7 @@ mod rooms;
 mod scenario;
 mod shutdown;
 mod slow_clients;
+mod socketio;
 mod speed;
 mod stats;
 mod streams;
