@@ -56,7 +56,7 @@ pub const MAX_SESSIONS: usize = 16;
 
 /// Bytes of a WebSocket's ping with the time of sending.
 const PING_LEN: usize = 6;
-/// A heartbeat of Engine.IO: the application of a client answers it, not only its library of WebSockets.
+/// A heartbeat of Engine.IO: the application of a client answers it, not only its library.
 const HEARTBEAT: &[u8] = b"\x81\x012";
 
 /// A frame with an opcode and a bit that RFC 6455 reserves.
@@ -206,10 +206,10 @@ impl Form {
     fn begin_frame(self, payload: usize, out: &mut Vec<u8>) {
         match (self.framing, self.encoding) {
             (Framing::WebSocket | Framing::SocketIo, Encoding::MessagePack) => {
-                write_header(Opcode::Binary, payload, out)
+                write_header(Opcode::Binary, payload, out);
             }
             (Framing::WebSocket | Framing::SocketIo, Encoding::Json) => {
-                write_header(Opcode::Text, payload, out)
+                write_header(Opcode::Text, payload, out);
             }
             (Framing::Events, _) => out.extend_from_slice(b"data: "),
             (Framing::Lines | Framing::Bare, _) => {}
@@ -245,7 +245,7 @@ impl Form {
     pub fn write_garbled(self, what: Garbled, out: &mut Vec<u8>) {
         match (what, self.framing, self.encoding) {
             (Garbled::Frame, Framing::WebSocket | Framing::SocketIo, _) => {
-                out.extend_from_slice(&BROKEN_FRAME)
+                out.extend_from_slice(&BROKEN_FRAME);
             }
             (_, _, Encoding::MessagePack) => self.write(BROKEN_MSGPACK, out),
             (_, _, Encoding::Json) => self.write(BROKEN_JSON, out),

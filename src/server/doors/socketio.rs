@@ -218,13 +218,11 @@ async fn poll(polls: &Polls, sid: &str, client: &Client) -> Result<Vec<String>, 
             && packets.is_empty()
             && !client.is_upgrading.load(Ordering::SeqCst)
         {
-            match slot.fetch() {
-                Ok(fetched) => packets = fetched,
-                Err(_) => {
-                    polls.end(sid);
-                    break Ok(vec!["1".to_owned()]);
-                }
-            }
+            let Ok(fetched) = slot.fetch() else {
+                polls.end(sid);
+                break Ok(vec!["1".to_owned()]);
+            };
+            packets = fetched;
         }
         if !packets.is_empty() {
             break Ok(packets);

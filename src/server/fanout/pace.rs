@@ -224,7 +224,7 @@ impl Pace {
                 && ping.is_after(self.answered)
                 && (self.in_step || !ping.is_after(self.pinged))
         };
-        let oldest = pings.recent.iter().filter(is_open).next_back().copied();
+        let oldest = pings.recent.iter().rfind(is_open).copied();
         oldest.or((!self.in_step && !self.is_answered()).then_some(self.pinged))
     }
 
