@@ -54,6 +54,11 @@ const POLL_TIME: Duration = Duration::from_secs(20);
 const SILENCE: Duration = Duration::from_secs(45);
 /// How long an upgrade may take.
 const UPGRADE_TIME: Duration = Duration::from_secs(10);
+/// How long a packet may take to get into a slot, and a client over WebSocket in all until it is a session.
+const HAND_OVER_TIME: Duration = Duration::from_secs(10);
+const GREETING_TIME: Duration = CONNECT_TIME.saturating_add(HAND_OVER_TIME);
+/// Packets that may wait for a client that polls beside those of its slot: its refusals.
+const MAX_OUTGOING: usize = 16;
 /// Bytes of an answer to a poll, from which on the rest waits for the next one.
 const POLL_BYTES: usize = 64 * 1024;
 /// Bytes that a shard may have in a slot: as old as the last poll when they are fetched.
@@ -272,7 +277,18 @@ async fn take(
     };
     match (read, slot) {
         (Packet::Close, _) => app.polls.end(sid),
-        (_, Some(slot)) => slot.pass_on(packet).await.map_err(|_| EngineError::unknown(sid))?,
+        (_, Some(slot)) => {
+            let passed = tokio::time::timeout(HAND_OVER_TIME, slot.pass_on(packet)).await;
+            if !matches!(passed, Ok(Ok(()))) {
+                app.polls.end(sid);
+                return Err(EngineError::unknown(sid));
+            }
+        }
+        (Packet::Connect { .. }, None) if lock(&client.outgoing).len() >= MAX_OUTGOING => {
+            app.polls.end(sid);
+            let detail = format!("{MAX_OUTGOING} namespaces were refused, and no poll has fetched that");
+            return Err(EngineError::Request.because(detail));
+        }
         (Packet::Connect { namespace, auth }, None) => {
             // Its permit becomes the session's.
             if let Stage::New(permit) = &mut *lock(&client.stage) {
@@ -393,7 +409,8 @@ async fn upgrade(
             }
             let sid = new_sid();
             greeting.say(&handshake(&sid, &[], MAX_MESSAGE_BYTES)).await?;
-            greet(&app, pass, &query, &sid, permit, greeting).await
+            let greeted = greet(&app, pass, &query, &sid, permit, greeting);
+            tokio::time::timeout(GREETING_TIME, greeted).await?
         });
         session
     };
@@ -444,7 +461,7 @@ async fn move_over(
             for packet in &outgoing {
                 greeting.say(packet).await?;
             }
-            greet(app, pass, query, sid, permit, greeting).await
+            tokio::time::timeout(GREETING_TIME, greet(app, pass, query, sid, permit, greeting)).await?
         }
         Stage::Polled(slot) => {
             // No poll and no post has it any more.

@@ -454,6 +454,15 @@ async fn what_a_client_says_of_itself_is_checked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn refusals_that_nobody_fetches_do_not_pile_up() {
+    let server = TestServer::start().await;
+    let client = Client::open(&server, POLLING).await;
+    let many = vec!["40/no room,"; 1000].join(&BETWEEN.to_string());
+    client.post(&many).await.check_problem(400, "16 namespaces were refused");
+    assert_eq!(client.poll().await.json()["code"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_poll_ends_both() {
     let server = TestServer::start().await;
     let client = Client::connect(&server, POLLING, Value::Null).await;
