@@ -1633,6 +1633,79 @@ fn sessions_without_pings_and_close_frames_are_flushed_and_kept_like_any() {
     }
 }
 
+/// What a client of Socket.IO was sent since it was last asked: its events by name, and how many heartbeats.
+fn taken_packets(pipe: &RefCell<Pipe>) -> (Vec<(String, serde_json::Value)>, usize) {
+    let (frames, rest) = frames(pipe);
+    assert!(rest.is_empty(), "whole frames");
+    pipe.borrow_mut().bytes.clear();
+    let (mut events, mut heartbeats) = (Vec::new(), 0);
+    for (opcode, payload) in frames {
+        assert_eq!(opcode, Opcode::Text as u8);
+        match payload.strip_prefix(b"42") {
+            Some(event) => events.push(serde_json::from_slice(event).expect("a name and an argument")),
+            None => {
+                assert_eq!(payload, b"2");
+                heartbeats += 1;
+            }
+        }
+    }
+    (events, heartbeats)
+}
+
+#[test]
+fn heartbeats_of_socket_io_pace_a_client_as_pings_do() {
+    let (mut world, pipes) = watchers(2, Form::SOCKET_IO.of_images(), "quote:A");
+    let mut bid = 100_u16;
+    // Ten changes a second; who answers its heartbeats does so before the next one.
+    let mut second = |world: &mut World, answers: [bool; 2]| {
+        let mut sent = [(0, 0, None), (0, 0, None)];
+        for _ in 0..10 {
+            bid += 1;
+            world.publish(&[Tick::Quote(0, Some(bid), 1, None, 0, false)]);
+            world.pass(Duration::from_millis(100));
+            for (key, pipe) in pipes.iter().enumerate() {
+                let (mut events, heartbeats) = taken_packets(pipe);
+                // One that has lagged is told so.
+                events.retain(|(name, _)| name == "update");
+                if answers[key] {
+                    let answers = (0..heartbeats).map(|_| Incoming::Message(Encoding::Json, b"3".to_vec()));
+                    world.shards[0].received(key, answers, None);
+                }
+                let newest = events.last().map(|(name, update)| (name.clone(), update["updates"][0].clone()));
+                let (frames, beats, last) = &mut sent[key];
+                *frames += events.len();
+                *beats += heartbeats;
+                *last = newest.or(last.take());
+            }
+        }
+        let expected = Decimal::new(bid.into(), 2).to_string();
+        let is_current = |last: &Option<(String, serde_json::Value)>| {
+            last.as_ref().is_some_and(|(_, entry)| entry["bid"] == expected.as_str())
+        };
+        sent.map(|(frames, beats, last)| (frames, beats, is_current(&last)))
+    };
+    for _ in 0..20 {
+        second(&mut world, [true, true]);
+    }
+    // In step, a heartbeat now and then is enough.
+    let calm = (0..10).map(|_| second(&mut world, [true, true])).collect::<Vec<_>>();
+    assert!(calm.iter().all(|both| both.iter().all(|&(frames, _, is_current)| frames == 10 && is_current)));
+    let beats: usize = calm.iter().map(|both| both[0].1).sum();
+    assert!((2..=20).contains(&beats), "{beats} heartbeats in 10 s");
+    // One that handles nothing more is sent nothing more, and the other is as before.
+    let stalled = (0..10).map(|_| second(&mut world, [true, false])).collect::<Vec<_>>();
+    assert!(
+        stalled[5..].iter().all(|both| both[0] == (10, both[0].1, true) && both[1].0 == 0),
+        "{stalled:?}"
+    );
+    // When it goes on it answers all of them, and gets the present, not the past.
+    let unanswered: usize = stalled.iter().map(|both| both[1].1).sum();
+    let answers = (0..unanswered).map(|_| Incoming::Message(Encoding::Json, b"3".to_vec()));
+    world.shards[0].received(1, answers, None);
+    let back = second(&mut world, [true, true]);
+    assert!(back[1].2 && back[1].0 <= 10, "{back:?}");
+}
+
 #[test]
 fn a_topic_given_up_within_a_flush_leaves_what_is_yet_to_be_told_of_a_move_alone() {
     let topic = |name| TOPICS.iter().position(|&topic| topic == name).expect("a topic");

@@ -81,10 +81,10 @@ pub(super) struct Pace {
     frames: u8,
     /// Soon pongs in a row, while the window held nothing back.
     soon: u8,
-    /// The client was sent that what it reads is old, and not yet that it has caught up.
-    is_old: bool,
-    /// Whether its session is in step: the same as the session knows, but next to the link.
-    in_step: bool,
+    /// Pings in flight, out of step: some peers' pongs do not name theirs.
+    open: u8,
+    /// [`Self::OLD`] and [`Self::IN_STEP`].
+    flags: u8,
     /// When the last ping with a pong was sent. Each delivery reads these two, so they come last: next to the
     /// link.
     answered: Millis,
@@ -134,9 +134,13 @@ impl Clock {
 
 impl Pace {
     const TRUSTED: u8 = u8::MAX;
+    /// The client was sent that what it reads is old, and not yet that it has caught up.
+    const OLD: u8 = 1;
+    /// Its session is in step: the same as the session knows, but next to the link.
+    const IN_STEP: u8 = 2;
     /// Bytes before those that a delivery in step touches.
     #[cfg(test)]
-    pub const TOUCHED_FROM: usize = std::mem::offset_of!(Self, in_step);
+    pub const TOUCHED_FROM: usize = std::mem::offset_of!(Self, flags);
 
     /// `has_pings`: whether its peer answers them. If not, it is trusted, and only a full link shows that it
     /// is slow.
@@ -149,14 +153,18 @@ impl Pace {
             doubles_to: FIRST_DOUBLES_TO,
             frames: 0,
             soon: 0,
-            is_old: false,
-            in_step: false,
+            open: 0,
+            flags: 0,
         }
     }
 
     /// Whether its session is in step with its cohort.
     pub fn is_in_step(&self) -> bool {
-        self.in_step
+        self.flags & Self::IN_STEP != 0
+    }
+
+    fn set(&mut self, flag: u8, is_set: bool) {
+        self.flags = if is_set { self.flags | flag } else { self.flags & !flag };
     }
 
     fn is_trusted(&self) -> bool {
@@ -175,7 +183,7 @@ impl Pace {
     /// It is in step from here on: the cohort's pings are its own.
     pub fn fall_in(&mut self, now: Millis) {
         (self.answered, self.pinged, self.frames) = (now, now, 0);
-        self.in_step = true;
+        self.set(Self::IN_STEP, true);
     }
 
     /// It is out of step from here on.
@@ -183,7 +191,9 @@ impl Pace {
         let last = pings.recent[0];
         self.pinged = if last.is_recent(now) { self.answered.max(last) } else { self.answered };
         self.frames = pings.frames;
-        self.in_step = false;
+        let is_open = |ping: &&Millis| ping.is_recent(now) && ping.is_after(self.answered);
+        self.open = u8::try_from(pings.recent.iter().filter(is_open).count()).unwrap_or(u8::MAX);
+        self.set(Self::IN_STEP, false);
     }
 
     /// How many ms a ping may take before its pong is late.
@@ -217,15 +227,15 @@ impl Pace {
             || are_more && clock.since(self.answered) > self.patience() + PING_EVERY
     }
 
-    /// The oldest ping without a pong, for peers whose pongs do not name it. In step it is of the cohort.
-    pub fn oldest_unanswered(&self, pings: &Pings, now: Millis) -> Option<Millis> {
-        let is_open = |ping: &&Millis| {
-            ping.is_recent(now)
-                && ping.is_after(self.answered)
-                && (self.in_step || !ping.is_after(self.pinged))
-        };
-        let oldest = pings.recent.iter().rfind(is_open).copied();
-        oldest.or((!self.in_step && !self.is_answered()).then_some(self.pinged))
+    /// A pong arrived that does not name its ping. Peers answer in order, so it is of the oldest one in flight:
+    /// returns that, or `None` if others follow it that count.
+    pub fn ponged_without_name(&mut self, pings: &Pings, now: Millis) -> Option<Millis> {
+        if self.is_in_step() {
+            let is_open = |ping: &&Millis| ping.is_recent(now) && ping.is_after(self.answered);
+            return pings.recent.iter().rfind(is_open).copied();
+        }
+        self.open = self.open.saturating_sub(1);
+        (self.open == 0 && !self.is_answered()).then_some(self.pinged)
     }
 
     /// Whether pings up to `since` are all answered, so that [`Self::is_late`] need not be called.
@@ -250,6 +260,7 @@ impl Pace {
     }
 
     pub fn sent_ping(&mut self, now: Millis) {
+        self.open = self.open.saturating_add(1);
         (self.pinged, self.frames) = (now, 0);
     }
 
@@ -266,6 +277,7 @@ impl Pace {
 
     /// The link was impaired: an unanswered ping says nothing of the peer, so it counts as answered.
     pub fn forgive(&mut self) {
+        self.open = 0;
         self.answered = self.pinged;
     }
 
@@ -278,6 +290,9 @@ impl Pace {
         }
         self.answered = sent;
         self.pinged = self.pinged.max(sent);
+        if self.is_answered() {
+            self.open = 0;
+        }
         let took = clock.since(sent);
         self.soonest = self.soonest.min(u16::try_from(took).unwrap_or(u16::MAX - 1));
         let is_late = took > self.patience();
@@ -291,8 +306,8 @@ impl Pace {
             self.soon = 0;
         }
         let age = clock.now.since(sent);
-        let tells = self.is_old || age > OLD;
-        self.is_old = age > OLD;
+        let tells = self.flags & Self::OLD != 0 || age > OLD;
+        self.set(Self::OLD, age > OLD);
         Some((is_late, tells.then_some(age)))
     }
 

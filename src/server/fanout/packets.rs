@@ -11,16 +11,15 @@ use crate::wire::{CloseCode, Encoding, ErrorCode, Framing, Id, Opcode, Request, 
 use serde_json::Value;
 
 impl<L: Link> Fanout<L> {
-    /// Whether that is the answer to a heartbeat, which is taken as the pong of the oldest ping. Clients answer
-    /// in the order of what they receive.
+    /// Whether that is the answer to a heartbeat, which is the pong of a ping that it does not name.
     pub(super) fn answered_heartbeat(&mut self, key: usize, packet: &[u8]) -> bool {
         let now = Millis::of(self.now);
-        let Some(connection) = self.connections.get(key) else { return false };
+        let Some(connection) = self.connections.get_mut(key) else { return false };
         if connection.form.framing() != Framing::SocketIo || packet != b"3" {
             return false;
         }
         let pings = self.pings.get(connection.session.cohort_id().index()).copied().unwrap_or_default();
-        if let Some(ping) = connection.pace.oldest_unanswered(&pings, now) {
+        if let Some(ping) = connection.pace.ponged_without_name(&pings, now) {
             self.ponged(key, &ping.get().to_be_bytes());
         }
         true
