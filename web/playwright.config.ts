@@ -17,7 +17,10 @@ export default defineConfig({
   use: {
     viewport: { width: 1440, height: 900 },
     colorScheme: "dark",
-    trace: "retain-on-failure",
+    // No film of each test: where no graphics card draws, its pictures take half of the processor. The state of the page at each
+    // step is in the trace, and a picture is taken of what failed.
+    trace: { mode: "retain-on-failure", screenshots: false },
+    screenshot: "only-on-failure",
     launchOptions: {
       // The distribution's browser: Playwright's own is never downloaded.
       executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium",
