@@ -7,7 +7,8 @@ export default defineConfig({
     { name: "pages", testIgnore: "measured.spec.ts" },
     { name: "measured", testMatch: "measured.spec.ts" },
   ],
-  workers: 1,
+  // Half of a test is waiting: for a server, a second of market, a frame. Another one is run meanwhile.
+  workers: 2,
   timeout: 240_000,
   // What is waited for comes, or never does: on a machine that has other work, too.
   expect: { timeout: 40_000 },

@@ -170,6 +170,9 @@ test.use({
 });
 
 test.describe("with large prices and long symbols", () => {
+  // The longest ones, and the last: each on a core.
+  test.describe.configure({ mode: "parallel" });
+
   for (const view of ["watchlist", "heatmap"] as const)
     test(`nothing is cut, outside or upon something else at any width, beside the ${view}`, async ({
       desk,
