@@ -7,7 +7,8 @@ export default defineConfig({
     { name: "pages", testIgnore: "measured.spec.ts" },
     { name: "measured", testMatch: "measured.spec.ts" },
   ],
-  workers: 1,
+  // Half of a test is waiting: for a server, a second of market, a frame. Another one is run meanwhile.
+  workers: 2,
   timeout: 240_000,
   // What is waited for comes, or never does: on a machine that has other work, too.
   expect: { timeout: 40_000 },
@@ -17,7 +18,10 @@ export default defineConfig({
   use: {
     viewport: { width: 1440, height: 900 },
     colorScheme: "dark",
-    trace: "retain-on-failure",
+    // No film of each test: where no graphics card draws, its pictures take half of the processor. The state of the page at each
+    // step is in the trace, and a picture is taken of what failed.
+    trace: { mode: "retain-on-failure", screenshots: false },
+    screenshot: "only-on-failure",
     launchOptions: {
       // The distribution's browser: Playwright's own is never downloaded.
       executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium",

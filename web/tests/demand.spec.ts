@@ -1,5 +1,5 @@
 import type { Page } from "@playwright/test";
-import { expect, test } from "./page.js";
+import { expect, OFTEN, test } from "./page.js";
 import type { Server } from "./server.js";
 
 /** What a page costs its server: connections, subscriptions and frames follow what is seen of it. */
@@ -26,8 +26,6 @@ async function framesPerSecond(server: Server): Promise<number> {
   await expect.poll(frames, OFTEN).toBeGreaterThanOrEqual(first + FRAMES);
   return ((await frames()) - first) / ((performance.now() - began) / 1_000);
 }
-
-const OFTEN = { intervals: [20] };
 
 /** Topics that are subscribed for all tabs, as the details of the connection tell. */
 async function topics(page: Page): Promise<number> {

@@ -83,17 +83,24 @@ test("a column is sorted by a press anywhere on its head but its edge", async ({
   }
 });
 
-test("the first minute of a young market costs few requests", async ({ desk, page }) => {
-  const asked: string[] = [];
-  page.on("request", (request) => asked.push(new URL(request.url()).pathname));
-  await desk.open();
-  const began = await page.evaluate(() => performance.now());
-  await expect
-    .poll(() => page.evaluate(() => performance.now()), { timeout: 90_000, intervals: [1_000] })
-    .toBeGreaterThan(began + 60_000);
-  const count = asked.filter((path) => path.startsWith("/v1/")).length;
-  expect(count).toBeLessThanOrEqual(70);
-  expect(await desk.trends()).toBeGreaterThan(20);
+test.describe("of a market that hardly moves", () => {
+  // It is asked as much of as one of two thousand a second, and leaves the processor to the tests beside it.
+  test.use({ flags: "--symbols 60 --rate 20 --seed 7" });
+
+  test("the first minute of a young market costs few requests", async ({ desk, page }) => {
+    const asked: string[] = [];
+    page.on("request", (request) => asked.push(new URL(request.url()).pathname));
+    await desk.open();
+    const began = await page.evaluate(() => performance.now());
+    await expect
+      .poll(() => page.evaluate(() => performance.now()), { timeout: 90_000, intervals: [1_000] })
+      .toBeGreaterThan(began + 60_000);
+    const count = asked.filter((path) => path.startsWith("/v1/")).length;
+    expect(count).toBeLessThanOrEqual(70);
+    // And it asks: for the history of each row in sight, the chart's and the universe.
+    expect(count).toBeGreaterThan(await desk.rows.count());
+    expect(await desk.trends()).toBeGreaterThan(20);
+  });
 });
 
 test.describe("without a feed", () => {

@@ -1,13 +1,10 @@
 import { connect, type Socket } from "node:net";
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { expect, test, type Page } from "@playwright/test";
-import type { AxeResults } from "axe-core";
 import { WebSocket } from "ws";
+import { violations } from "./page.js";
 import { Server } from "./server.js";
 
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const tags = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"];
+const AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"];
 
 let server: Server;
 
@@ -58,21 +55,6 @@ function deaf(topics: string): Socket {
       "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
   );
   return socket;
-}
-
-async function violations(page: Page) {
-  await page.evaluate(axe);
-  const results = await page.evaluate<AxeResults, string[]>(
-    (values) =>
-      (globalThis as unknown as { axe: { run(o: object): Promise<AxeResults> } }).axe.run({
-        runOnly: { type: "tag", values },
-      }),
-    tags,
-  );
-  return results.violations.map(({ id, nodes }) => ({
-    id,
-    where: nodes.slice(0, 3).map(({ html, failureSummary }) => `${html} ${failureSummary}`),
-  }));
 }
 
 test("an operator sees sessions come and go, what they watch, and how the server does", async ({
@@ -135,7 +117,7 @@ test("a server that went away leaves old figures that say so, and is found again
   );
   await expect(page.locator(".lost")).toContainText("These figures are of");
   await expect(page.locator("main")).toHaveClass(/old/);
-  expect(await violations(page)).toEqual([]);
+  expect(await violations(page, { tags: AXE_TAGS })).toEqual([]);
   await server.start();
   await expect(page.locator(".lost")).toBeHidden();
   await expect(page.locator("main")).not.toHaveClass(/old/);
@@ -146,7 +128,7 @@ test("a server that does not allow it says how it can be allowed", async ({ page
   await page.goto(`${server.url}ops`);
   await expect(page.getByTestId("refused")).toContainText("--ops");
   await expect(page.getByTestId("refused").getByRole("link")).toHaveAttribute("href", "metrics");
-  expect(await violations(page)).toEqual([]);
+  expect(await violations(page, { tags: AXE_TAGS })).toEqual([]);
 });
 
 for (const colorScheme of ["dark", "light"] as const)
@@ -155,11 +137,11 @@ for (const colorScheme of ["dark", "light"] as const)
     await page.emulateMedia({ colorScheme });
     await page.goto(`${server.url}ops`);
     await expect(page.locator(".bars i.some").first()).toBeVisible();
-    expect(await violations(page)).toEqual([]);
+    expect(await violations(page, { tags: AXE_TAGS })).toEqual([]);
     await page.setViewportSize({ width: 360, height: 780 });
     await expect(page.getByTestId("connection")).toBeInViewport();
     expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(360);
-    expect(await violations(page)).toEqual([]);
+    expect(await violations(page, { tags: AXE_TAGS })).toEqual([]);
     await page.screenshot({
       path: info.outputPath(`ops-${colorScheme}-phone.png`),
       fullPage: true,

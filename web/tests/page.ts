@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { expect, test as base, type Locator, type Page } from "@playwright/test";
-import type { AxeResults } from "axe-core";
+import type { AxeResults, RunOptions } from "axe-core";
 import { Server } from "./server.js";
 
 /** The dashboard of a server of the test's own, in a page whose every error fails the test. */
@@ -86,25 +86,43 @@ export class Dashboard {
   }
 
   /** What axe says against the page as it is. */
-  async violations(within = "html"): Promise<unknown[]> {
-    await this.page.evaluate(AXE);
-    const results = await this.page.evaluate<AxeResults, { within: string; values: string[] }>(
-      ({ within, values }) =>
-        (
-          globalThis as unknown as { axe: { run(in_: string, o: object): Promise<AxeResults> } }
-        ).axe.run(within, {
-          runOnly: { type: "tag", values },
-          // Off by default, as it is young: what is said to a button is what stands on it (2.5.3).
-          rules: { "label-content-name-mismatch": { enabled: true } },
-        }),
-      { within, values: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"] },
-    );
-    return results.violations.map(({ id, nodes }) => ({
+  violations(within = "html"): Promise<unknown[]> {
+    const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
+    // Off by default, as it is young: what is said to a button is what stands on it (2.5.3).
+    return violations(this.page, { within, tags, rules: ["label-content-name-mismatch"] });
+  }
+}
+
+interface Axe {
+  run(within: string, options: RunOptions): Promise<AxeResults>;
+}
+
+/** What axe says against `within` of a page by the rules of `tags` and by `rules` besides. */
+export async function violations(
+  page: Page,
+  asked: { within?: string; tags: string[]; rules?: string[] },
+): Promise<unknown[]> {
+  // Half a megabyte, which a document keeps once it has it.
+  if (!(await page.evaluate(() => "axe" in globalThis))) await page.evaluate(AXE);
+  return page.evaluate(async ({ within = "html", tags, rules = [] }) => {
+    const { axe } = globalThis as unknown as { axe: Axe };
+    const { violations } = await axe.run(within, {
+      runOnly: { type: "tag", values: tags },
+      rules: Object.fromEntries(rules.map((rule) => [rule, { enabled: true }])),
+      // What passed is thousands of nodes, each with its markup, and nobody reads of it.
+      resultTypes: ["violations"],
+      // Style sheets are asked for again, for a rule that is not among these.
+      preload: false,
+    });
+    return violations.map(({ id, nodes }) => ({
       id,
       where: nodes.slice(0, 3).map(({ html, failureSummary }) => `${html} ${failureSummary}`),
     }));
-  }
+  }, asked);
 }
+
+/** For a poll of what comes soon: by itself it would look again after a second. */
+export const OFTEN = { intervals: [50] };
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
