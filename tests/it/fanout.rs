@@ -1664,23 +1664,26 @@ fn heartbeats_of_socket_io_pace_a_client_as_pings_do() {
             world.publish(&[Tick::Quote(0, Some(bid), 1, None, 0, false)]);
             world.pass(Duration::from_millis(100));
             for (key, pipe) in pipes.iter().enumerate() {
-                let (mut events, heartbeats) = taken_packets(pipe);
-                // One that has lagged is told so.
-                events.retain(|(name, _)| name == "update");
-                if answers[key] {
+                let (frames, beats, last) = &mut sent[key];
+                // An answer may bring the next frame at once.
+                loop {
+                    let (events, heartbeats) = taken_packets(pipe);
+                    // One that has lagged is told so.
+                    let updates: Vec<_> = events.iter().filter(|(name, _)| name == "update").collect();
+                    *frames += updates.len();
+                    *beats += heartbeats;
+                    *last = updates.last().map(|(_, update)| update["updates"][0].clone()).or(last.take());
+                    if heartbeats == 0 || !answers[key] {
+                        break;
+                    }
                     let answers = (0..heartbeats).map(|_| Incoming::Message(Encoding::Json, b"3".to_vec()));
                     world.shards[0].received(key, answers, None);
                 }
-                let newest = events.last().map(|(name, update)| (name.clone(), update["updates"][0].clone()));
-                let (frames, beats, last) = &mut sent[key];
-                *frames += events.len();
-                *beats += heartbeats;
-                *last = newest.or(last.take());
             }
         }
         let expected = Decimal::new(bid.into(), 2).to_string();
-        let is_current = |last: &Option<(String, serde_json::Value)>| {
-            last.as_ref().is_some_and(|(_, entry)| entry["bid"] == expected.as_str())
+        let is_current = |last: &Option<serde_json::Value>| {
+            last.as_ref().is_some_and(|entry| entry["bid"] == expected.as_str())
         };
         sent.map(|(frames, beats, last)| (frames, beats, is_current(&last)))
     };
@@ -1703,7 +1706,7 @@ fn heartbeats_of_socket_io_pace_a_client_as_pings_do() {
     let answers = (0..unanswered).map(|_| Incoming::Message(Encoding::Json, b"3".to_vec()));
     world.shards[0].received(1, answers, None);
     let back = second(&mut world, [true, true]);
-    assert!(back[1].2 && back[1].0 <= 10, "{back:?}");
+    assert!(back[1].2 && back[1].0 <= 11, "nothing of what it has missed is made up for: {back:?}");
 }
 
 #[test]
