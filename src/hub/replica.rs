@@ -10,7 +10,7 @@ use super::ring::Ring;
 use super::stats::ServerStats;
 use super::topic::{Kind, TopicKey};
 use crate::market::{
-    Bar, BarsSnapshot, Counts, Event, FeedStatus, Instrument, InstrumentId, Interval, Newest, Price,
+    Bar, BarsSnapshot, Counts, Event, FeedStatus, Instrument, InstrumentId, Interval, Newest, Price, Quote,
     Snapshot, Status, Symbol, Timestamp, Trade,
 };
 use crate::tape::{Batch, Epoch, Position};
@@ -181,11 +181,19 @@ impl Replica {
         self.position = batch.position;
         self.time = batch.time;
         self.known = self.books.len();
-        self.second = Interval::Second.start_of(batch.time);
+        // A division, and most batches are of the second of the one before.
+        if !(0..SECOND).contains(&batch.time.nanos_since(self.second)) {
+            self.second = Interval::Second.start_of(batch.time);
+        }
         // First, so that it does not matter whether the time was published in a silence before this batch.
-        self.close_bars(touched);
+        if self.open_bars.iter().any(|open| self.second >= open.due) {
+            self.close_bars(touched);
+        }
         for event in &batch.events {
-            self.fold(event, touched);
+            match event {
+                &Event::Quote(instrument, ref quote) => self.quote(instrument, quote, touched),
+                event => self.fold(event, touched),
+            }
         }
     }
 
@@ -196,16 +204,21 @@ impl Replica {
         touched.push(TopicKey::SERVER_STATS);
     }
 
+    #[inline]
+    fn quote(&mut self, instrument: InstrumentId, quote: &Quote, touched: &mut Vec<TopicKey>) {
+        let Some(book) = self.books.get_mut(instrument.index()) else { return };
+        if book.quote.apply(quote, self.position) {
+            touched.push(TopicKey::of(instrument, Kind::Quote));
+        }
+    }
+
+    /// Not inlined: quotes are most events, and would pay for the stack that the others need.
+    #[inline(never)]
     fn fold(&mut self, event: &Event, touched: &mut Vec<TopicKey>) {
         let at = self.position;
         match event {
             Event::Instrument(definition) => self.define(definition, touched),
-            &Event::Quote(instrument, ref quote) => {
-                let Some(book) = self.books.get_mut(instrument.index()) else { return };
-                if book.quote.apply(quote, at) {
-                    touched.push(TopicKey::of(instrument, Kind::Quote));
-                }
-            }
+            &Event::Quote(instrument, ref quote) => self.quote(instrument, quote, touched),
             &Event::Trade(instrument, trade) => {
                 let Some(book) = self.books.get_mut(instrument.index()) else { return };
                 if trade.counts.is_break() {
@@ -288,7 +301,8 @@ impl Replica {
         touched.extend(Kind::ALL.map(|kind| TopicKey::of(instrument, kind)));
     }
 
-    /// Closes the bars that are over by the clock.
+    /// Closes the bars that are over by the clock. Not inlined, as [`Self::fold`].
+    #[inline(never)]
     fn close_bars(&mut self, touched: &mut Vec<TopicKey>) {
         let (at, second, books) = (self.position, self.second, &mut self.books);
         for (open, width) in self.open_bars.iter_mut().zip(WIDTHS) {

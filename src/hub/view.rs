@@ -456,10 +456,14 @@ impl Views {
     }
 
     /// Marks the topics that left sets in their views a last time; later changes of theirs mark nothing.
+    #[inline]
     pub fn dismiss(&mut self) {
-        if self.leaving.is_empty() {
-            return;
+        if !self.leaving.is_empty() {
+            self.dismiss_leaving();
         }
+    }
+
+    fn dismiss_leaving(&mut self) {
         self.settle();
         for (topic, id) in self.leaving.drain(..) {
             if let Some(number) = self.watchers.remove(topic, id) {

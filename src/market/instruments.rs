@@ -1,4 +1,4 @@
-use super::number::{decimal, decimals, fits_scale, is_float_noise, power};
+use super::number::{decimal, decimals, fits_scale, is_float_noise, narrow_units, power};
 use super::{
     Conditions, Counts, Event, Instrument, InstrumentId, MAX_SCALE, NamedTrade, NamedTrades, NumberError,
     Price, Quote, Side, Size, Snapshot, Symbol, Timestamp, Trade,
@@ -36,6 +36,10 @@ struct Needed<const N: usize> {
     units: [(Price, Size); N],
 }
 
+/// A price and its size. By reference: to copy numbers that were just written part by part, the processor has
+/// to wait for them.
+type Pair<'a> = (&'a Decimal, &'a Decimal);
+
 /// Numbers finer than these that look like the noise of a binary float are rejected: hardly a venue has such
 /// a price, and one of them would make all others as long.
 const FINEST_PRICE: u8 = 10;
@@ -56,9 +60,10 @@ pub struct QuoteValues {
 
 impl QuoteValues {
     /// Price and size of each side that is not empty.
-    fn sides(&self) -> [Option<(Decimal, Decimal)>; 2] {
-        [(self.bid, self.bid_size), (self.ask, self.ask_size)]
-            .map(|(price, size)| price.map(|price| (price, size)))
+    #[inline]
+    fn sides(&self) -> [Option<Pair<'_>>; 2] {
+        [(&self.bid, &self.bid_size), (&self.ask, &self.ask_size)]
+            .map(|(price, size)| price.as_ref().map(|price| (price, size)))
     }
 }
 
@@ -208,7 +213,7 @@ impl Instruments {
         times: (Timestamp, Timestamp),
         out: &mut Vec<Event>,
     ) -> Result<(InstrumentId, Trade), NumberError> {
-        self.check_first(symbol, [Some(numbers)])?;
+        self.check_first(symbol, [Some((&numbers.0, &numbers.1))])?;
         let id = self.intern(symbol, out);
         Ok((id, self.trade(id, numbers, kind, times, out)?))
     }
@@ -225,7 +230,7 @@ impl Instruments {
         (ts_event, ts_recv): (Timestamp, Timestamp),
         out: &mut Vec<Event>,
     ) -> Result<Trade, NumberError> {
-        let [(price, size)] = self.fit(id, [Some((price, size))], true, out)?;
+        let [(price, size)] = self.fit(id, [Some((&price, &size))], true, out)?;
         Ok(Trade { price, size, side, conditions, counts: Counts::EVERYTHING, booked: 0, ts_event, ts_recv })
     }
 
@@ -270,7 +275,7 @@ impl Instruments {
     fn check_first<const N: usize>(
         &self,
         symbol: &Symbol,
-        numbers: [Option<(Decimal, Decimal)>; N],
+        numbers: [Option<Pair>; N],
     ) -> Result<(), NumberError> {
         if self.by_symbol.contains_key(symbol) {
             return Ok(());
@@ -332,12 +337,15 @@ impl Instruments {
     fn fit<const N: usize>(
         &mut self,
         id: InstrumentId,
-        numbers: [Option<(Decimal, Decimal)>; N],
+        numbers: [Option<Pair>; N],
         traded: bool,
         out: &mut Vec<Event>,
     ) -> Result<[(Price, Size); N], NumberError> {
         let known = &self.list[id.index()];
-        let Needed { price_scale, size_scale, units } = needed_for(known, numbers)?;
+        let Needed { price_scale, size_scale, units } = match narrow(known, numbers) {
+            Some(units) => Needed { price_scale: known.price_scale, size_scale: known.size_scale, units },
+            None => needed_for(known, numbers)?,
+        };
         let added =
             units.iter().fold(Largest::default(), |sum, &(price, size)| sum.with(Largest::of(price, size)));
         let first = units.iter().find_map(|(price, _)| price.some());
@@ -430,11 +438,25 @@ impl Largest {
     }
 }
 
+/// Prices and sizes at the scales that their instrument has, if 64 bits hold all that is needed for them, as
+/// for nearly all; `None` otherwise.
+#[inline]
+fn narrow<const N: usize>(known: &Instrument, numbers: [Option<Pair>; N]) -> Option<[(Price, Size); N]> {
+    let mut units = [(Price::NONE, Size::ZERO); N];
+    for (units, numbers) in units.iter_mut().zip(numbers) {
+        if let Some((price, size)) = numbers {
+            let size = narrow_units(size, known.size_scale).filter(|&size| size >= 0)?;
+            *units = (Price::new(narrow_units(price, known.price_scale)?), Size::new(size));
+        }
+    }
+    Some(units)
+}
+
 fn needed_for<const N: usize>(
     known: &Instrument,
-    numbers: [Option<(Decimal, Decimal)>; N],
+    numbers: [Option<Pair>; N],
 ) -> Result<Needed<N>, NumberError> {
-    let finest = |value: Decimal, known: u8, finest: u8| {
+    let finest = |&value: &Decimal, known: u8, finest: u8| {
         if fits_scale(value, known) {
             return Ok(known);
         }
@@ -453,7 +475,7 @@ fn needed_for<const N: usize>(
     let mut units = [(Price::NONE, Size::ZERO); N];
     for (units, numbers) in units.iter_mut().zip(numbers) {
         if let Some((price, size)) = numbers {
-            *units = (Price::from_decimal(price, price_scale)?, Size::from_decimal(size, size_scale)?);
+            *units = (Price::from_decimal(*price, price_scale)?, Size::from_decimal(*size, size_scale)?);
         }
     }
     Ok(Needed { price_scale, size_scale, units })

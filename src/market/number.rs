@@ -332,6 +332,18 @@ fn divided(number: i128, by: i128) -> (i128, i128) {
     }
 }
 
+/// A number in units, if 64 bits hold all that is needed for it, as for nearly every number; `None` for any
+/// other, and if it has more decimals than the scale.
+#[inline]
+pub(super) fn narrow_units(value: &Decimal, scale: u8) -> Option<i64> {
+    let (digits, mantissa) = (u8::try_from(value.scale()).ok()?, i64::try_from(value.mantissa()).ok()?);
+    let factor = i64::try_from(power(digits.abs_diff(scale))).ok()?;
+    if digits <= scale {
+        return mantissa.checked_mul(factor);
+    }
+    (mantissa % factor == 0).then(|| mantissa / factor)
+}
+
 /// `None` if 128 bits do not hold them.
 #[inline]
 fn units(value: Decimal, scale: u8) -> Result<Option<i128>, NumberError> {
@@ -351,6 +363,7 @@ fn refine(units: i128, digits: u8) -> i128 {
 mod tests {
     use super::*;
     use crate::market::parse_decimal;
+    use proptest::prelude::*;
 
     #[track_caller]
     fn check_price(text: &str, scale: u8, expected: &str) {
@@ -413,6 +426,35 @@ mod tests {
             );
         }
         assert_eq!((Price::from_units(Price::LIMIT), Price::from_units(-Price::LIMIT)), (None, None));
+    }
+
+    proptest! {
+        #[test]
+        fn what_64_bits_hold_is_read_as_everything_else(
+            mantissa in -1_000_000_000_000_000_000_000..1_000_000_000_000_000_000_000_i128,
+            fewer in 0..20_u32,
+            digits in 0..=28_u32,
+            scale in 0..=MAX_SCALE,
+        ) {
+            let value = Decimal::from_i128_with_scale(mantissa / 10_i128.pow(fewer), digits);
+            if let Some(narrow) = narrow_units(&value, scale) {
+                prop_assert_eq!(units(value, scale), Ok(Some(narrow.into())));
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_that_64_bits_hold_are_recognized_and_no_others() {
+        let check = |text: &str, scale, expected: Option<i64>| {
+            assert_eq!(narrow_units(&parse_decimal(text).unwrap(), scale), expected, "{text}");
+        };
+        check("-189.4200", 2, Some(-18942));
+        check("189.42", 8, Some(18_942_000_000));
+        check("189.425", 2, None);
+        check("9.223372036854775807", 18, Some(i64::MAX));
+        check("9.223372036854775808", 18, None);
+        check("100", 18, None);
+        check("1.00000000000000000000", 0, None);
     }
 
     #[test]

@@ -41,15 +41,10 @@ impl<'a> Cursor<'a> {
         Ok(matches!(self.peek()?, 0x80..=0x8f | 0xde | 0xdf))
     }
 
-    /// Takes an integer of 64 bits, if one is next.
+    /// Whether an integer of more than 64 bits is next, which [`Self::wide`] reads.
     #[inline]
-    pub fn narrow(&mut self) -> Option<i64> {
-        let before = *self;
-        let value = self.int("a number").ok();
-        if value.is_none() {
-            *self = before;
-        }
-        value
+    pub fn is_wide(&self) -> Result<bool> {
+        Ok(self.peek()? == BIN)
     }
 
     /// Whether a float is next.
@@ -101,7 +96,7 @@ impl<'a> Cursor<'a> {
 
     /// An integer of any size that [`super::writer::put_wide`] wrote.
     pub fn wide(&mut self, what: &'static str) -> Result<i128> {
-        if self.peek()? != BIN {
+        if !self.is_wide()? {
             return self.int(what).map(Into::into);
         }
         match self.bytes::<2>()? {

@@ -39,6 +39,7 @@ pub(super) fn header(cursor: &mut Cursor) -> Result<RecordingHeader> {
     version.map(|_| header).ok_or(RecordingError::Unexpected { what: "header", expected: "a version" })
 }
 
+#[inline]
 pub(super) fn quote(cursor: &mut Cursor, anchor: i128, time: Timestamp, with_times: bool) -> Result<Quote> {
     let bid = price(cursor, "bid", anchor)?;
     let bid_size = size(cursor, "bid size")?;
@@ -129,22 +130,26 @@ pub(super) fn price(cursor: &mut Cursor, what: &'static str, anchor: i128) -> Re
     if cursor.take_nil()? {
         return Ok(Price::NONE);
     }
-    let narrow = cursor.narrow();
-    // Nearly all prices take this path, and any 64 bits are a valid price.
-    if let (Some(value), Ok(anchor)) = (narrow, i64::try_from(anchor))
-        && let Some(units) = anchor.checked_add(value)
-    {
-        return Ok(Price::new(units));
-    }
-    let value = narrow.map_or_else(|| cursor.wide(what), |value| Ok(value.into()))?;
+    let value = if cursor.is_wide()? {
+        cursor.wide(what)?
+    } else {
+        let value = cursor.int(what)?;
+        // Nearly all prices take this path, and any 64 bits are a valid price.
+        if let Some(units) = i64::try_from(anchor).ok().and_then(|anchor| anchor.checked_add(value)) {
+            return Ok(Price::new(units));
+        }
+        value.into()
+    };
     let price = value.checked_add(anchor).and_then(Price::from_units);
     price.ok_or(RecordingError::Unexpected { what, expected: "less than 10^28 units" })
 }
 
 pub(super) fn size(cursor: &mut Cursor, what: &'static str) -> Result<Size> {
-    let size = match cursor.narrow() {
-        Some(units) => (units >= 0).then_some(Size::new(units)),
-        None => Size::from_units(cursor.wide(what)?),
+    let size = if cursor.is_wide()? {
+        Size::from_units(cursor.wide(what)?)
+    } else {
+        let units = cursor.int(what)?;
+        (units >= 0).then_some(Size::new(units))
     };
     size.ok_or(RecordingError::Unexpected { what, expected: "0 or more" })
 }

@@ -198,40 +198,51 @@ fn batch(cursor: &mut Cursor, anchors: &mut Anchors, events: &mut Vec<Event>) ->
         return Err(RecordingError::TooLarge { what: "number of events", max: MAX_EVENTS });
     }
     for _ in 0..count {
-        events.push(event(cursor, anchors, time)?);
+        read_event(cursor, anchors, time, events)?;
     }
     Ok((position, time))
 }
 
-fn event(cursor: &mut Cursor, anchors: &mut Anchors, time: Timestamp) -> Result<Event> {
+/// Appends the next event.
+fn read_event(
+    cursor: &mut Cursor,
+    anchors: &mut Anchors,
+    time: Timestamp,
+    events: &mut Vec<Event>,
+) -> Result<()> {
     if cursor.is_map()? {
         let definition = definition(cursor)?;
         anchors.set(definition.id.0, definition.anchor_units());
-        return Ok(Event::Instrument(Arc::new(definition)));
+        events.push(Event::Instrument(Arc::new(definition)));
+        return Ok(());
     }
     let len = cursor.array_len("event")?;
     let kind = cursor.uint("kind of event")?;
     match (u8::try_from(kind).unwrap_or(0), len) {
         (kind::QUOTE, 6 | 8) => {
             let (id, anchor) = instrument(cursor, anchors)?;
-            quote(cursor, anchor, time, len == 8).map(|quote| Event::Quote(id, quote))
+            events.push(Event::Quote(id, quote(cursor, anchor, time, len == 8)?));
         }
         (kind::TRADE, 5 | 7..=9) => {
             let (id, anchor) = instrument(cursor, anchors)?;
-            trade(cursor, anchor, time, len - 2).map(|trade| Event::Trade(id, trade))
+            events.push(Event::Trade(id, trade(cursor, anchor, time, len - 2)?));
         }
         (kind::STATUS, 4) => {
             let id = if cursor.take_nil()? { None } else { Some(InstrumentId(cursor.number("instrument")?)) };
-            Ok(Event::Status(id, status(cursor, time)?))
+            events.push(Event::Status(id, status(cursor, time)?));
         }
-        (kind::FEED, 4) => feed(cursor).map(Event::Feed),
+        (kind::FEED, 4) => events.push(Event::Feed(feed(cursor)?)),
         (kind::SNAPSHOT, 9 | 10) => {
             let (id, anchor) = instrument(cursor, anchors)?;
-            read_snapshot(cursor, anchor, time, len == 10)
-                .map(|snapshot| Event::Snapshot(id, Arc::new(snapshot)))
+            let snapshot = read_snapshot(cursor, anchor, time, len == 10)?;
+            events.push(Event::Snapshot(id, Arc::new(snapshot)));
         }
-        _ => Err(RecordingError::Unexpected { what: "event", expected: "a known kind and its length" }),
+        _ => {
+            let expected = "a known kind and its length";
+            return Err(RecordingError::Unexpected { what: "event", expected });
+        }
     }
+    Ok(())
 }
 
 /// An instrument's number, and what its prices are relative to.

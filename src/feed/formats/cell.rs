@@ -116,10 +116,13 @@ fn is_one_of(cell: &str, words: &[&str]) -> bool {
     cell.len() <= 12 && words.iter().any(|word| cell.eq_ignore_ascii_case(word))
 }
 
+/// Shorter cells are none of [`is_sentinel`].
+const SHORTEST_SENTINEL: usize = 12;
+
 /// The largest number of a type, if that means none: of 64 bits, with or without a sign (Databento, with nine
 /// decimals after its point), and of a double (CTP, Interactive Brokers) or a float.
 fn is_sentinel(cell: &str) -> bool {
-    if cell.len() < 12 {
+    if cell.len() < SHORTEST_SENTINEL {
         return false;
     }
     let digits = cell.strip_prefix('-').unwrap_or(cell);
@@ -168,6 +171,27 @@ pub(super) fn boolean(cell: &str) -> Option<bool> {
 }
 
 impl Numbers {
+    /// The number of a short cell of digits, perhaps with a point among them; `None` for any other.
+    /// Nearly all cells are such, and such a cell means "no value" only if the user says so.
+    #[inline]
+    pub(super) fn short(&self, cell: &str) -> Option<Decimal> {
+        let (first, last) = (cell.as_bytes().first()?, cell.as_bytes().last()?);
+        let is_short = cell.len() < SHORTEST_SENTINEL && self.nulls.is_empty();
+        if !is_short || !first.is_ascii_digit() || !last.is_ascii_digit() {
+            return None;
+        }
+        let (mut units, mut point) = (0, None);
+        for (at, byte) in cell.bytes().enumerate() {
+            match byte {
+                b'0'..=b'9' => units = units * 10 + i64::from(byte - b'0'),
+                b'.' if point.is_none() => point = Some(at),
+                _ => return None,
+            }
+        }
+        let decimals = point.map_or(0, |point| cell.len() - point - 1);
+        Some(Decimal::new(units, u32::try_from(decimals).ok()?))
+    }
+
     /// # Errors
     /// [`NumberError::NotDecimal`] with the cell.
     pub(super) fn read(&self, cell: &str) -> Result<Read, NumberError> {
@@ -275,6 +299,7 @@ fn short_of(value: Decimal) -> Option<Decimal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn numbers(sign: Option<DecimalSign>, comma_is_free: bool) -> Numbers {
         Numbers { sign, comma_is_free, nulls: Nulls::default() }
@@ -345,5 +370,31 @@ mod tests {
             assert!(!nulls.is_no_number(cell), "{cell}");
         }
         assert!(nulls.is_no_word("NaN") && !nulls.is_no_word("NA") && !nulls.is_no_word("buy"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_short_number_is_read_as_any_other(cell in "[0-9]{0,6}[.+-]?[0-9]{0,6}[.]?") {
+            let numbers = numbers(None, false);
+            if let Some(short) = numbers.short(&cell) {
+                prop_assert!(!numbers.nulls.is_no_number(&cell));
+                let read = numbers.read(&cell).map(|read| (read, read.value().scale()));
+                prop_assert_eq!(read, Ok((Read::Exact(short), short.scale())));
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_plain_number_is_short() {
+        let short = |cell: &str| numbers(None, false).short(cell).map(|value| value.to_string());
+        let nulls = Nulls::new(["0".to_owned()]);
+        let with_nulls = Numbers { nulls, ..numbers(None, false) };
+        for cell in ["0", "007", "61234.50", "0.00000001", "99999999999"] {
+            assert_eq!(short(cell), Decimal::from_str_exact(cell).ok().map(|value| value.to_string()));
+            assert!(short(cell).is_some() && with_nulls.short(cell).is_none(), "{cell}");
+        }
+        for cell in ["", ".", "-1", "+1", "1.", ".5", "1.2.3", "1,5", "1e5", "1_0", "922337203685", "a"] {
+            assert_eq!(short(cell), None, "{cell}");
+        }
     }
 }

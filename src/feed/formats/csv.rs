@@ -126,6 +126,8 @@ pub(super) enum RecordError {
 /// The cells of one row by [`Field`]; empty if the file has no such column.
 pub(super) type Cells<'a> = [Cell<'a>; Field::ALL.len()];
 
+pub(super) const NO_CELLS: Cells<'static> = [Cell::EMPTY; Field::ALL.len()];
+
 /// The content of a cell: text as it is written, or a value if the file has types.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Cell<'a> {
@@ -219,8 +221,8 @@ impl About {
 /// The order of dates in some lines, if one of them shows it.
 fn order_in(sample: &str, layout: &Layout, delimiter: Delimiter) -> Option<datetime::DateOrder> {
     sample.lines().find_map(|line| {
-        let record = csv_record(line, delimiter).ok()?;
-        let cells = cells(record.iter(), layout).ok()?;
+        let (mut cells, mut quoted) = (NO_CELLS, None);
+        read_cells(line, delimiter, layout, &mut quoted, &mut cells).ok()?;
         [Field::Time, Field::TsRecv].into_iter().find_map(|field| {
             datetime::order_of(&with_date(cells[field as usize].text(), cells[Field::Date as usize].text()))
         })
@@ -373,8 +375,8 @@ impl Records {
 
     /// When a row arrived; `None` if it does not state it, or it cannot be read.
     fn time_of(&self, row: &str) -> Option<Timestamp> {
-        let record = csv_record(row, self.delimiter).ok()?;
-        let cells = cells(record.iter(), &self.layout).ok()?;
+        let (mut cells, mut quoted) = (NO_CELLS, None);
+        read_cells(row, self.delimiter, &self.layout, &mut quoted, &mut cells).ok()?;
         let text = |field: Field| {
             let cell = cells[field as usize].text();
             (!self.numbers.nulls.is_no_number(cell)).then_some(cell)
@@ -392,15 +394,9 @@ impl Records {
         instruments: &mut Instruments,
         out: &mut Vec<Event>,
     ) -> Result<Option<Timestamp>, RecordError> {
-        // Market data rarely have quotation marks; lines without are split at the delimiter, the CSV reader
-        // takes the rest.
-        if line.contains('"') {
-            let record = csv_record(line, self.delimiter)?;
-            self.read(&cells(record.iter(), &self.layout)?, instruments, out)
-        } else {
-            let delimiter = char::from(self.delimiter.byte());
-            self.read(&cells(line.split(delimiter), &self.layout)?, instruments, out)
-        }
+        let (mut cells, mut quoted) = (NO_CELLS, None);
+        read_cells(line, self.delimiter, &self.layout, &mut quoted, &mut cells)?;
+        self.read(&cells, instruments, out)
     }
 
     /// Appends a row's events to `out`; returns its time of arrival, or `None` if it has no events yet.
@@ -425,7 +421,7 @@ impl Records {
                     RecordKind::Both => self.has_price(cells),
                     _ => false,
                 };
-                let quote = (kind != RecordKind::Trades).then(|| self.quote_values(cells, venue));
+                let mut quote = (kind != RecordKind::Trades).then(|| self.quote_values(cells, venue));
                 let mut trade = if has_trade { self.trade(cells)? } else { None };
                 if has_trade && trade.is_none() {
                     self.left_out.add("trades", "whose correction says that they do not stand");
@@ -440,7 +436,7 @@ impl Records {
                     trade = None;
                 }
                 let before = out.len();
-                if let Some(values) = quote {
+                if let Some(values) = &mut quote {
                     self.push_quote(id, values, cells, times, instruments, out)?;
                 }
                 if let Some((mut numbers, kind, counts)) = trade {
@@ -500,9 +496,8 @@ impl Records {
         let Some(Message { id, venue, arrival }) = self.message.take_if(|last| !is_of(last)) else {
             return Ok(None);
         };
-        let Some(values) = self.books.get_mut(&id).and_then(DepthBook::changed) else { return Ok(None) };
-        let quote = self.quote(id, values, (venue, arrival), instruments, out)?;
-        out.push(Event::Quote(id, quote));
+        let Some(mut values) = self.books.get_mut(&id).and_then(DepthBook::changed) else { return Ok(None) };
+        self.emit_quote(id, &mut values, (venue, arrival), instruments, out)?;
         Ok(Some(arrival))
     }
 
@@ -545,7 +540,19 @@ impl Records {
     }
 
     /// A number, if there is one.
+    #[inline]
     fn number(&self, cells: &Cells, field: Field) -> Result<Option<Decimal>, RecordError> {
+        if let Cell::Text(cell) = cells[field as usize]
+            && cell != NO_SIZE
+            && let Some(number) = self.numbers.short(cell)
+        {
+            return Ok(Some(number));
+        }
+        self.any_number(cells, field)
+    }
+
+    /// The same for any cell.
+    fn any_number(&self, cells: &Cells, field: Field) -> Result<Option<Decimal>, RecordError> {
         let (cell, read) = match cells[field as usize] {
             Cell::Text(cell) => {
                 if self.numbers.nulls.is_no_number(cell) || (is_size(field) && cell == NO_SIZE) {
@@ -575,11 +582,13 @@ impl Records {
     }
 
     /// 0 if the file does not state it.
+    #[inline]
     fn size(&self, cells: &Cells, field: Field) -> Result<Decimal, RecordError> {
         Ok(self.number(cells, field)?.unwrap_or_default())
     }
 
     /// A cell that cannot be read counts as empty, and is reported.
+    #[inline]
     fn or_fault<T: Default>(&mut self, read: Result<T, RecordError>) -> T {
         read.unwrap_or_else(|error| {
             self.fault.get_or_insert(error);
@@ -588,17 +597,24 @@ impl Records {
     }
 
     fn quote_values(&mut self, cells: &Cells, venue: Timestamp) -> QuoteValues {
-        let mut side = |price: Field, size: Field| {
-            let price =
-                self.number(cells, price).map(|p| p.filter(|p| !(self.layout.zero_is_empty && p.is_zero())));
-            let size = self.quote_size(cells, size, venue);
-            (self.or_fault(price), self.or_fault(size))
-        };
-        let ((bid, bid_size), (ask, ask_size)) =
-            (side(Field::Bid, Field::BidSize), side(Field::Ask, Field::AskSize));
+        let (bid, bid_size) = self.quote_side(cells, (Field::Bid, Field::BidSize), venue);
+        let (ask, ask_size) = self.quote_side(cells, (Field::Ask, Field::AskSize), venue);
         QuoteValues { bid, bid_size, ask, ask_size }
     }
 
+    #[inline]
+    fn quote_side(
+        &mut self,
+        cells: &Cells,
+        (price, size): (Field, Field),
+        venue: Timestamp,
+    ) -> (Option<Decimal>, Decimal) {
+        let (price, size) = (self.number(cells, price), self.quote_size(cells, size, venue));
+        let price = self.or_fault(price).filter(|price| !(self.layout.zero_is_empty && price.is_zero()));
+        (price, self.or_fault(size))
+    }
+
+    #[inline]
     fn quote_size(&self, cells: &Cells, field: Field, venue: Timestamp) -> Result<Decimal, RecordError> {
         let size = self.size(cells, field)?;
         let is_single = self.layout.size_unit_until.is_some_and(|until| venue >= until);
@@ -613,7 +629,7 @@ impl Records {
     fn push_quote(
         &mut self,
         id: InstrumentId,
-        mut values: QuoteValues,
+        values: &mut QuoteValues,
         cells: &Cells,
         times: (Timestamp, Timestamp),
         instruments: &mut Instruments,
@@ -631,39 +647,40 @@ impl Records {
         }
         // A row that has a trade as well need not have changed the quote.
         if self.layout.kind == RecordKind::Both || self.layout.empty_is_unchanged {
-            let is_first = !self.quotes.contains_key(&id) && values != QuoteValues::default();
-            if self.quotes.insert(id, values).is_some_and(|before| before == values)
-                || (self.layout.kind == RecordKind::Both && values == QuoteValues::default() && is_first)
+            let is_first = !self.quotes.contains_key(&id) && *values != QuoteValues::default();
+            if self.quotes.insert(id, *values).is_some_and(|before| before == *values)
+                || (self.layout.kind == RecordKind::Both && *values == QuoteValues::default() && is_first)
             {
                 return Ok(());
             }
         }
         if let Some(best) = &mut self.best {
-            match best.fold(id, cells[Field::Venue as usize].text().as_bytes(), values) {
-                Some(best) => values = best,
+            match best.fold(id, cells[Field::Venue as usize].text().as_bytes(), *values) {
+                Some(best) => *values = best,
                 None => return Ok(()),
             }
         }
-        let quote = self.quote(id, values, times, instruments, out)?;
-        out.push(Event::Quote(id, quote));
-        Ok(())
+        self.emit_quote(id, values, times, instruments, out)
     }
 
-    /// A quote in units. A number that does not fit is dropped.
-    fn quote(
+    /// Appends a quote in units. A number that does not fit is dropped.
+    fn emit_quote(
         &mut self,
         id: InstrumentId,
-        mut values: QuoteValues,
+        values: &mut QuoteValues,
         times: (Timestamp, Timestamp),
         instruments: &mut Instruments,
         out: &mut Vec<Event>,
-    ) -> Result<crate::market::Quote, RecordError> {
+    ) -> Result<(), RecordError> {
         loop {
-            let error = match instruments.quote(id, &values, times, out) {
-                Ok(quote) => return Ok(quote),
+            let error = match instruments.quote(id, values, times, out) {
+                Ok(quote) => {
+                    out.push(Event::Quote(id, quote));
+                    return Ok(());
+                }
                 Err(error) => error,
             };
-            let QuoteValues { bid, bid_size, ask, ask_size } = &mut values;
+            let QuoteValues { bid, bid_size, ask, ask_size } = values;
             match error {
                 NumberError::TooPrecise { .. } => {
                     self.round([bid.as_mut(), Some(bid_size), ask.as_mut(), Some(ask_size)], error)?;
@@ -775,9 +792,41 @@ fn name_of<'a>(symbol: Option<&'a Symbol>, cells: &Cells<'a>) -> &'a str {
     symbol.map_or(cells[Field::Symbol as usize].text(), Symbol::as_str)
 }
 
-/// The cells of a line, without the blanks around them.
-fn cells<'a>(line: impl Iterator<Item = &'a str>, layout: &Layout) -> Result<Cells<'a>, RecordError> {
-    let mut cells = [Cell::EMPTY; Field::ALL.len()];
+/// Reads the cells of a line, without the blanks around them. `quoted` keeps those of a line with quotation
+/// marks.
+fn read_cells<'a>(
+    line: &'a str,
+    delimiter: Delimiter,
+    layout: &Layout,
+    quoted: &'a mut Option<csv::StringRecord>,
+    cells: &mut Cells<'a>,
+) -> Result<(), RecordError> {
+    // Market data rarely have quotation marks; lines without are split at the delimiter, the CSV reader takes
+    // the rest.
+    if line.contains('"') {
+        return place_cells(quoted.insert(csv_record(line, delimiter)?).iter(), layout, cells);
+    }
+    place_cells(split(line, delimiter), layout, cells)
+}
+
+/// Splits a line at its delimiters. Cells are so short that looking at each byte is faster than the search of
+/// the standard library.
+fn split(line: &str, delimiter: Delimiter) -> impl Iterator<Item = &str> {
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let line = rest?;
+        let end = line.bytes().position(|byte| byte == delimiter.byte());
+        rest = end.map(|end| &line[end + 1..]);
+        Some(&line[..end.unwrap_or(line.len())])
+    })
+}
+
+/// In place, since so many cells take as long to be moved as to be read.
+fn place_cells<'a>(
+    line: impl Iterator<Item = &'a str>,
+    layout: &Layout,
+    cells: &mut Cells<'a>,
+) -> Result<(), RecordError> {
     let (mut got, expected) = (0, layout.fields.len());
     // Some writers end each line with a delimiter, even if the header has none.
     let mut beyond = 0;
@@ -793,7 +842,7 @@ fn cells<'a>(line: impl Iterator<Item = &'a str>, layout: &Layout) -> Result<Cel
         got += 1;
     }
     let got = if got > expected { got - beyond } else { got };
-    if got == expected { Ok(cells) } else { Err(RecordError::Columns { got, expected }) }
+    if got == expected { Ok(()) } else { Err(RecordError::Columns { got, expected }) }
 }
 
 pub(super) fn csv_record(line: &str, delimiter: Delimiter) -> Result<csv::StringRecord, csv::Error> {

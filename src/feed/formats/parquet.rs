@@ -6,7 +6,7 @@ mod guard;
 use self::column::{Column, TypeError};
 use self::guard::{Chunks, Pages, guarded};
 use super::columns::{ColumnMapping, Field, RecordKind};
-use super::csv::{About, Cell, HeaderError, Records};
+use super::csv::{About, Cell, HeaderError, NO_CELLS, Records};
 use super::dialect::Delimiter;
 use crate::feed::publish::Published;
 use crate::feed::{Feed, FeedError, LeftOut, Mend};
@@ -171,7 +171,7 @@ impl Parquet {
                 _ => return self.read_event(instruments, out),
             }
         }
-        let mut cells = [Cell::EMPTY; Field::ALL.len()];
+        let mut cells = NO_CELLS;
         for column in &self.columns {
             let Some(field) = column.field else { continue };
             let zone = self.records.times.zone.as_ref();

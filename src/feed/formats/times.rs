@@ -164,6 +164,7 @@ impl Times {
             TimeForm::Stated => match (&self.zone, split_local(text)) {
                 (Some(_), Some((local, ""))) => (Some(local), ""),
                 (None, Some((_, ""))) => (None, NO_ZONE),
+                (_, Some((local, "Z" | "+00:00"))) => return Ok(Timestamp::from_nanos(local)),
                 _ => match parse_time(text) {
                     Ok(time) => return Ok(time),
                     Err(error) => match datetime::parse(text, self.order) {
