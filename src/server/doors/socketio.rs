@@ -417,8 +417,8 @@ async fn upgrade(
     Ok(takeover.take_over(Box::new(go_on)).await)
 }
 
-/// The first half of an upgrade: the client tries the WebSocket, and the poll that waits is sent home. Returns
-/// whether the client goes on with the upgrade.
+/// The first half of an upgrade: the client tries the WebSocket, and the poll that waits is sent home.
+/// Returns whether the client goes on with the upgrade.
 async fn probe(greeting: &mut Greeting, client: &Client) -> io::Result<bool> {
     loop {
         match greeting.packet().await? {

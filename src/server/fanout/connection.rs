@@ -40,9 +40,9 @@ use std::time::Duration;
 /// unless [`Self::turn_to`] took another, so neither this code nor a delivery knows of more than one.
 ///
 /// A delivery in step touches the last bytes of `pace` and the first of `link`, which are neighbours. With a
-/// thousand sockets none of this is left in a core's caches from one delivery to the next, and each more cache
-/// line makes the `send` itself slower: one or two of them cost a tenth of it. (Aligned to a cache line it was
-/// no faster, and took 80 bytes more.)
+/// thousand sockets none of this is left in a core's caches from one delivery to the next, and each more
+/// cache line makes the `send` itself slower: one or two of them cost a tenth of it. (Aligned to a cache line
+/// it was no faster, and took 80 bytes more.)
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Connection<L> {
