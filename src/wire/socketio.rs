@@ -3,7 +3,8 @@
 //! Invariant: what is written has one message per WebSocket frame, so a payload is shared by all who are in
 //! the same namespace, whatever their transport.
 //!
-//! Sources: `docs/engine.io-protocol` and `docs/socket.io-protocol` of `socketio/socket.io`, versions 4 and 5.
+//! Sources: `docs/engine.io-protocol` and `docs/socket.io-protocol` of `socketio/socket.io`, versions 4 and
+//! 5.
 
 use super::frame::{Opcode, write_frame, write_header};
 use super::message::{Answer, ErrorCode, Id, RequestError};

@@ -227,8 +227,8 @@ impl Pace {
             || are_more && clock.since(self.answered) > self.patience() + PING_EVERY
     }
 
-    /// A pong arrived that does not name its ping. Peers answer in order, so it is of the oldest one in flight:
-    /// returns that, or `None` if others follow it that count.
+    /// A pong arrived that does not name its ping. Peers answer in order, so it is of the oldest one in
+    /// flight: returns that, or `None` if others follow it that count.
     pub fn ponged_without_name(&mut self, pings: &Pings, now: Millis) -> Option<Millis> {
         if self.is_in_step() {
             let is_open = |ping: &&Millis| ping.is_recent(now) && ping.is_after(self.answered);
