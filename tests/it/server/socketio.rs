@@ -1,4 +1,5 @@
-//! `/socket.io/`: the same sessions as over our own protocol, by WebSocket, by polls, and from one to the other.
+//! `/socket.io/`: the same sessions as over our own protocol, by WebSocket, by polls, and from one to the
+//! other.
 
 use crate::server::support::{
     BINARY, PATIENCE, RawClient, Response, Seen, TEXT, TestServer, frame, handshake, quote, request, soon,
