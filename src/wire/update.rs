@@ -7,8 +7,8 @@ use super::{json::JsonUpdate, msgpack::MsgpackUpdate};
 use crate::hub::{Entries, Image, Kind, Owed, ServerStats, TopicKey, Upto};
 use crate::market::{FeedStatus, Instrument, Status};
 use crate::tape::{Epoch, Position};
+use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// The longest update, bytes. The exception: one with a full ring of numbers beyond 2^53 may be two and a
 /// half times as long. What does not fit is pending for the next one.
@@ -26,7 +26,7 @@ pub struct UpdateEncoder {
     form: Form,
     epoch: Epoch,
     /// Where clients of Socket.IO are.
-    namespace: Arc<str>,
+    namespace: Cow<'static, str>,
 }
 
 impl UpdateEncoder {
@@ -51,8 +51,8 @@ impl UpdateEncoder {
     }
 
     /// Sets the namespace of the clients of Socket.IO, which begins with a slash.
-    pub fn set_namespace(&mut self, namespace: Arc<str>) {
-        self.namespace = namespace;
+    pub fn set_namespace(&mut self, namespace: &str) {
+        self.namespace = namespace.to_owned().into();
     }
 
     /// The tape was reset: drops the bytes kept of it.

@@ -31,6 +31,7 @@ use delivery::{Delivery, FrameCache};
 use faults::PUMP_EVERY;
 use pace::{Clock, Millis, Pings};
 use slab::Slab;
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +67,7 @@ impl Opening {
 pub struct Fanout<L> {
     replica: Replica,
     /// Where clients of Socket.IO are; with a slash.
-    namespace: Arc<str>,
+    namespace: Cow<'static, str>,
     /// The server's figures, which the replica takes in with the next batch.
     stats: Option<Arc<ServerStats>>,
     views: Views,
@@ -170,8 +171,8 @@ impl<L: Link> Fanout<L> {
     /// Sets the namespace of its clients of Socket.IO, which begins with a slash. Call it before the first
     /// connection.
     pub fn set_namespace(&mut self, namespace: &str) {
-        self.namespace = namespace.into();
-        self.encoder.set_namespace(Arc::clone(&self.namespace));
+        self.namespace = namespace.to_owned().into();
+        self.encoder.set_namespace(namespace);
     }
 
     #[must_use]
