@@ -292,11 +292,13 @@ impl Server {
     pub async fn shutdown(self) -> Option<Result<Written, Failure>> {
         let Self { app, recording, tape, stop, accepting, telling, watching, .. } = self;
         app.leaving.store(true, Ordering::Relaxed);
+        let _ = stop.send(true);
+        // Before the goodbyes: a shard without sessions ends at once, and would be taken for a failed market
+        // while others are still to be told why the server leaves.
+        let _ = watching.await;
         app.public.say_goodbye(CloseCode::RESTART, "server is shutting down", RETRY_AFTER);
         let rooms = app.rooms.leave(CloseCode::RESTART, "server is shutting down", RETRY_AFTER);
-        let _ = stop.send(true);
         let _ = telling.await;
-        let _ = watching.await;
         let _ = accepting.await;
         app.public.end();
         let said = async {

@@ -23,6 +23,25 @@ async fn everyone_is_told_goodbye_with_1012() {
     soon("shutdown", stopped).await.unwrap();
 }
 
+/// A shard without sessions ends at once: that is no market that has failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_that_are_gone_first_change_nothing_about_the_reason() {
+    const SHARDS: usize = 8;
+    for _ in 0..5 {
+        let server = TestServer::start_with(|config| config.shards = SHARDS.try_into().unwrap()).await;
+        let mut clients = Vec::new();
+        for _ in 0..SHARDS {
+            clients.push(Client::connect(&server, "").await);
+        }
+        // The others leave their shards, the last of which is told last.
+        let mut last = clients.pop().unwrap();
+        drop(clients);
+        let stopped = tokio::spawn(server.shutdown());
+        assert_eq!(last.answer("goodbye").await["code"], 1012);
+        soon("shutdown", stopped).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_do_not_read_or_answer_hold_it_up_a_few_seconds_only() {
     let server = TestServer::start().await;
