@@ -111,8 +111,6 @@ class Market:
         self.joined: set[tuple[int, str]] = set()
         self.left: set[tuple[int, str]] = set()
         self.moved: set[int] = set()
-        # Of connections that were lost in such a flush: the next one says again what has left its sector.
-        self.unsettled: set[int] = set()
 
     # Connections
 
@@ -141,7 +139,6 @@ class Market:
             if topic.live:
                 topic.reached = self.position
             topic.granted = topic.live = False
-        self.unsettled |= self.moved
         self._stay()
         # Of a topic that was never had whole nobody would say what has left its sector meanwhile.
         for key in list(self.images):
@@ -213,7 +210,6 @@ class Market:
         for topic in self.topics.values():
             topic.live = topic.whole = False
         self._stay()
-        self.unsettled.clear()
         self.dropped = True
         self.drops += 1
         self._changed()
@@ -250,8 +246,7 @@ class Market:
                 del kept[key]
         kinds = ("quote", "trades", "bars.1s", "bars.1m", "day", "status")
         for number in list(self.instruments):
-            # What is moving is still to be told, by the rest of the flush.
-            if number not in self.moved and not any(self._covers(number, kind) for kind in kinds):
+            if not any(self._covers(number, kind) for kind in kinds):
                 del self.instruments[number]
         self._changed()
 
@@ -278,8 +273,6 @@ class Market:
         for topic in self.topics.values():
             if topic.granted and not topic.live:
                 topic.live = topic.whole = True
-        if all(topic.live for topic in self.topics.values()):
-            self.unsettled.clear()
 
     def _stay(self) -> None:
         """Nothing moves between sectors any more."""
@@ -379,7 +372,7 @@ class Market:
 
     def _stray(self, number: int | None, kind: str) -> None:
         # What came before it left its sector is told behind the definition that names another.
-        if number not in self.moved | self.unsettled and not any(topic.granted for topic in self._covers(number, kind)):
+        if number not in self.moved and not any(topic.granted for topic in self._covers(number, kind)):
             self.faults.append(f"{kind} of instrument {number} is told, and not subscribed")
 
     def _trades(self, number: int, first: int | None, count: int, rest, anchor: int) -> None:
