@@ -111,6 +111,8 @@ class Market:
         self.joined: set[tuple[int, str]] = set()
         self.left: set[tuple[int, str]] = set()
         self.moved: set[int] = set()
+        # What only a sector can have brought whose first flush this is, and which it has left since it was subscribed.
+        self.brief: set[tuple[int, str]] = set()
 
     # Connections
 
@@ -267,6 +269,8 @@ class Market:
             return
         self.position += positions
         self.in_flush = False
+        for number, kind in self.brief - self.left:
+            self.faults.append(f"{kind} of instrument {number} is told, and not subscribed")
         for key in self.left:
             self.rings.pop(key, None)
         self._stay()
@@ -276,7 +280,7 @@ class Market:
 
     def _stay(self) -> None:
         """Nothing moves between sectors any more."""
-        for moves in (self.joined, self.left, self.moved):
+        for moves in (self.joined, self.left, self.moved, self.brief):
             moves.clear()
 
     def _entry(self, number, tag, rest) -> None:
@@ -372,7 +376,11 @@ class Market:
 
     def _stray(self, number: int | None, kind: str) -> None:
         # What came before it left its sector is told behind the definition that names another.
-        if number not in self.moved and not any(topic.granted for topic in self._covers(number, kind)):
+        if number in self.moved or any(topic.granted for topic in self._covers(number, kind)):
+            return
+        if any(it.kind == kind and it.sector() and it.granted and not it.live for it in self.topics.values()):
+            self.brief.add((number, kind))
+        else:
             self.faults.append(f"{kind} of instrument {number} is told, and not subscribed")
 
     def _trades(self, number: int, first: int | None, count: int, rest, anchor: int) -> None:
