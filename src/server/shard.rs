@@ -485,9 +485,7 @@ impl Run {
             }
         }
     }
-}
 
-impl Run {
     /// A session that is gone meanwhile takes its client's new connection with it.
     fn replace(&mut self, key: usize, cookie: u64, replacement: Replacement) {
         // What its peer sent over the old socket comes first.

@@ -30,7 +30,7 @@ use crate::server::problem::Problem;
 use crate::server::room::{Room, Seat};
 use crate::server::shard::Replacement;
 use crate::wire::socketio::{ENGINE_VERSION, Packet, SEPARATOR, connected, handshake, refused};
-use crate::wire::{CloseCode, Form, FrameReader, Incoming, MAX_MESSAGE_BYTES, Opcode, mask, write_frame};
+use crate::wire::{CloseCode, Form, FrameReader, Framing, Incoming, MAX_MESSAGE_BYTES, Opcode, write_frame};
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
@@ -669,11 +669,10 @@ impl Slot {
     async fn pass_on(&self, packet: &str) -> io::Result<()> {
         let mut frame = Vec::new();
         write_frame(Opcode::Text, packet.as_bytes(), &mut frame);
-        // Behind the length is the mask, of zeros: it changes nothing.
+        // The mask follows the length. It is of zeros, which change nothing.
         let header = frame.len() - packet.len();
         frame[1] |= 0x80;
         frame.splice(header..header, [0; 4]);
-        mask(&mut frame[header + 4..], [0; 4]);
         let mut rest = &frame[..];
         while !rest.is_empty() {
             self.end.writable().await?;
@@ -765,7 +764,7 @@ impl Greeting {
 
     async fn close(&mut self, code: CloseCode, reason: &str) -> io::Result<()> {
         let mut frame = Vec::new();
-        crate::wire::Framing::SocketIo.append_close(code, reason, &mut frame);
+        Framing::SocketIo.append_close(code, reason, &mut frame);
         self.stream.write_all(&frame).await?;
         self.stream.shutdown().await
     }
