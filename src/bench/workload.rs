@@ -139,7 +139,7 @@ impl Timelines {
             touched.clear();
             replica.apply(&batch, &mut touched);
             for topic in &touched {
-                if let (Kind::Quote | Kind::Trades, Some(instrument)) = (topic.kind, topic.instrument) {
+                if let (Kind::Quote | Kind::Trades, Some(instrument)) = (topic.kind, topic.instrument()) {
                     *busy.entry(instrument).or_default() += 1;
                 }
                 if kinds.contains(&topic.kind) && from.is_none_or(|from| time >= from) {

@@ -409,6 +409,7 @@ impl Taker {
                 Change::Bar { .. }
                 | Change::ClosedBar { .. }
                 | Change::Stats(_)
+                | Change::Watchers { .. }
                 | Change::Joined { .. }
                 | Change::Left { .. } => continue,
             };

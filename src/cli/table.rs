@@ -51,6 +51,7 @@ const SECOND: [(&str, &str); 5] =
 const MINUTE: [(&str, &str); 5] =
     [("1m OPEN", "open"), ("HIGH", "high"), ("LOW", "low"), ("CLOSE", "close"), ("VOLUME", "volume")];
 const STATUS: [(&str, &str); 1] = [("STATE", "state")];
+const WATCHERS: [(&str, &str); 1] = [("WATCHERS", "watchers")];
 /// No field of the wire: in percent of the previous close.
 const CHANGE: &str = "change";
 
@@ -245,7 +246,8 @@ fn columns(kind: Kind) -> &'static [(&'static str, &'static str)] {
         Kind::Bars1s => &SECOND,
         Kind::Bars1m => &MINUTE,
         Kind::Status => &STATUS,
-        Kind::Stats => &[],
+        Kind::Watchers => &WATCHERS,
+        Kind::Stats | Kind::Messages | Kind::States => &[],
     }
 }
 

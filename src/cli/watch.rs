@@ -3,8 +3,12 @@ use super::serve::stopped;
 use super::stdout::Stdout;
 use super::table::Table;
 use crate::client::{Change, Client, Endpoint, Event, Options};
+use crate::hub::{Kind, Topic};
+use crate::market::Json;
+use crate::wire;
 use anyhow::Result;
 use console::Term;
+use serde_json::{Value, json};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -36,7 +40,8 @@ const GRACE: Duration = Duration::from_millis(500);
   tickcast watch 'trades:*' --duration 10s | wc -l")]
 pub struct Args {
     /// A server (ws://HOST:PORT; default: --url), then topics: KIND:SYMBOL, KIND:*, KIND:@SECTOR with KIND
-    /// one of quote, trades, bars.1s, bars.1m, day, status; or status alone
+    /// one of quote, trades, bars.1s, bars.1m, day, status, watchers; messages:CHANNEL, states:CHANNEL; or
+    /// status alone
     #[arg(value_name = "[URL] TOPIC", required = true)]
     pub words: Vec<String>,
 
@@ -250,6 +255,29 @@ impl Watch {
         }
     }
 
+    /// Writes these lines, as many as are wanted.
+    fn all(&mut self, lines: impl Iterator<Item = Value>) -> Step {
+        for line in lines {
+            self.line(&line);
+            if Some(self.lines) == self.count {
+                return Step::Stop(0);
+            }
+        }
+        Step::GoOn
+    }
+
+    /// One that is of no instrument.
+    fn line(&mut self, line: &Value) {
+        match &mut self.view {
+            View::Lines(out) => {
+                serde_json::to_writer(&mut *out, line).expect("a Vec takes every byte");
+                out.push(b'\n');
+            }
+            View::Table(table) => table.say(line.to_string()),
+        }
+        self.lines += 1;
+    }
+
     fn take(&mut self, event: Event) -> Step {
         if let View::Table(table) = &mut self.view {
             match &event {
@@ -288,6 +316,31 @@ impl Watch {
                         return Step::Stop(0);
                     }
                 }
+            }
+            Event::Messages { channel, missed, messages } => {
+                let topic = Topic::of(Kind::Messages, &channel).to_string();
+                if missed > 0 {
+                    self.line(&json!({ "topic": topic, "gap": missed }));
+                    if self.fail_on_gap {
+                        return Step::Stop(GAP);
+                    }
+                }
+                return self.all(messages.iter().map(|(number, message)| {
+                    let mut line = json!({ "topic": topic });
+                    if let (Some(line), Value::Object(fields)) =
+                        (line.as_object_mut(), wire::json::message(*number, message))
+                    {
+                        line.extend(fields);
+                    }
+                    line
+                }));
+            }
+            Event::States { channel, states } => {
+                let topic = Topic::of(Kind::States, &channel).to_string();
+                return self.all(states.states.iter().map(|(key, data)| {
+                    let data = data.as_ref().map_or(Value::Null, Json::value);
+                    json!({ "topic": topic, "key": key.as_str(), "data": data })
+                }));
             }
             event => {
                 if let Err(code) = self.following.take(event) {

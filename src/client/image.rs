@@ -1,7 +1,9 @@
 use crate::hub::{Kind, Scope, ServerStats, Topic, refinement};
 use crate::market::{FeedStatus, Instrument, InstrumentId, Status, Symbol, Timestamp, Trade};
 use crate::tape::Position;
-use crate::wire::{BarFields, Entry, Fields, Numbered, QuoteFields, Update, checksum, json, schema};
+use crate::wire::{
+    BarFields, Entry, Fields, Numbered, QuoteFields, Update, WatchersFields, checksum, json, schema,
+};
 use rustc_hash::FxHashMap;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -53,6 +55,8 @@ pub struct Book {
     pub day: BarFields,
     /// Its trading state, of `status`.
     pub status: Option<Status>,
+    /// The image of `watchers`.
+    pub watchers: WatchersFields,
     /// Number of the next trade, next closed second, next closed minute.
     expected: [Option<u64>; 3],
     /// Mask of the kinds whose ring has left: entries missed until such a ring joins again are no gap.
@@ -105,6 +109,13 @@ pub enum Change {
         number: u64,
         /// All fields but `previous_close`.
         bar: BarFields,
+    },
+    /// How many sessions watch an instrument by name.
+    Watchers {
+        /// The watched instrument.
+        instrument: Arc<Instrument>,
+        /// The complete image after the change.
+        watchers: WatchersFields,
     },
     /// Trades or closed bars were lost: they left the server's ring, or this client's, before they were
     /// delivered.
@@ -209,6 +220,12 @@ impl Image {
                 let (instrument, bar) = (Arc::clone(instrument), *image);
                 changes.push(Change::Bar { instrument, kind: *kind, bar });
             }
+            Entry::Image(instrument, _, Fields::Watchers(change)) => {
+                let image = &mut self.book_mut(instrument).watchers;
+                image.merge(change);
+                let (instrument, watchers) = (Arc::clone(instrument), *image);
+                changes.push(Change::Watchers { instrument, watchers });
+            }
             Entry::Trades(instrument, trades) => {
                 for (number, trade) in self.count(instrument, Kind::Trades, trades, joined, changes) {
                     let (instrument, trade) = (Arc::clone(instrument), *trade);
@@ -250,6 +267,8 @@ impl Image {
                 }
                 changes.push(Change::Left { instrument: Arc::clone(instrument), kind: *kind });
             }
+            // `Channels` takes these.
+            Entry::Messages(..) | Entry::States(..) => {}
         }
     }
 
@@ -391,6 +410,7 @@ impl Book {
             bars_1m: BarFields::default(),
             day: BarFields::default(),
             status: None,
+            watchers: WatchersFields::default(),
             expected: [None; 3],
             left: 0,
         }
@@ -412,7 +432,8 @@ impl Book {
             Kind::Bars1s => of_bar(&self.bars_1s),
             Kind::Bars1m => of_bar(&self.bars_1m),
             Kind::Day => of_bar(&self.day),
-            Kind::Trades | Kind::Status | Kind::Stats => None,
+            Kind::Watchers => self.watchers.watchers.map(|_| Fields::Watchers(self.watchers)),
+            Kind::Trades | Kind::Status | Kind::Stats | Kind::Messages | Kind::States => None,
         }
     }
 
@@ -446,7 +467,8 @@ impl Book {
             Kind::Bars1m => std::mem::take(&mut self.bars_1m) != BarFields::default(),
             Kind::Day => std::mem::take(&mut self.day) != BarFields::default(),
             Kind::Status => self.status.take().is_some(),
-            Kind::Trades | Kind::Stats => false,
+            Kind::Watchers => std::mem::take(&mut self.watchers) != WatchersFields::default(),
+            Kind::Trades | Kind::Stats | Kind::Messages | Kind::States => false,
         }
     }
 }
@@ -490,6 +512,7 @@ impl Change {
             | Self::Joined { kind, .. }
             | Self::Left { kind, .. } => *kind,
             Self::Status { .. } | Self::Feed(_) => Kind::Status,
+            Self::Watchers { .. } => Kind::Watchers,
             Self::Stats(_) => Kind::Stats,
         })
     }
@@ -504,6 +527,7 @@ impl Change {
             | Self::Bar { instrument, .. }
             | Self::ClosedBar { instrument, .. }
             | Self::Gap { instrument, .. }
+            | Self::Watchers { instrument, .. }
             | Self::Joined { instrument, .. }
             | Self::Left { instrument, .. } => Some(instrument),
             Self::Status { instrument, .. } => instrument.as_ref(),
@@ -522,6 +546,7 @@ impl Change {
             Self::Quote { instrument, .. } => image(Kind::Quote, Some(instrument)),
             Self::Bar { instrument, kind, .. } => image(*kind, Some(instrument)),
             Self::Status { instrument, .. } => image(Kind::Status, instrument.as_ref()),
+            Self::Watchers { instrument, .. } => image(Kind::Watchers, Some(instrument)),
             Self::Feed(_) => Place::Image(Key::Feed),
             Self::Stats(_) => image(Kind::Stats, None),
             Self::Trade { instrument, .. } => Place::Ring((Kind::Trades, instrument.id)),
@@ -569,6 +594,7 @@ impl Change {
                 *bar = bar.refined(price, size);
             }
             Self::Gap { instrument, .. }
+            | Self::Watchers { instrument, .. }
             | Self::Joined { instrument, .. }
             | Self::Left { instrument, .. }
             | Self::Status { instrument: Some(instrument), .. } => {
@@ -610,6 +636,7 @@ impl Change {
             }
             Self::Gap { missed, .. } => drop(line.insert("gap".to_owned(), (*missed).into())),
             Self::Status { status, .. } => line.extend(json::status_fields(status)),
+            Self::Watchers { instrument, watchers } => line.extend(watchers.json(instrument)),
             Self::Feed(feed) => drop(line.insert("feed".to_owned(), json::feed(feed))),
             Self::Stats(stats) => drop(line.insert("stats".to_owned(), json::stats(stats))),
             Self::Joined { .. } => drop(line.insert("joined".to_owned(), true.into())),

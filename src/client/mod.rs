@@ -29,6 +29,7 @@
 //! A [`Session`] decides, given frames and the time; an [`Image`] is its state; [`Client`] moves the bytes.
 
 mod backoff;
+mod channels;
 mod conflation;
 mod connection;
 mod endpoint;

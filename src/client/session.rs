@@ -1,18 +1,20 @@
 use super::backoff::Backoff;
+use super::channels::Channels;
 use super::image::{Change, Image};
 use super::requests::{Requests, Waiting};
 use super::subscriptions::{Subscriptions, Taken};
 use crate::hub::Topic;
-use crate::market::Timestamp;
+use crate::market::{Message, Symbol, Timestamp};
 use crate::tape::{Epoch, Position};
 use crate::wire::schema::ANSWERS;
 use crate::wire::{
-    Answer, CloseCode, Entry, ErrorCode, Fault, Id, Refusal, ReplayAction, ReplayState, Return, TopicAnswer,
-    TopicChecksum, UpdateDecoder, check_hz,
+    Answer, CloseCode, Entry, ErrorCode, Fault, Id, Refusal, ReplayAction, ReplayState, Return, States,
+    TopicAnswer, TopicChecksum, UpdateDecoder, check_hz,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The server must send its welcome within this time of the connection.
@@ -37,6 +39,7 @@ pub struct Session {
     epoch: Option<Epoch>,
     decoder: UpdateDecoder,
     image: Image,
+    channels: Channels,
     /// Part of the image is from an earlier connection, and is valid only if the server resumes it.
     is_carried: bool,
     subscriptions: Subscriptions,
@@ -210,6 +213,22 @@ pub enum Event {
         /// Its changes, in order.
         changes: Vec<Change>,
     },
+    /// Messages of a channel, each delivered once.
+    Messages {
+        /// The channel's name.
+        channel: Symbol,
+        /// How many before these were lost: the server keeps only the newest.
+        missed: u64,
+        /// With their numbers, which count from 0.
+        messages: Vec<(u64, Arc<Message>)>,
+    },
+    /// States in a channel that changed.
+    States {
+        /// The channel's name.
+        channel: Symbol,
+        /// By key; what has ended has no content.
+        states: States,
+    },
     /// The result of [`Command::Verify`].
     Verified {
         /// The position of the server's checksums.
@@ -276,6 +295,7 @@ impl Session {
             epoch: None,
             decoder: UpdateDecoder::new(Position::START, Timestamp::default()),
             image: Image::default(),
+            channels: Channels::default(),
             is_carried: false,
             subscriptions: Subscriptions::default(),
             options: Options::default(),
@@ -490,6 +510,7 @@ impl Session {
             let (position, time) = (update.position, update.time);
             out.push(Output::Event(Event::Update { position, time, changes }));
         }
+        out.extend(self.channels.take(&update.entries).into_iter().map(Output::Event));
         if !settled.is_empty() {
             out.push(Output::Event(Event::Settled { topics: settled }));
         }
@@ -535,7 +556,9 @@ impl Session {
                     self.delivered.remove(&answer.topic);
                 }
                 // A topic that was subscribed again meanwhile begins with a snapshot.
-                self.image.keep(&parsed(self.delivered.iter().map(String::as_str)));
+                let delivered = parsed(self.delivered.iter().map(String::as_str));
+                self.image.keep(&delivered);
+                self.channels.keep(&delivered);
                 Event::Unsubscribed { topics }
             }
             Answer::Checksum { id, position, topics } => {
@@ -598,7 +621,9 @@ impl Session {
         }
         // A topic that was never settled gets a snapshot: what other topics delivered of it does not count.
         let delivered = self.delivered.iter().map(String::as_str);
-        self.image.keep(&parsed(self.subscriptions.resumable().chain(delivered)));
+        let kept = parsed(self.subscriptions.resumable().chain(delivered));
+        self.image.keep(&kept);
+        self.channels.keep(&kept);
         let topics = topics.into_iter().map(TopicAnswer::granted).collect();
         out.push(Output::Event(Event::Unsubscribed { topics }));
     }
@@ -623,6 +648,9 @@ impl Session {
             }
             self.decoder.reconnect(position, time);
         } else if known.is_some() {
+            if known != Some(epoch) {
+                self.channels = Channels::default();
+            }
             self.replace(position, time, out);
         } else {
             self.decoder = UpdateDecoder::new(position, time);
@@ -632,7 +660,7 @@ impl Session {
         }
     }
 
-    /// Drops all state.
+    /// Drops all state of the market. A reset leaves channels as they are.
     fn replace(&mut self, position: Position, time: Timestamp, out: &mut Vec<Output>) {
         self.decoder = UpdateDecoder::new(position, time);
         self.image = Image::default();
@@ -659,6 +687,7 @@ impl Session {
         self.abandon(now, format!("the server sent what cannot be read: {error}"), out);
         self.subscriptions.restart();
         self.image = Image::default();
+        self.channels = Channels::default();
         self.epoch = None;
         out.push(Output::Event(Event::Replaced));
     }

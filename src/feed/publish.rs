@@ -14,15 +14,19 @@ use super::Tape;
 use super::text::parse_time;
 use crate::hint::most_like;
 use crate::market::{
-    Conditions, Counts, Event, Instrument, InstrumentId, Instruments, MAX_SCALE, NamedTrades, NumberError,
-    Price, QuoteValues, Side, Status, Symbol, Timestamp, Trade, TradingState, parse_decimal,
+    Conditions, Counts, Event, Instrument, InstrumentId, Instruments, Json, MAX_SCALE, Message, NamedTrades,
+    NumberError, Post, Price, QuoteValues, Side, State, Status, Symbol, SymbolError, Timestamp, Trade,
+    TradingState, Word, parse_decimal,
 };
 use rust_decimal::Decimal;
+use std::time::Duration;
 
 /// The longest JSON line or `MessagePack` map.
 pub const MAX_EVENT_BYTES: usize = 64 * 1024;
 /// Most symbols of a tape: at this count publishing creates no new ones.
 pub const MAX_INSTRUMENTS: usize = 100_000;
+/// Most channels of a tape.
+pub const MAX_CHANNELS: usize = 1000;
 /// Bad events of a body that are reported one by one; the rest are counted.
 pub const REJECTIONS_TOLD: usize = 1000;
 /// The longest error of one, in characters.
@@ -57,6 +61,8 @@ pub enum Published {
     Instrument(Box<PublishedInstrument>),
     /// A trade is broken, or corrected.
     Cancel(Box<Cancel>),
+    /// A message of a channel, or a state in one.
+    Post(Box<Post>),
 }
 
 #[derive(Clone, Debug)]
@@ -93,7 +99,9 @@ pub enum PublishError {
     TooManyInstruments { symbol: Symbol },
     #[error("event of {len} bytes exceeds the limit of {MAX_EVENT_BYTES}")]
     TooLong { len: usize },
-    #[error("type is missing: expected one of quote, trade, status, instrument, cancel, correct")]
+    #[error(
+        "type is missing: expected one of quote, trade, status, instrument, cancel, correct, message, state"
+    )]
     NoType,
     #[error("unknown type {name:?}: did you mean {nearest:?}?")]
     UnknownType { name: String, nearest: &'static str },
@@ -105,6 +113,10 @@ pub enum PublishError {
     Field { field: &'static str, reason: String },
     #[error("{symbol} has no such trade, or it is too long ago, or was taken back")]
     UnknownTrade { symbol: Symbol },
+    #[error("{channel} is new, and there are {} channels already", crate::feed::publish::MAX_CHANNELS)]
+    TooManyChannels { channel: Symbol },
+    #[error("{0}")]
+    Refused(String),
     #[error("{symbol}: {error}{}", mend(error))]
     Number { symbol: Symbol, error: NumberError },
 }
@@ -163,6 +175,12 @@ impl Rejected {
         &self.kept
     }
 
+    /// Why that one was rejected, if it is among those that are kept.
+    #[must_use]
+    pub fn reason(&self, line: usize) -> Option<&PublishError> {
+        self.kept.iter().find(|error| error.line == line).map(|error| &error.reason)
+    }
+
     #[must_use]
     pub fn total(&self) -> u64 {
         self.counts.iter().sum()
@@ -189,8 +207,8 @@ impl PublishError {
             Self::NoType | Self::UnknownType { .. } => 2,
             Self::UnknownField { .. } => 3,
             Self::Missing { .. } => 4,
-            Self::Field { .. } | Self::Number { .. } | Self::UnknownTrade { .. } => 5,
-            Self::TooManyInstruments { .. } => 6,
+            Self::Field { .. } | Self::Number { .. } | Self::UnknownTrade { .. } | Self::Refused(_) => 5,
+            Self::TooManyInstruments { .. } | Self::TooManyChannels { .. } => 6,
         }
     }
 }
@@ -264,6 +282,12 @@ const KINDS: &[Kind] = &[
         ],
         read: Published::instrument,
     },
+    Kind {
+        name: "message",
+        fields: &["channel", "from", "event", "data", "ts_event"],
+        read: Published::message,
+    },
+    Kind { name: "state", fields: &["channel", "key", "data", "ttl_ms"], read: Published::state },
 ];
 
 /// # Errors
@@ -350,7 +374,7 @@ impl Published {
                     trade.counts = Counts::EVERYTHING;
                 }
             }
-            Self::Quote { .. } | Self::Status { .. } | Self::Instrument(_) => {}
+            Self::Quote { .. } | Self::Status { .. } | Self::Instrument(_) | Self::Post(_) => {}
         }
     }
 
@@ -399,8 +423,18 @@ impl Published {
                 }
                 instruments.define(definition, out);
             }
+            Self::Post(post) => out.push(post.into_event(arrival)),
         }
         Ok(())
+    }
+
+    /// The channel that it needs.
+    #[must_use]
+    pub fn channel(&self) -> Option<&Symbol> {
+        match self {
+            Self::Post(post) => Some(post.channel()),
+            _ => None,
+        }
     }
 
     /// Whether [`Self::apply`] would accept it.
@@ -451,6 +485,10 @@ impl Published {
                 Named::Trade { ts_event, .. } => Some(*ts_event),
                 Named::Id(_) => None,
             }),
+            Self::Post(post) => match &**post {
+                Post::Message { ts_event, .. } => *ts_event,
+                Post::State { .. } => None,
+            },
             Self::Instrument(_) => None,
         }
     }
@@ -466,6 +504,7 @@ impl Published {
             Self::Status { symbol, .. } => symbol.as_ref(),
             Self::Instrument(published) => Some(&published.symbol),
             Self::Cancel(cancel) => Some(&cancel.symbol),
+            Self::Post(_) => None,
         }
     }
 
@@ -557,6 +596,33 @@ impl Published {
     }
 }
 
+impl Published {
+    fn message(fields: &mut Fields) -> Result<Self, PublishError> {
+        let channel = required_channel(fields)?;
+        let [from, event] = [fields.word("from")?, fields.word("event")?];
+        let data = fields.json(Message::MAX_DATA)?.ok_or(PublishError::Missing { field: "data" })?;
+        let mut post = Post::message(channel, data);
+        if let Post::Message { message, ts_event } = &mut post {
+            (message.from, message.event) = (from, event);
+            *ts_event = fields.time("ts_event")?;
+        }
+        Ok(Self::Post(Box::new(post)))
+    }
+
+    fn state(fields: &mut Fields) -> Result<Self, PublishError> {
+        let channel = required_channel(fields)?;
+        let key = fields.word("key")?.ok_or(PublishError::Missing { field: "key" })?;
+        let ttl = fields.checked("ttl_ms", |ms| {
+            let whole = u64::try_from(ms).ok().filter(|_| ms.is_integer());
+            let ms = whole.filter(|ms| (1..=State::MAX_TTL_MS).contains(ms)).map(Duration::from_millis);
+            ms.ok_or("expected a whole number from 1 to 86400000")
+        })?;
+        // A state without content has ended.
+        let data = fields.json(State::MAX_DATA)?.filter(|data| data.as_str() != "null");
+        Ok(Self::Post(Box::new(Post::State { state: State { channel, key, data }, ttl })))
+    }
+}
+
 impl PublishedInstrument {
     fn definition(self, instruments: &Instruments) -> Result<Instrument, PublishError> {
         let known = instruments.by_symbol(self.symbol.as_str());
@@ -635,6 +701,16 @@ fn required_symbol(fields: &mut Fields) -> Result<Symbol, PublishError> {
     fields.parsed("symbol", Symbol::new)?.ok_or(PublishError::Missing { field: "symbol" })
 }
 
+fn required_channel(fields: &mut Fields) -> Result<Symbol, PublishError> {
+    let channel = |text: &str| Symbol::new(text).map_err(|error| of_channel(&error));
+    fields.parsed("channel", channel)?.ok_or(PublishError::Missing { field: "channel" })
+}
+
+/// The name of a channel follows the rules of a symbol.
+fn of_channel(error: &SymbolError) -> String {
+    error.to_string().replace("symbol", "channel")
+}
+
 fn short(text: &str) -> Result<String, &'static str> {
     if text.len() > MAX_NAME || text.chars().any(char::is_control) {
         return Err("expected at most 256 bytes without control characters");
@@ -666,6 +742,17 @@ impl Fields<'_> {
             Some(Scalar::Text(_) | Scalar::Number(_)) => Err(wrong(field, "expected at most 64 bytes")),
             Some(other) => Err(wrong(field, format_args!("expected text or a number, got {}", other.what()))),
         }
+    }
+
+    /// What somebody calls somebody or something.
+    fn word(&mut self, field: &'static str) -> Result<Option<Word>, PublishError> {
+        self.parsed(field, |text| Word::new(text).ok_or(format!("expected {}", Word::EXPECTED)))
+    }
+
+    /// The field `data`.
+    fn json(&mut self, most: usize) -> Result<Option<Json>, PublishError> {
+        let Some(value) = self.take_data()? else { return Ok(None) };
+        Json::new(&value, most).map(Some).map_err(|error| wrong("data", error))
     }
 
     /// Words with blanks between, as text or as a list.

@@ -84,7 +84,12 @@ impl Translator {
                 *id = units.known.id;
                 instruments.hold_snapshot(*id, snapshot);
             }
-            Event::Instrument(_) | Event::Status(None, _) | Event::Feed(_) | Event::Reset => {}
+            Event::Instrument(_)
+            | Event::Status(None, _)
+            | Event::Feed(_)
+            | Event::Message(_)
+            | Event::State(_)
+            | Event::Reset => {}
         }
         Ok(())
     }

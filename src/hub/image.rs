@@ -17,6 +17,8 @@ pub enum Image<'a> {
     Quote(&'a Quote),
     /// A bar, and the close before it, which only days have. `None`: only that close is known.
     Bar(Option<&'a Bar>, Price),
+    /// How many sessions watch an instrument.
+    Watchers(u64),
 }
 
 /// The current quote.
@@ -25,6 +27,13 @@ pub struct QuoteImage {
     quote: Option<Quote>,
     stamps: Stamps<4>,
     changes: u64,
+}
+
+/// How many sessions of this server watch an instrument.
+#[derive(Clone, Copy, Debug)]
+pub struct WatchersImage {
+    watchers: u64,
+    stamps: Stamps<1>,
 }
 
 /// The latest bar of one width and, for days, the close before it.
@@ -89,6 +98,12 @@ pub mod bar_field {
     pub const DAY: u16 = BAR | PREVIOUS_CLOSE;
 }
 
+/// The field of a watchers image, as a bit of its mask.
+pub mod watchers_field {
+    /// How many there are.
+    pub const WATCHERS: u16 = 1;
+}
+
 impl<const N: usize> Stamps<N> {
     const NEVER: Self = Self([Position::START; N]);
 
@@ -104,6 +119,38 @@ impl<const N: usize> Stamps<N> {
     #[must_use]
     pub fn changed_since(&self, since: Position) -> u16 {
         self.0.iter().enumerate().fold(0, |mask, (field, &at)| mask | (u16::from(at > since) << field))
+    }
+}
+
+impl WatchersImage {
+    /// Not counted yet.
+    pub const EMPTY: Self = Self { watchers: 0, stamps: Stamps::NEVER };
+
+    /// Returns whether that is news.
+    pub fn set(&mut self, watchers: u64, at: Position) -> bool {
+        if self.get() == Some(watchers) {
+            return false;
+        }
+        self.watchers = watchers;
+        self.stamps.set(watchers_field::WATCHERS, at);
+        true
+    }
+
+    /// `None` before the first count.
+    #[must_use]
+    pub fn get(&self) -> Option<u64> {
+        (self.stamps.0[0] > Position::START).then_some(self.watchers)
+    }
+
+    /// What changed after `since`; `None` before the first count.
+    #[must_use]
+    pub fn image(&self, since: Position) -> Option<(u16, Image<'static>)> {
+        let watchers = self.get()?;
+        Some((self.stamps.changed_since(since), Image::Watchers(watchers)))
+    }
+
+    pub(super) fn stamps(&self) -> &[Position] {
+        &self.stamps.0
     }
 }
 

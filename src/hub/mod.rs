@@ -9,6 +9,7 @@
 //! has a queue.
 
 mod amend; // trades that are broken or corrected
+mod channel; // messages and states of a channel
 mod cohort; // sessions of a view that are flushed together
 #[warn(missing_docs)]
 mod image;
@@ -23,6 +24,7 @@ mod stats; // what the topic `stats` holds
 mod topic;
 mod view;
 
+pub use channel::{Channel, StateRun};
 pub use cohort::{COHORT, Changed, Cohort, CohortId, Flushed};
 pub use image::*; // a new image needs no line here
 pub use membership::Moves;
@@ -34,5 +36,5 @@ pub use stats::{
     FeedStats, LatencyStats, RecordingStats, ServerStats, SessionStats, ShardStats, SlowSession, TapeStats,
     TopicStats, TopicsStats,
 };
-pub use topic::{Kind, Scope, Topic, TopicError, TopicKey};
+pub use topic::{ChannelId, Kind, Scope, Subject, Topic, TopicError, TopicKey};
 pub use view::{FormId, View, ViewId, ViewKey, ViewOptions, Views};

@@ -3,14 +3,15 @@
 //! Invariant: what [`tell`] delivers depends only on the replica, the topics, `due` and `upto`. Two sessions
 //! for which these are equal get the same bytes.
 
+use super::channel::{Channel, StateRun};
 use super::image::Image;
 use super::replica::{Book, Replica};
 use super::ring::{Ring, Run};
 use super::stats::ServerStats;
-use super::topic::{Kind, TopicKey};
-use crate::market::{Bar, FeedStatus, Instrument, InstrumentId, Status, Timestamp, Trade};
+use super::topic::{Kind, Subject, TopicKey};
+use crate::market::{Bar, FeedStatus, Instrument, InstrumentId, Message, Status, Symbol, Timestamp, Trade};
 use crate::tape::Position;
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 /// Takes what is pending for a session, in the order of delivery. The wire's encoders implement it.
 pub trait Owed {
@@ -27,6 +28,10 @@ pub trait Owed {
     fn status(&mut self, instrument: Option<&Instrument>, status: &Status);
     fn feed(&mut self, feed: &FeedStatus);
     fn stats(&mut self, stats: &ServerStats);
+    /// Messages of a channel.
+    fn messages(&mut self, channel: &Symbol, messages: &Run<'_, Arc<Message>>);
+    /// States in a channel.
+    fn states(&mut self, channel: &Symbol, states: &StateRun<'_>);
     /// The topic joins the session's sets here; all of it follows.
     fn joined(&mut self, instrument: &Instrument, kind: Kind);
     /// The topic belongs to none of the session's topics any more: what the client knows of it goes stale.
@@ -145,15 +150,24 @@ pub fn tell<D: Into<Due>>(
         let since = match due(topic).into() {
             Due::Changes(since) => since,
             moved => {
-                if let Some(book) = topic.instrument.and_then(|instrument| replica.book(instrument)) {
+                if let Some(book) = topic.instrument().and_then(|instrument| replica.book(instrument)) {
                     tell_move(book, topic.kind, moved, upto, &mut defined, sink);
                 }
                 continue;
             }
         };
-        let Some(instrument) = topic.instrument else {
-            tell_market(replica, topic.kind, since.position, sink);
-            continue;
+        let instrument = match topic.subject {
+            Subject::Instrument(instrument) => instrument,
+            Subject::Market => {
+                tell_market(replica, topic.kind, since.position, sink);
+                continue;
+            }
+            Subject::Channel(channel) => {
+                if let Some(channel) = replica.channel(channel) {
+                    tell_channel(channel, topic.kind, since.position, upto, sink);
+                }
+                continue;
+            }
         };
         // Images are delivered with their present values, so what is encoded for an earlier end serves no
         // other session.
@@ -189,6 +203,18 @@ fn tell_market(replica: &Replica, kind: Kind, since: Position, sink: &mut impl O
         && *at > since
     {
         sink.feed(feed);
+    }
+}
+
+#[cold]
+fn tell_channel(channel: &Channel, kind: Kind, since: Position, upto: Position, sink: &mut impl Owed) {
+    if kind == Kind::Messages {
+        let run = channel.messages.owed(since, upto);
+        if run.broken || !run.is_empty() {
+            sink.messages(&channel.name, &run);
+        }
+    } else if let Some(states) = channel.states_since(since) {
+        sink.states(&channel.name, &states);
     }
 }
 

@@ -1,14 +1,16 @@
 //! The tape folded up to a position. Pure; on the thread that owns the replica: a shard's, the tape's, a
 //! seek's or the recorder's.
 //!
-//! Invariant: replicas that folded the same batches are equal, except for `stats`, which are of one server.
+//! Invariant: replicas that folded the same batches are equal, except for `stats` and `watchers`, which are
+//! of one server.
 
 use super::amend::{believed, bit};
-use super::image::{BarImage, Counted, Image, QuoteImage, refinement};
+use super::channel::Channel;
+use super::image::{BarImage, Counted, Image, QuoteImage, WatchersImage, refinement};
 use super::membership::Moves;
 use super::ring::Ring;
 use super::stats::ServerStats;
-use super::topic::{Kind, TopicKey};
+use super::topic::{ChannelId, Kind, TopicKey};
 use crate::market::{
     Bar, BarsSnapshot, Counts, Event, FeedStatus, Instrument, InstrumentId, Interval, Newest, Price, Quote,
     Snapshot, Status, Symbol, Timestamp, Trade,
@@ -39,6 +41,9 @@ pub struct Replica {
     reset_at: Position,
     books: Vec<Book>,
     by_symbol: FxHashMap<Symbol, InstrumentId>,
+    /// They are no part of the market, so a reset leaves them as they are.
+    channels: Vec<Channel>,
+    by_channel: FxHashMap<Symbol, ChannelId>,
     market: Market,
     /// Of this node alone, with the position of their batch.
     stats: Option<(Arc<ServerStats>, Position)>,
@@ -75,6 +80,8 @@ pub struct Book {
     pub bars_1m: Bars,
     pub day: BarImage,
     pub status: Option<(Status, Position)>,
+    /// Of this node alone.
+    pub watchers: WatchersImage,
     pub(super) newest: Option<Newest>,
 }
 
@@ -108,6 +115,8 @@ impl Replica {
             reset_at: Position::START,
             books: Vec::new(),
             by_symbol: FxHashMap::default(),
+            channels: Vec::new(),
+            by_channel: FxHashMap::default(),
             market: Market::default(),
             stats: None,
             second: Timestamp::default(),
@@ -164,9 +173,26 @@ impl Replica {
         self.books.iter()
     }
 
+    /// All channels, by number.
+    #[must_use]
+    pub fn channels(&self) -> &[Channel] {
+        &self.channels
+    }
+
+    #[must_use]
+    pub fn channel(&self, id: ChannelId) -> Option<&Channel> {
+        self.channels.get(id.0 as usize)
+    }
+
+    /// The number of a channel that has had a message or a state.
+    #[must_use]
+    pub fn by_channel(&self, name: &str) -> Option<ChannelId> {
+        self.by_channel.get(name).copied()
+    }
+
     /// The events that bring an empty replica to this state if they are folded at [`Self::time`]:
     /// definitions, states, and a snapshot of each instrument. Two replicas with the same checkpoint differ
-    /// only in positions.
+    /// only in positions, and in what is no part of the market.
     pub fn checkpoint(&self) -> impl Iterator<Item = Event> {
         let definitions = self.books.iter().map(|book| Event::Instrument(Arc::clone(&book.definition)));
         let status = self.market.status.map(|(status, _)| Event::Status(None, status));
@@ -202,6 +228,14 @@ impl Replica {
     pub fn note_stats(&mut self, stats: Option<Arc<ServerStats>>, touched: &mut Vec<TopicKey>) {
         self.stats = stats.map(|stats| (stats, self.position));
         touched.push(TopicKey::SERVER_STATS);
+    }
+
+    /// Notes how many sessions of this server watch an instrument. As [`Self::note_stats`].
+    pub fn note_watchers(&mut self, instrument: InstrumentId, watchers: u64, touched: &mut Vec<TopicKey>) {
+        let Some(book) = self.books.get_mut(instrument.index()) else { return };
+        if book.watchers.set(watchers, self.position) {
+            touched.push(TopicKey::of(instrument, Kind::Watchers));
+        }
     }
 
     #[inline]
@@ -245,12 +279,27 @@ impl Replica {
                 touched.push(TopicKey::MARKET_STATUS);
             }
             Event::Snapshot(instrument, snapshot) => self.restore(*instrument, snapshot, touched),
+            Event::Message(message) => {
+                let id = self.open_channel(&message.channel);
+                self.channels[id.0 as usize].push(at, message);
+                touched.push(TopicKey::of_channel(id, Kind::Messages));
+            }
+            Event::State(state) => {
+                let id = self.open_channel(&state.channel);
+                if self.channels[id.0 as usize].set(at, state) {
+                    touched.push(TopicKey::of_channel(id, Kind::States));
+                }
+            }
             Event::Reset => {
                 // The server's figures are not of the market, but a client drops them with a reset, too.
                 let stats = self.stats.take().map(|(stats, _)| (stats, at));
                 let (time, second) = (self.time, self.second);
                 let (trades, bars) = self.kept;
+                let (channels, by_channel) =
+                    (std::mem::take(&mut self.channels), std::mem::take(&mut self.by_channel));
                 *self = Self {
+                    channels,
+                    by_channel,
                     position: at,
                     time,
                     second,
@@ -261,6 +310,16 @@ impl Replica {
                 touched.push(TopicKey::MARKET_STATUS);
             }
         }
+    }
+
+    fn open_channel(&mut self, name: &Symbol) -> ChannelId {
+        if let Some(&id) = self.by_channel.get(name) {
+            return id;
+        }
+        let id = ChannelId(u32::try_from(self.channels.len()).expect("a tape has few channels"));
+        self.channels.push(Channel::new(name.clone()));
+        self.by_channel.insert(name.clone(), id);
+        id
     }
 
     fn restore(&mut self, instrument: InstrumentId, snapshot: &Snapshot, touched: &mut Vec<TopicKey>) {
@@ -460,6 +519,7 @@ impl Book {
             bars_1m: bars(Interval::Minute),
             day: BarImage::empty(Interval::Day),
             status: None,
+            watchers: WatchersImage::EMPTY,
             newest: None,
         }
     }
@@ -479,7 +539,8 @@ impl Book {
             Kind::Bars1s => self.bars_1s.latest.image(since),
             Kind::Bars1m => self.bars_1m.latest.image(since),
             Kind::Day => self.day.image(since),
-            Kind::Trades | Kind::Status | Kind::Stats => return None,
+            Kind::Watchers => self.watchers.image(since)?,
+            Kind::Trades | Kind::Status | Kind::Stats | Kind::Messages | Kind::States => return None,
         };
         (mask != 0).then_some((mask, image))
     }
@@ -491,7 +552,8 @@ impl Book {
             Kind::Bars1s => self.bars_1s.latest.stamps(),
             Kind::Bars1m => self.bars_1m.latest.stamps(),
             Kind::Day => self.day.stamps(),
-            Kind::Trades | Kind::Status | Kind::Stats => &[],
+            Kind::Watchers => self.watchers.stamps(),
+            Kind::Trades | Kind::Status | Kind::Stats | Kind::Messages | Kind::States => &[],
         }
     }
 

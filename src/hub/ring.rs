@@ -79,7 +79,7 @@ impl<T> Ring<T> {
     }
 
     pub fn push(&mut self, at: Position, entry: T) {
-        if self.recalled() + self.entries.len() >= self.capacity {
+        if self.len() >= self.capacity {
             self.evict();
         }
         // Doubled as usual, but not beyond the capacity: for 600 entries that would be 1,024.
@@ -96,10 +96,29 @@ impl<T> Ring<T> {
             self.first += 1;
             past.1.forget_one();
             self.past = Some(past).filter(|past| !past.1.is_empty());
-        } else if let Some((evicted_at, _)) = self.entries.pop_front() {
-            self.evicted_at = evicted_at;
-            self.first += 1;
+        } else {
+            self.pop();
         }
+    }
+
+    /// Evicts the oldest entry that was pushed.
+    pub(super) fn pop(&mut self) -> Option<T> {
+        let (evicted_at, entry) = self.entries.pop_front()?;
+        debug_assert!(self.past.is_none(), "the past precedes it");
+        self.evicted_at = evicted_at;
+        self.first += 1;
+        Some(entry)
+    }
+
+    /// Entries held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.recalled() + self.entries.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The most entries it holds.
@@ -111,7 +130,7 @@ impl<T> Ring<T> {
     /// Entries so far, evicted ones included.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.first + (self.recalled() + self.entries.len()) as u64
+        self.first + self.len() as u64
     }
 
     /// Entries with `since < at <= upto`.
@@ -178,7 +197,7 @@ impl<T> Ring<T> {
     where
         T: Clone,
     {
-        let skip = (self.recalled() + self.entries.len()).saturating_sub(count);
+        let skip = self.len().saturating_sub(count);
         let recalled = self.past.as_ref().filter(|past| past.1.len() > skip).map(|past| past.1.entries());
         let skipped = skip.saturating_sub(self.recalled());
         let kept = self.entries.iter().skip(skipped).map(|(_, entry)| entry.clone());

@@ -186,7 +186,7 @@ impl Session {
     }
 
     /// Changes topics and options. New topics are pending from `since` if that is of this tape, else from the
-    /// start.
+    /// start. Channels outlive a reset, so theirs are pending from `since` also where that lies before one.
     pub fn resubscribe(
         &mut self,
         key: u32,
@@ -195,11 +195,12 @@ impl Session {
         replica: &Replica,
         views: &mut Views,
     ) -> Subscribed {
-        let resumed = since
-            // From before a reset nothing is left to resume from.
-            .filter(|&(epoch, at)| epoch == replica.epoch() && at >= replica.reset_at())
+        let had = since
+            .filter(|&(epoch, _)| epoch == replica.epoch())
             // A client from a shard or node that was ahead of this one receives the little between again.
             .map(|(_, at)| at.min(replica.position()));
+        // From before a reset nothing of the market is left to resume from.
+        let resumed = had.filter(|&at| at >= replica.reset_at());
         self.fall_out(self.cohort(views));
         let before = self.view(views);
         if before.key == view {
@@ -223,8 +224,17 @@ impl Session {
             let catch_up = self.catch_up.get_or_insert_default();
             catch_up.first = Some(from);
             catch_up.fresh.clear();
+            if let Some(had) = had.filter(|_| resumed.is_none()) {
+                let of_channels = fresh.into_iter().filter(|topic| topic.kind.is_of_channels());
+                catch_up.fresh.extend(of_channels.map(|topic| (topic, had)));
+            }
         } else {
             for topic in fresh {
+                if topic.kind.is_of_channels() {
+                    let from = had.unwrap_or(Position::START);
+                    self.catch_up.get_or_insert_default().fresh.insert(topic, from);
+                    continue;
+                }
                 let mut from = had_upto(topic, from, &added, &view.topics, replica);
                 if let Some(had) = self.had_of_left(topic, &view.topics, replica, views) {
                     from = if from == Position::START { had } else { had.min(from) };

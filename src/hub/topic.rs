@@ -22,8 +22,14 @@ pub enum Kind {
     Day,
     /// Trading state of an instrument; of the market, also the feed's state.
     Status,
+    /// How many sessions watch an instrument.
+    Watchers,
     /// Of the server itself; no instrument has it.
     Stats,
+    /// The messages of a channel, each delivered once; no instrument has it.
+    Messages,
+    /// The states in a channel; no instrument has it.
+    States,
 }
 
 /// What a client subscribes: one topic, or a set of them.
@@ -40,7 +46,7 @@ pub struct Topic {
 pub enum Scope {
     /// `status`, `stats`: the market, or the server.
     Market,
-    /// `quote:AAPL`; the symbol may be unknown still.
+    /// `quote:AAPL`, `messages:desk`; the symbol or channel may be unknown still.
     Symbol(Symbol),
     /// `quote:*`
     All,
@@ -48,14 +54,29 @@ pub enum Scope {
     Sector(Arc<str>),
 }
 
-/// One topic of one instrument. A [`Topic`] resolves to these on a given tape.
+/// One topic of one instrument or channel. A [`Topic`] resolves to these on a given tape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicKey {
-    /// `None`: the market or the server. It sorts before every instrument.
-    pub instrument: Option<InstrumentId>,
-    /// `Stats` only where there is no instrument.
+    /// What it is of.
+    pub subject: Subject,
+    /// One that its subject has.
     pub kind: Kind,
 }
+
+/// What a single topic is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// The market, or the server.
+    Market,
+    /// An instrument.
+    Instrument(InstrumentId),
+    /// A channel, by its number in a replica.
+    Channel(ChannelId),
+}
+
+/// Number of a channel in a replica. Other replicas of the tape may number their channels otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelId(pub u32);
 
 /// Why a text is no topic.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,8 +90,10 @@ pub struct TopicError {
 
 impl Kind {
     /// The kinds that instruments have, in the order of the wire's numbers.
-    pub const ALL: [Self; 6] =
-        [Self::Quote, Self::Trades, Self::Bars1s, Self::Bars1m, Self::Day, Self::Status];
+    pub const ALL: [Self; 7] =
+        [Self::Quote, Self::Trades, Self::Bars1s, Self::Bars1m, Self::Day, Self::Status, Self::Watchers];
+    /// The kinds that channels have.
+    pub const OF_CHANNELS: [Self; 2] = [Self::Messages, Self::States];
 
     /// As in topics: `quote`, `bars.1s`.
     #[must_use]
@@ -82,7 +105,10 @@ impl Kind {
             Self::Bars1m => "bars.1m",
             Self::Day => "day",
             Self::Status => "status",
+            Self::Watchers => "watchers",
             Self::Stats => "stats",
+            Self::Messages => "messages",
+            Self::States => "states",
         }
     }
 
@@ -90,9 +116,15 @@ impl Kind {
     #[must_use]
     pub const fn has_ring(self) -> bool {
         match self {
-            Self::Trades | Self::Bars1s | Self::Bars1m => true,
-            Self::Quote | Self::Day | Self::Status | Self::Stats => false,
+            Self::Trades | Self::Bars1s | Self::Bars1m | Self::Messages => true,
+            Self::Quote | Self::Day | Self::Status | Self::Watchers | Self::Stats | Self::States => false,
         }
+    }
+
+    /// Whether channels have it, and no instrument.
+    #[must_use]
+    pub const fn is_of_channels(self) -> bool {
+        matches!(self, Self::Messages | Self::States)
     }
 
     /// The topic kind that carries bars of this width.
@@ -105,7 +137,7 @@ impl Kind {
         }
     }
 
-    /// Its index in [`Self::ALL`].
+    /// Its index in [`Self::ALL`], if instruments have it.
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize
@@ -127,10 +159,17 @@ impl Topic {
         Self { kind, scope: Scope::Symbol(symbol.clone()) }
     }
 
+    /// Whether it is the messages of that channel.
+    #[must_use]
+    pub fn is_messages_of(&self, channel: &Symbol) -> bool {
+        self.kind == Kind::Messages && matches!(&self.scope, Scope::Symbol(name) if name == channel)
+    }
+
     /// Whether this topic or set covers `kind` topics of that instrument.
     #[must_use]
     pub fn covers(&self, instrument: &Instrument) -> bool {
         match &self.scope {
+            _ if self.kind.is_of_channels() => false,
             Scope::Market => false,
             Scope::Symbol(symbol) => *symbol == instrument.symbol,
             Scope::All => true,
@@ -150,6 +189,9 @@ impl Topic {
                 _ if Kind::ALL.iter().any(|k| k.name() == text) => {
                     Err(TopicError::new(text, Some(format!("{text}:*"))))
                 }
+                _ if let Some(kind) = Kind::OF_CHANNELS.into_iter().find(|k| k.name() == text) => {
+                    Err(TopicError::set_of_channels(text, kind))
+                }
                 _ => {
                     let likeness = |name: &&str| strsim::jaro_winkler(text, name);
                     let nearest =
@@ -162,13 +204,17 @@ impl Topic {
         if kind_name == Kind::Stats.name() {
             return Err(TopicError::new(text, Some("stats".to_owned())));
         }
-        let Some(kind) = Kind::ALL.into_iter().find(|k| k.name() == kind_name) else {
+        let kinds = || Kind::ALL.into_iter().chain(Kind::OF_CHANNELS);
+        let Some(kind) = kinds().find(|k| k.name() == kind_name) else {
             // A scope that is too long for a symbol is not repeated in the hint.
-            let nearest = nearest(kind_name, Kind::ALL.into_iter().map(Kind::name))
-                .filter(|_| scope.len() <= MAX_SCOPE_BYTES);
+            let nearest =
+                nearest(kind_name, kinds().map(Kind::name)).filter(|_| scope.len() <= MAX_SCOPE_BYTES);
             return Err(TopicError::new(text, nearest.map(|kind| format!("{kind}:{scope}"))));
         };
         let scope = match scope.as_bytes() {
+            b"*" | [b'@', ..] if kind.is_of_channels() => {
+                return Err(TopicError::set_of_channels(text, kind));
+            }
             b"*" => Scope::All,
             // Several topics written as one.
             _ if scope.contains(',') => return Err(TopicError::comma(text)),
@@ -190,9 +236,11 @@ impl TopicError {
         let hint = match &nearest {
             Some(topic) => format!("did you mean {topic:?}?"),
             None => {
-                format!("topics are KIND:SYMBOL, KIND:*, KIND:@SECTOR, status or stats, KIND one of {}", {
-                    Kind::ALL.map(Kind::name).join(", ")
-                })
+                let kinds = Kind::ALL.map(Kind::name).join(", ");
+                format!(
+                    "topics are KIND:SYMBOL, KIND:*, KIND:@SECTOR, messages:CHANNEL, states:CHANNEL, status or \
+                     stats, KIND one of {kinds}"
+                )
             }
         };
         Self { message: format!("unknown topic {text:?}: {hint}"), nearest }
@@ -202,6 +250,12 @@ impl TopicError {
         let text: String = text.chars().take(100).collect();
         let message =
             format!("malformed topic {text:?}: one topic each, and a comma in a symbol is written %2C");
+        Self { message, nearest: None }
+    }
+
+    fn set_of_channels(text: &str, kind: Kind) -> Self {
+        let (text, kind): (String, _) = (text.chars().take(100).collect(), kind.name());
+        let message = format!("malformed topic {text:?}: {kind} are of one channel, {kind}:CHANNEL");
         Self { message, nearest: None }
     }
 
@@ -225,14 +279,29 @@ impl fmt::Display for Topic {
 
 impl TopicKey {
     /// The topic `status`.
-    pub const MARKET_STATUS: Self = Self { instrument: None, kind: Kind::Status };
+    pub const MARKET_STATUS: Self = Self { subject: Subject::Market, kind: Kind::Status };
     /// The topic `stats`.
-    pub const SERVER_STATS: Self = Self { instrument: None, kind: Kind::Stats };
+    pub const SERVER_STATS: Self = Self { subject: Subject::Market, kind: Kind::Stats };
 
     /// A topic of an instrument.
     #[must_use]
     pub const fn of(instrument: InstrumentId, kind: Kind) -> Self {
-        Self { instrument: Some(instrument), kind }
+        Self { subject: Subject::Instrument(instrument), kind }
+    }
+
+    /// A topic of a channel.
+    #[must_use]
+    pub const fn of_channel(channel: ChannelId, kind: Kind) -> Self {
+        Self { subject: Subject::Channel(channel), kind }
+    }
+
+    /// `None`: it is of the market, the server or a channel.
+    #[must_use]
+    pub const fn instrument(self) -> Option<InstrumentId> {
+        match self.subject {
+            Subject::Instrument(instrument) => Some(instrument),
+            Subject::Market | Subject::Channel(_) => None,
+        }
     }
 }
 
@@ -260,6 +329,9 @@ mod tests {
             "quote:币安人生USDT",
             "quote:XYZ*",
             "trades:%40107",
+            "messages:the desk",
+            "states:%40desk",
+            "watchers:AAPL",
             "day:A%2CB",
             "status:%2A",
         ] {
@@ -285,9 +357,12 @@ mod tests {
         check("stats:X", "unknown topic \"stats:X\": did you mean \"stats\"?");
         check(
             "AAPL",
-            "unknown topic \"AAPL\": topics are KIND:SYMBOL, KIND:*, KIND:@SECTOR, status or stats, \
-             KIND one of quote, trades, bars.1s, bars.1m, day, status",
+            "unknown topic \"AAPL\": topics are KIND:SYMBOL, KIND:*, KIND:@SECTOR, messages:CHANNEL, \
+             states:CHANNEL, status or stats, KIND one of quote, trades, bars.1s, bars.1m, day, status, watchers",
         );
+        check("message:desk", "unknown topic \"message:desk\": did you mean \"messages:desk\"?");
+        check("messages", "malformed topic \"messages\": messages are of one channel, messages:CHANNEL");
+        check("states:*", "malformed topic \"states:*\": states are of one channel, states:CHANNEL");
         check("quote:", "malformed topic \"quote:\": symbol is empty");
         check(
             "quote:a,b",

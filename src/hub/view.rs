@@ -4,11 +4,12 @@
 //! Invariant: between calls of [`Views::settle`] no mark is on a view. After it, each cohort has all marks of
 //! its view.
 
+use super::channel::Channel;
 use super::cohort::{COHORT, Cohort, CohortId, Flushed, words};
 use super::membership::Membership;
 use super::owed::{Due, Since, Upto};
 use super::replica::{Book, Replica};
-use super::topic::{Kind, Scope, Topic, TopicKey};
+use super::topic::{ChannelId, Kind, Scope, Subject, Topic, TopicKey};
 use crate::market::{Instrument, InstrumentId, Symbol};
 use crate::tape::Position;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -80,12 +81,17 @@ pub struct Views {
     touched: Touched,
     /// Views with marks; empty outside [`Self::settle`].
     marked: Vec<ViewId>,
+    /// By how much the number of sessions that name a symbol has changed since it was last asked for.
+    named: FxHashMap<Symbol, i64>,
+    /// Whether a topic of watchers is new here, or may be.
+    has_new_watchers: bool,
 }
 
 /// Per topic the views that watch it, sorted, with the topic's number in each.
 #[derive(Debug, Default)]
 struct Watchers {
     topics: Vec<[Vec<(ViewId, u32)>; Kind::ALL.len()]>,
+    channels: FxHashMap<TopicKey, Vec<(ViewId, u32)>>,
     market: Vec<(ViewId, u32)>,
     stats: Vec<(ViewId, u32)>,
     /// The views whose sets a topic has left.
@@ -100,6 +106,7 @@ struct Watchers {
 struct Touched {
     topics: Vec<TopicKey>,
     events: Vec<[u32; Kind::ALL.len()]>,
+    channel_events: FxHashMap<TopicKey, u32>,
     market_events: u32,
     stats_events: u32,
 }
@@ -195,6 +202,48 @@ impl Views {
             dirty: Vec::new(),
             touched: Touched::default(),
             marked: Vec::new(),
+            named: FxHashMap::default(),
+            has_new_watchers: false,
+        }
+    }
+
+    /// By how much the number of sessions that name a symbol in their topics has changed since the last call.
+    /// Sets name none, nor do topics of watchers.
+    pub fn take_named(&mut self) -> impl Iterator<Item = (Symbol, i64)> + use<> {
+        std::mem::take(&mut self.named).into_iter().filter(|(_, change)| *change != 0)
+    }
+
+    /// Whether sessions have begun to name symbols, or ceased to.
+    #[must_use]
+    pub fn has_named(&self) -> bool {
+        !self.named.is_empty()
+    }
+
+    /// Whether a topic of watchers may be new since the last call.
+    pub fn take_new_watchers(&mut self) -> bool {
+        std::mem::take(&mut self.has_new_watchers)
+    }
+
+    /// The instruments whose number of watchers any session watches.
+    pub fn with_watchers_watched(&self) -> impl Iterator<Item = InstrumentId> {
+        let kind = Kind::Watchers.index();
+        let watched = (0..).zip(&self.watchers.topics).filter(move |(_, kinds)| !kinds[kind].is_empty());
+        watched.map(|(number, _)| InstrumentId(number))
+    }
+
+    fn name(&mut self, view: ViewId, change: i64) {
+        let topics = &self.by_id[view.index()].key.topics;
+        let symbol = |topic: &'_ Topic| match &topic.scope {
+            Scope::Symbol(symbol) if topic.kind != Kind::Watchers && !topic.kind.is_of_channels() => {
+                Some(symbol.clone())
+            }
+            _ => None,
+        };
+        let mut symbols: Vec<Symbol> = topics.iter().filter_map(symbol).collect();
+        symbols.sort_unstable();
+        symbols.dedup();
+        for symbol in symbols {
+            *self.named.entry(symbol).or_default() += change;
         }
     }
 
@@ -261,6 +310,7 @@ impl Views {
             cohort
         });
         self.cohorts[cohort.index()].enter(member);
+        self.name(id, 1);
         cohort
     }
 
@@ -268,6 +318,9 @@ impl Views {
     pub(super) fn leave(&mut self, id: CohortId, member: u32) {
         let cohort = &mut self.cohorts[id.index()];
         cohort.leave(member);
+        let view = cohort.view;
+        self.name(view, -1);
+        let cohort = &self.cohorts[id.index()];
         if !cohort.members().is_empty() {
             return;
         }
@@ -316,6 +369,7 @@ impl Views {
     /// Resolves a view's topics on this tape, and enters it as their watcher.
     fn resolve(&mut self, id: ViewId, replica: &Replica) {
         let view = &mut self.by_id[id.index()];
+        self.has_new_watchers |= view.key.topics.iter().any(|topic| topic.kind == Kind::Watchers);
         view.topics = resolve(&view.key.topics, replica);
         view.moved = None;
         view.touched = vec![0; words(view.topics.len())];
@@ -414,6 +468,7 @@ impl Views {
     pub fn welcome(&mut self, instrument: &Instrument) {
         for &id in &self.expectant {
             let view = &mut self.by_id[id.index()];
+            self.has_new_watchers = true;
             let kinds = view.key.topics.iter().filter(|t| t.covers(instrument)).map(|t| t.kind);
             let mut new: Vec<TopicKey> = kinds.map(|kind| TopicKey::of(instrument.id, kind)).collect();
             new.sort_unstable();
@@ -421,6 +476,24 @@ impl Views {
             let first = view.add(&new, &mut self.cohorts);
             for (number, topic) in (first..).zip(new) {
                 self.watchers.add(topic, id, number);
+            }
+        }
+    }
+
+    /// Adds a new channel to the views that wait for it. As [`Self::welcome`].
+    pub fn welcome_channel(&mut self, id: ChannelId, channel: &Channel) {
+        let is_of = |topic: &&Topic| {
+            topic.kind.is_of_channels()
+                && matches!(&topic.scope, Scope::Symbol(name) if *name == channel.name)
+        };
+        for &view_id in &self.expectant {
+            let view = &mut self.by_id[view_id.index()];
+            let kinds = view.key.topics.iter().filter(is_of).map(|topic| topic.kind);
+            // In the order of kinds, and each once, as the view's topics are.
+            let new: Vec<TopicKey> = kinds.map(|kind| TopicKey::of_channel(id, kind)).collect();
+            let first = view.add(&new, &mut self.cohorts);
+            for (number, topic) in (first..).zip(new) {
+                self.watchers.add(topic, view_id, number);
             }
         }
     }
@@ -475,12 +548,13 @@ impl Views {
 
 impl Watchers {
     fn of(&self, topic: TopicKey) -> &[(ViewId, u32)] {
-        match topic.instrument {
-            None if topic.kind == Kind::Stats => &self.stats,
-            None => &self.market,
-            Some(instrument) => {
+        match topic.subject {
+            Subject::Market if topic.kind == Kind::Stats => &self.stats,
+            Subject::Market => &self.market,
+            Subject::Instrument(instrument) => {
                 self.topics.get(instrument.index()).map_or(&[], |kinds| &kinds[topic.kind.index()])
             }
+            Subject::Channel(_) => self.channels.get(&topic).map_or(&[], |views| views),
         }
     }
 
@@ -494,7 +568,12 @@ impl Watchers {
 
     /// Returns the number that the topic had.
     fn remove(&mut self, topic: TopicKey, view: ViewId) -> Option<u32> {
-        remove(self.list(topic), view)
+        let views = self.list(topic);
+        let number = remove(views, view);
+        if views.is_empty() {
+            self.channels.remove(&topic);
+        }
+        number
     }
 
     fn add_former(&mut self, topic: TopicKey, view: ViewId, number: u32) {
@@ -511,8 +590,11 @@ impl Watchers {
     }
 
     fn list(&mut self, topic: TopicKey) -> &mut Vec<(ViewId, u32)> {
-        let Some(instrument) = topic.instrument else {
-            return if topic.kind == Kind::Stats { &mut self.stats } else { &mut self.market };
+        let instrument = match topic.subject {
+            Subject::Instrument(instrument) => instrument,
+            Subject::Channel(_) => return self.channels.entry(topic).or_default(),
+            Subject::Market if topic.kind == Kind::Stats => return &mut self.stats,
+            Subject::Market => return &mut self.market,
         };
         if instrument.index() >= self.topics.len() {
             self.topics.resize_with(instrument.index() + 1, Default::default);
@@ -547,8 +629,11 @@ impl Touched {
     }
 
     fn events(&mut self, topic: TopicKey) -> &mut u32 {
-        let Some(instrument) = topic.instrument else {
-            return if topic.kind == Kind::Stats { &mut self.stats_events } else { &mut self.market_events };
+        let instrument = match topic.subject {
+            Subject::Instrument(instrument) => instrument,
+            Subject::Channel(_) => return self.channel_events.entry(topic).or_default(),
+            Subject::Market if topic.kind == Kind::Stats => return &mut self.stats_events,
+            Subject::Market => return &mut self.market_events,
         };
         if instrument.index() >= self.events.len() {
             self.events.resize(instrument.index() + 1, Default::default());
@@ -561,6 +646,7 @@ impl Touched {
 fn waits(topic: &Topic, replica: &Replica) -> bool {
     match &topic.scope {
         Scope::Market => false,
+        Scope::Symbol(name) if topic.kind.is_of_channels() => replica.by_channel(name.as_str()).is_none(),
         Scope::Symbol(symbol) => replica.by_symbol(symbol.as_str()).is_none(),
         Scope::All | Scope::Sector(_) => true,
     }
@@ -588,7 +674,11 @@ pub(super) fn resolve(subscribed: &[Topic], replica: &Replica) -> Vec<TopicKey> 
             replica.books().filter(|book| is_in(book)).map(|book| key(book.definition.id)).collect()
         };
         match &topic.scope {
-            Scope::Market => topics.push(TopicKey { instrument: None, kind: topic.kind }),
+            Scope::Market => topics.push(TopicKey { subject: Subject::Market, kind: topic.kind }),
+            Scope::Symbol(name) if topic.kind.is_of_channels() => {
+                let channel = replica.by_channel(name.as_str());
+                topics.extend(channel.map(|channel| TopicKey::of_channel(channel, topic.kind)));
+            }
             Scope::Symbol(symbol) => topics.extend(known(symbol).map(key)),
             Scope::All => topics.extend(all_that(&|_| true)),
             Scope::Sector(sector) => {
@@ -603,7 +693,7 @@ pub(super) fn resolve(subscribed: &[Topic], replica: &Replica) -> Vec<TopicKey> 
 
 /// When a topic belonged to `subscribed`; `None` where that has never changed.
 pub(super) fn membership(subscribed: &[Topic], topic: TopicKey, replica: &Replica) -> Option<Membership> {
-    membership_of(subscribed, topic.kind, replica.book(topic.instrument?)?)
+    membership_of(subscribed, topic.kind, replica.book(topic.instrument()?)?)
 }
 
 fn membership_of(subscribed: &[Topic], kind: Kind, book: &Book) -> Option<Membership> {

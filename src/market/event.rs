@@ -1,4 +1,4 @@
-use super::{Counts, Instrument, InstrumentId, Price, Size, Snapshot, Timestamp};
+use super::{Counts, Instrument, InstrumentId, Message, Price, Size, Snapshot, State, Timestamp};
 use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::ops::RangeInclusive;
@@ -21,8 +21,13 @@ pub enum Event {
     /// All that is known of an instrument, in place of the events before: where reading a recording begins in
     /// the middle.
     Snapshot(InstrumentId, Arc<Snapshot>),
-    /// The tape goes on at another moment of what it plays: everything known before is void, including the
-    /// numbers of instruments. Comes first in its batch, whose other events rebuild the market there.
+    /// A message of a channel, which is no part of the market.
+    Message(Arc<Message>),
+    /// A state in a channel.
+    State(Arc<State>),
+    /// The tape goes on at another moment of what it plays: everything known of the market before is void,
+    /// including the numbers of instruments. Comes first in its batch, whose other events rebuild the market
+    /// there.
     Reset,
 }
 
@@ -170,8 +175,14 @@ impl Event {
         match self {
             &Self::Quote(id, _) | &Self::Trade(id, _) | &Self::Snapshot(id, _) => Some(id),
             &Self::Status(id, _) => id,
-            Self::Instrument(_) | Self::Feed(_) | Self::Reset => None,
+            Self::Instrument(_) | Self::Feed(_) | Self::Message(_) | Self::State(_) | Self::Reset => None,
         }
+    }
+
+    /// Whether it is of the market: what recordings and exports hold.
+    #[must_use]
+    pub fn is_of_market(&self) -> bool {
+        !matches!(self, Self::Message(_) | Self::State(_))
     }
 
     /// Passes each time in it to `change`. Those of a snapshot stay.
@@ -180,7 +191,8 @@ impl Event {
             Self::Quote(_, quote) => [&mut quote.ts_event, &mut quote.ts_recv].into_iter().for_each(change),
             Self::Trade(_, trade) => [&mut trade.ts_event, &mut trade.ts_recv].into_iter().for_each(change),
             Self::Status(_, status) => change(&mut status.ts_event),
-            Self::Instrument(_) | Self::Feed(_) | Self::Snapshot(..) | Self::Reset => {}
+            Self::Message(message) => change(&mut Arc::make_mut(message).ts_event),
+            Self::Instrument(_) | Self::Feed(_) | Self::Snapshot(..) | Self::State(_) | Self::Reset => {}
         }
     }
 

@@ -4,6 +4,7 @@
 //! instrument's scale. Only [`Instruments`] converts between the two.
 
 mod bar;
+mod channel; // messages beside the market
 mod counts; // what a trade counts for in bars and days
 mod decimal;
 mod event;
@@ -22,6 +23,7 @@ mod turnover;
 mod universe;
 
 pub use bar::{Bar, Interval};
+pub use channel::{Json, Message, Post, Sender, State, TooLong, Word};
 pub use counts::Counts;
 pub use decimal::{decimal_text, parse_decimal, put_decimal};
 pub use event::*; // all of it: a new event is exported by being there

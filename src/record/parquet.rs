@@ -311,7 +311,9 @@ impl<'a> Row<'a> {
             Event::Trade(..) => "trade",
             Event::Status(..) => "status",
             Event::Instrument(_) => "instrument",
-            Event::Feed(_) | Event::Snapshot(..) | Event::Reset => return None,
+            Event::Feed(_) | Event::Snapshot(..) | Event::Message(_) | Event::State(_) | Event::Reset => {
+                return None;
+            }
         })
     }
 

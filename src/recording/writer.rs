@@ -108,7 +108,8 @@ impl<W: Write> RecordingWriter<W> {
 
         let mut count = 0;
         // A recording begins anew with a checkpoint, or in another file.
-        for event in events.iter().filter(|event| **event != Event::Reset) {
+        let is_recorded = |event: &&Event| **event != Event::Reset && event.is_of_market();
+        for event in events.iter().filter(is_recorded) {
             let before = self.batch.as_slice().len();
             put_event(&mut self.batch, event, &mut self.anchors, time);
             let is_full =
@@ -356,7 +357,7 @@ fn put_event(to: &mut ByteBuf, event: &Event, anchors: &mut FxHashMap<Instrument
             }
         }
         // Filtered out by the caller.
-        Event::Reset => {}
+        Event::Message(_) | Event::State(_) | Event::Reset => {}
         Event::Snapshot(id, snapshot) => put_snapshot(to, *id, snapshot, anchor(id), time),
     }
 }

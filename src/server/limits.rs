@@ -14,8 +14,8 @@ pub struct SessionLimits {
     pub sessions: usize,
     /// Topics of one `checksum` request.
     pub checksum_topics: usize,
-    /// `replay` requests that may be unanswered.
-    pub replays: usize,
+    /// Requests to the room, `replay` and `publish`, that may be unanswered.
+    pub asked_of_room: usize,
     /// Bytes of one request.
     pub message_bytes: usize,
     /// Requests a second on average, and at once.
@@ -66,7 +66,7 @@ pub const SESSION: SessionLimits = SessionLimits {
     topics: MAX_TOPICS,
     sessions: MAX_SESSIONS,
     checksum_topics: 64,
-    replays: 16,
+    asked_of_room: 16,
     message_bytes: MAX_MESSAGE_BYTES,
     requests_per_second: 50,
     request_burst: 100,
@@ -151,7 +151,7 @@ mod tests {
             (format!("{} a second", s.requests_per_second), format!("bursts of {}", s.request_burst));
         check(PROTOCOL, "requests |", &[average, burst]);
         check(PROTOCOL, "`checksum`", &[format!("at most {}", s.checksum_topics)]);
-        check(PROTOCOL, "`replay` requests under way", &[s.replays.to_string()]);
+        check(PROTOCOL, "`replay` and `publish` requests under way", &[s.asked_of_room.to_string()]);
         check(PROTOCOL, "answers that wait to be read", &[kib(s.backlog_bytes)]);
         check(PROTOCOL, "owed data that is not read", &[format!("{} s", s.stall_seconds)]);
         check(

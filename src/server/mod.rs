@@ -27,6 +27,7 @@ pub mod room;
 mod rooms;
 mod shard;
 mod stats;
+mod watchers; // how many watch each symbol
 
 pub use publish::PublishRule;
 pub use replay::ControlRule;

@@ -4,8 +4,10 @@ use super::body::Packing;
 use super::gate::Pass;
 use super::limits::HTTP;
 use super::problem::Problem;
+use super::replay::asked_room;
 use super::rights::Action;
-use crate::feed::publish::{Parsed, REASONS, Rejected, parse_msgpack, parse_ndjson};
+use super::room::Room;
+use crate::feed::publish::{Parsed, PublishError, Published, REASONS, Rejected, parse_msgpack, parse_ndjson};
 use crate::tape::{Publication, Receipt};
 use axum::Json;
 use axum::extract::{Request, State};
@@ -64,21 +66,22 @@ pub(super) async fn publish(
     pass: Pass,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
-    // Publications go to the public market.
-    query_of::<0>(request.uri().query(), [])?;
-    pass.rights.may(Action::Publish)?;
+    let [room, key] = query_of(request.uri().query(), ["room", "key"])?;
+    let (market, rights) = asked_room(&app, room.as_deref(), key.as_deref(), pass.rights)?;
+    rights.may(Action::Publish)?;
     let parse = parser(request.headers())?;
     let packing = Packing::of(request.headers())?;
     let body = app.memory.body(request.into_body(), HTTP.publish_bytes).await?;
     let turn = app.memory.turn(packing.most(body.bytes.len(), HTTP.publish_bytes)).await;
     // Parsing may take milliseconds, and the tape may block: neither belongs on the threads that serve.
-    let market = Arc::clone(&app.public);
     let gone = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, market.gone().message);
+    let (to, runtime) = (Arc::clone(&market), tokio::runtime::Handle::current());
     let outcome = tokio::task::spawn_blocking(move || {
         let body = body.unpack(packing, HTTP.publish_bytes)?;
         let parsed = parse(&body);
         drop(body);
-        Ok::<_, Problem>(put_on_tape(&app, parsed, turn))
+        let _entered = runtime.enter();
+        Ok::<_, Problem>(put_on_tape(&app, &to, parsed, turn))
     });
     let outcome = outcome.await.map_err(|_| gone())??.ok_or_else(gone)?;
     let Receipt { position, accepted, mut rejected } = outcome.await.map_err(|_| gone())?;
@@ -95,8 +98,20 @@ pub(super) async fn publish(
 }
 
 /// `turn` ends when the events are on the tape, whether their publisher waits for that or not.
-fn put_on_tape(app: &App, parsed: Parsed, turn: OwnedSemaphorePermit) -> Option<oneshot::Receiver<Receipt>> {
-    let Parsed { mut events, rejected } = parsed;
+fn put_on_tape(
+    app: &App,
+    to: &Arc<Room>,
+    parsed: Parsed,
+    turn: OwnedSemaphorePermit,
+) -> Option<oneshot::Receiver<Receipt>> {
+    let Parsed { mut events, mut rejected } = parsed;
+    events.retain(|(line, event)| match refusal(to, event) {
+        None => true,
+        Some(reason) => {
+            rejected.push(*line, reason);
+            false
+        }
+    });
     if app.all_prints {
         for (_, event) in &mut events {
             event.count_for_everything();
@@ -111,7 +126,19 @@ fn put_on_tape(app: &App, parsed: Parsed, turn: OwnedSemaphorePermit) -> Option<
         // If the client has left nobody waits for it; the events are on the tape nevertheless.
         let _ = done.send(receipt);
     };
-    app.public.tape()?.publish(Publication { events }, reply).then_some(outcome)
+    to.tape()?.publish(Publication { events }, reply).then_some(outcome)
+}
+
+/// Why an event is not for that market.
+fn refusal(to: &Arc<Room>, event: &Published) -> Option<PublishError> {
+    match event {
+        Published::Post(post) => to.time(post).err().map(|refusal| PublishError::Refused(refusal.message)),
+        _ if to.name.is_some() => {
+            let reason = "the market of a room is what it plays: only a message or a state goes there";
+            Some(PublishError::Refused(reason.to_owned()))
+        }
+        _ => None,
+    }
 }
 
 fn parser(headers: &HeaderMap) -> Result<fn(&[u8]) -> Parsed, Problem> {

@@ -1,13 +1,12 @@
-use super::fanout::{AskedReplay, Fanout, Opening, Report};
+use super::fanout::{AskedOfRoom, Done, Fanout, Opening, Report, Task};
 use super::inbox::{Inbox, Pending, WAITING_BATCHES};
 use super::link::{Breakable, Link};
 use super::metrics::{ShardMonitor, ShardStatus};
 use super::room::Guest;
+use super::watchers::Watchers;
 use crate::hub::{Replica, ServerStats, TopicKey};
 use crate::tape::{Batch, End, Epoch, Ration, Reader};
-use crate::wire::{
-    CloseCode, ErrorCode, FrameError, FrameReader, Framing, Incoming, ReplayAction, ReplayState,
-};
+use crate::wire::{CloseCode, ErrorCode, FrameError, FrameReader, Framing, Incoming};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use rustix::io::Errno;
@@ -33,6 +32,8 @@ const MAX_SWEEP_LAG: Duration = Duration::from_secs(1);
 /// Sweeps between two counts of blocked connections: about a second of them, since a count visits every
 /// connection.
 const SWEEPS_PER_COUNT: u32 = 20;
+/// Ten times a second.
+const SWEEPS_PER_WATCHERS: u32 = 2;
 /// How long a shard that shuts down waits for its peers to close.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -57,12 +58,12 @@ struct ShardReader {
     watched: Arc<AtomicBool>,
 }
 
-/// Does a request to the feed, and calls back with the outcome when it is done.
-pub(super) type ReplayControl = Box<dyn Fn(ReplayAction, Box<dyn FnOnce(ReplayOutcome) + Send>) + Send>;
+/// Does what a session asks of its room, and calls back with the outcome when it is done.
+pub(super) type Service = Box<dyn Fn(Task, Box<dyn FnOnce(Outcome) + Send>) + Send>;
 /// Calls back with a shard's replica, which has all that was on the tape at the call. A shard that is gone
 /// drops the callback.
 pub(super) type Look = Arc<dyn Fn(Box<dyn FnOnce(&Replica) + Send>) + Send + Sync>;
-pub(super) type ReplayOutcome = Result<ReplayState, (ErrorCode, String)>;
+pub(super) type Outcome = Result<Done, (ErrorCode, String)>;
 
 /// What a shard may use.
 #[derive(Clone, Copy, Debug)]
@@ -107,12 +108,12 @@ enum Command {
         cookie: u64,
         replacement: Replacement,
     },
-    /// From here on this does the sessions' requests to the feed.
-    Serve(ReplayControl),
-    Replayed {
+    /// From here on this does the sessions' requests to their room.
+    Serve(Service),
+    Done {
         key: usize,
         number: u64,
-        outcome: ReplayOutcome,
+        outcome: Outcome,
     },
     Leave {
         code: CloseCode,
@@ -136,7 +137,10 @@ struct Run {
     /// For answers from other threads.
     answers: mpsc::Sender<Command>,
     waker: Arc<Waker>,
-    control: Option<ReplayControl>,
+    service: Option<Service>,
+    /// Shared by the shards of a room, and the version that this one has seen.
+    watchers: Arc<Watchers>,
+    watchers_seen: u64,
     watched: Arc<AtomicBool>,
     monitor: ShardMonitor,
     /// Connections that took no more at the last count.
@@ -173,6 +177,7 @@ impl Shard {
         namespace: &str,
         epoch: Epoch,
         budget: Budget,
+        watchers: &Arc<Watchers>,
     ) -> io::Result<(Self, impl Reader + use<>)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
@@ -194,7 +199,9 @@ impl Shard {
             commands: commands_in,
             answers: commands.clone(),
             waker: Arc::clone(&waker),
-            control: None,
+            service: None,
+            watchers: Arc::clone(watchers),
+            watchers_seen: 0,
             watched: Arc::clone(&watched),
             monitor: monitor.clone(),
             blocked: 0,
@@ -238,9 +245,9 @@ impl Shard {
         self.command(Command::Replace { key, cookie, replacement });
     }
 
-    /// Lets sessions ask for the state of the feed and, if they may, control it.
-    pub fn serve(&self, control: ReplayControl) {
-        self.command(Command::Serve(control));
+    /// Lets sessions ask their room for what it does.
+    pub fn serve(&self, service: Service) {
+        self.command(Command::Serve(service));
     }
 
     /// Says goodbye to all, and ends the thread when they are gone or after a few seconds.
@@ -368,6 +375,9 @@ impl Run {
                 swept = next_sweep.max(self.start.elapsed().saturating_sub(MAX_SWEEP_LAG));
                 self.fanout.sweep();
                 sweeps = sweeps.wrapping_add(1);
+                if sweeps.is_multiple_of(SWEEPS_PER_WATCHERS) {
+                    self.count_watchers();
+                }
                 if sweeps.is_multiple_of(SWEEPS_PER_COUNT) {
                     self.blocked = self.fanout.blocked();
                 }
@@ -380,6 +390,21 @@ impl Run {
             self.busy += took;
         }
         self.monitor.tell_last(&self.status());
+    }
+
+    /// Passes on who has begun to watch what, and takes over what other shards have passed on.
+    fn count_watchers(&mut self) {
+        if let Some(changes) = self.fanout.take_named() {
+            self.watchers.change(changes);
+        }
+        let version = self.watchers.version();
+        if self.fanout.take_new_watchers() || version != self.watchers_seen {
+            self.watchers_seen = version;
+            let Self { watchers, fanout, .. } = self;
+            watchers.look(|counts| {
+                fanout.note_watchers(|symbol| counts.get(symbol).copied().unwrap_or_default());
+            });
+        }
     }
 
     fn status(&self) -> ShardStatus {
@@ -433,16 +458,16 @@ impl Run {
         }
     }
 
-    /// Passes on the sessions' requests to the feed.
+    /// Passes on the sessions' requests to their room.
     fn pass_on(&mut self) {
-        for AskedReplay { key, number, action } in self.fanout.take_asked() {
+        for AskedOfRoom { key, number, task } in self.fanout.take_asked() {
             let (answers, waker) = (self.answers.clone(), Arc::clone(&self.waker));
             let tell = move |outcome| {
-                let _ = answers.send(Command::Replayed { key, number, outcome });
+                let _ = answers.send(Command::Done { key, number, outcome });
                 let _ = waker.wake();
             };
-            match &self.control {
-                Some(control) => control(action, Box::new(tell)),
+            match &self.service {
+                Some(service) => service(task, Box::new(tell)),
                 None => tell(Err((ErrorCode::Unavailable, "nothing is played yet".to_owned()))),
             }
         }
@@ -450,8 +475,8 @@ impl Run {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Serve(control) => self.control = Some(control),
-            Command::Replayed { key, number, outcome } => self.fanout.answer_replay(key, number, outcome),
+            Command::Serve(service) => self.service = Some(service),
+            Command::Done { key, number, outcome } => self.fanout.answer_asked(key, number, outcome),
             Command::Open { stream, guest, opening, early, key: told } => {
                 let registry = self.poll.registry();
                 let mut broken = false;

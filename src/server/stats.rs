@@ -137,7 +137,7 @@ impl Teller {
         keep_first(&mut subscribed, |&(topic, watchers)| (Reverse(watchers), topic));
         let replica = app.replica();
         let by_rate = loudest.iter().enumerate().filter_map(|(index, &(key, grown))| {
-            let symbol = &replica.book(key.instrument?)?.definition.symbol;
+            let symbol = &replica.book(key.instrument()?)?.definition.symbol;
             let watchers = |report: &Report| report.watchers.get(index).copied();
             Some(TopicStats {
                 topic: Topic::of(key.kind, symbol).to_string(),
@@ -184,11 +184,11 @@ impl Changes {
     }
 
     fn grown(&self, topic: TopicKey) -> Option<u64> {
-        let [quotes, trades] = *self.grown.get(topic.instrument?.index())?;
+        let [quotes, trades] = *self.grown.get(topic.instrument()?.index())?;
         match topic.kind {
             Kind::Quote => Some(quotes),
             Kind::Trades | Kind::Bars1s | Kind::Bars1m | Kind::Day => Some(trades),
-            Kind::Status | Kind::Stats => None,
+            Kind::Status | Kind::Watchers | Kind::Stats | Kind::Messages | Kind::States => None,
         }
     }
 

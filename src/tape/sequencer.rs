@@ -34,7 +34,7 @@ pub(super) struct Sequencer {
     numbers: FxHashMap<u64, u64>,
     /// Whether anything was published since the tape began, or began anew with another numbering.
     published: bool,
-    /// How many publications had a valid event.
+    /// How many publications had a valid event of the market.
     publications: u64,
     /// Identifies its own submissions; how many there are follows.
     producer: u64,
@@ -219,8 +219,8 @@ impl Sequencer {
             }
             Content::Published(publication) => {
                 receipt = self.numbering.publish(publication, time, &mut events);
-                // A publication without a valid event is no sign of life.
-                if !events.is_empty() {
+                // What has nothing of the market is no sign of its life.
+                if events.iter().any(Event::is_of_market) {
                     self.published = true;
                     self.publications += 1;
                 }
@@ -229,7 +229,8 @@ impl Sequencer {
             Content::Anew(anew) => {
                 let Anew { numbering, events: known } = *anew;
                 if let Some(numbering) = numbering {
-                    self.numbering = numbering;
+                    let before = std::mem::replace(&mut self.numbering, numbering);
+                    self.numbering.keep_channels(before);
                     self.published = false;
                 }
                 self.time = time;

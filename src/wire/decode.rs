@@ -6,7 +6,8 @@ use super::reader::{DecodeError, Reader, moment};
 use super::schema::{BarFields, Fields, SIDES, TOPICS, tag, trade_flag};
 use crate::hub::{Kind, ServerStats, TopicKey, bar_field};
 use crate::market::{
-    Conditions, Counts, FeedStatus, Instrument, InstrumentId, Price, Status, Timestamp, Trade, TradingState,
+    Conditions, Counts, FeedStatus, Instrument, InstrumentId, Json, Message, Price, State, Status, Symbol,
+    Timestamp, Trade, TradingState, Word,
 };
 use crate::tape::Position;
 use rustc_hash::FxHashMap;
@@ -59,11 +60,24 @@ pub enum Entry {
     Feed(FeedStatus),
     /// Figures of the server: the topic `stats`.
     Stats(Arc<ServerStats>),
+    /// Messages of a channel, all numbered.
+    Messages(Symbol, Numbered<Arc<Message>>),
+    /// States in a channel.
+    States(Symbol, States),
     /// The topic joins the session's sets, as its instrument has moved into one: all of it follows.
     Joined(Arc<Instrument>, Kind),
     /// The topic leaves the session's sets, as its instrument has moved out of them: nothing more of it
     /// follows.
     Left(Arc<Instrument>, Kind),
+}
+
+/// States in a channel that changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct States {
+    /// Whether these are all there are: what was known besides has ended.
+    pub whole: bool,
+    /// By key; `None`: it has ended.
+    pub states: Vec<(Word, Option<Json>)>,
 }
 
 /// Consecutive entries of a ring.
@@ -147,6 +161,8 @@ impl UpdateDecoder {
                     Ok(Entry::Reset)
                 }
                 tag::STATS => Ok(Entry::Stats(Arc::new(reader.stats()?))),
+                tag::MESSAGES => self.messages(reader),
+                tag::STATES => states(reader),
                 _ => Err(unknown),
             };
         };
@@ -182,6 +198,22 @@ impl UpdateDecoder {
             }
         }
         Err(unknown)
+    }
+
+    fn messages(&self, reader: &mut Reader<'_>) -> Result<Entry, DecodeError> {
+        let channel = channel(reader)?;
+        let number = reader.uint("a number")?;
+        let count = reader.count(4)?;
+        let mut entries = Vec::new();
+        for _ in 0..count {
+            let ts_event = reader.moment(self.micros)?;
+            let (from, event) = (optional(reader, word)?, optional(reader, word)?);
+            let data = content(reader, Message::MAX_DATA)?;
+            let channel = channel.clone();
+            let message = Message { channel, from, event, data, is_spread: false, except: None, ts_event };
+            entries.push(Arc::new(message));
+        }
+        Ok(Entry::Messages(channel, Numbered { number, stated: true, entries }))
     }
 
     fn image(
@@ -290,6 +322,39 @@ impl UpdateDecoder {
         self.definitions.insert(id, Arc::clone(&definition));
         Ok(Entry::Definition(definition))
     }
+}
+
+fn states(reader: &mut Reader<'_>) -> Result<Entry, DecodeError> {
+    let channel = channel(reader)?;
+    let whole = reader.choice(&[false, true], "whether these are all states")?;
+    let count = reader.count(2)?;
+    let mut states = Vec::new();
+    for _ in 0..count {
+        states.push((word(reader)?, optional(reader, |reader| content(reader, State::MAX_DATA))?));
+    }
+    Ok(Entry::States(channel, States { whole, states }))
+}
+
+fn channel(reader: &mut Reader<'_>) -> Result<Symbol, DecodeError> {
+    Symbol::new(reader.text()?).map_err(|_| reader.out_of_range("a channel"))
+}
+
+fn word(reader: &mut Reader<'_>) -> Result<Word, DecodeError> {
+    Word::new(reader.text()?).ok_or(reader.out_of_range("a word"))
+}
+
+fn content(reader: &mut Reader<'_>, most: usize) -> Result<Json, DecodeError> {
+    let text = reader.text()?;
+    let value = serde_json::from_str(text).ok().filter(|_| text.len() <= most);
+    let json = value.and_then(|value| Json::new(&value, most).ok());
+    json.ok_or(reader.out_of_range("JSON"))
+}
+
+fn optional<'a, T>(
+    reader: &mut Reader<'a>,
+    read: impl FnOnce(&mut Reader<'a>) -> Result<T, DecodeError>,
+) -> Result<Option<T>, DecodeError> {
+    if reader.nil()? { Ok(None) } else { read(reader).map(Some) }
 }
 
 impl<T> Numbered<T> {

@@ -6,11 +6,13 @@
 use super::framing::{Form, Framing};
 use super::schema::{self, BarFields, Fields};
 use super::socketio;
-use crate::hub::{Entries, Image, Kind, Owed, ServerStats, Topic, Upto, bar_field};
-use crate::market::{Bar, FeedStatus, Instrument, Price, Size, Status, Timestamp, Trade, decimal_text};
+use crate::hub::{Entries, Image, Kind, Owed, Run, ServerStats, StateRun, Topic, Upto, bar_field};
+use crate::market::{
+    Bar, FeedStatus, Instrument, Message, Price, Size, Status, Symbol, Timestamp, Trade, decimal_text,
+};
 use crate::tape::Position;
 use serde_json::{Map, Value, json};
-use std::io::Write;
+use std::{io::Write, sync::Arc};
 
 /// Builds one update in JSON form.
 #[derive(Debug, Default)]
@@ -110,6 +112,19 @@ pub(crate) fn status_fields(status: &Status) -> Map<String, Value> {
         ("state".to_owned(), status.state.name().into()),
         ("ts_event".to_owned(), moment(status.ts_event)),
     ])
+}
+
+/// A message of a channel with its number.
+pub(crate) fn message(number: u64, message: &Message) -> Value {
+    let mut fields = one("number", number);
+    for (name, word) in [("from", &message.from), ("event", &message.event)] {
+        if let Some(word) = word {
+            fields.insert(name.to_owned(), word.as_str().into());
+        }
+    }
+    fields.insert("data".to_owned(), message.data.value());
+    fields.insert("ts_event".to_owned(), moment(message.ts_event));
+    Value::Object(fields)
 }
 
 pub(crate) fn feed(feed: &FeedStatus) -> Value {
@@ -258,6 +273,41 @@ impl Owed for JsonUpdate {
     fn stats(&mut self, told: &ServerStats) {
         self.push(&entry(Kind::Stats, None, one("stats", stats(told))));
         self.delivered += 1;
+    }
+
+    fn messages(&mut self, channel: &Symbol, messages: &Run<'_, Arc<Message>>) {
+        self.delivered += messages.len() as u64;
+        let topic = || one("topic", Topic::of(Kind::Messages, channel).to_string());
+        if messages.gap {
+            self.gaps += 1;
+            self.notice("gap", || {
+                let mut gap = topic();
+                gap.insert("next".to_owned(), messages.number.into());
+                Value::Object(gap)
+            });
+        }
+        let list: Vec<Value> =
+            (messages.number..).zip(messages.iter()).map(|(number, it)| message(number, it)).collect();
+        let mut entry = topic();
+        entry.insert("messages".to_owned(), list.into());
+        if messages.is_empty() {
+            entry.insert("next".to_owned(), messages.number.into());
+        }
+        self.push(&Value::Object(entry));
+    }
+
+    fn states(&mut self, channel: &Symbol, states: &StateRun<'_>) {
+        self.delivered += states.states.len() as u64;
+        let values = states
+            .states
+            .iter()
+            .map(|(key, data)| (key.as_str().to_owned(), data.map_or(Value::Null, |data| data.value())));
+        let mut entry = one("topic", Topic::of(Kind::States, channel).to_string());
+        if states.whole {
+            entry.insert("whole".to_owned(), true.into());
+        }
+        entry.insert("states".to_owned(), Value::Object(values.collect()));
+        self.push(&Value::Object(entry));
     }
 
     fn joined(&mut self, instrument: &Instrument, kind: Kind) {

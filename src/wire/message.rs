@@ -6,12 +6,14 @@
 use super::fault::{Fault, FaultFields};
 use super::framing::{Encoding, MAX_SESSIONS, SessionNumber};
 use super::loose::Loose;
+use super::post::PostFields;
 use super::replay::{ReplayAction, ReplayFields, ReplayState};
 use super::schema::OPS;
 use crate::hint::hint;
-use crate::market::Speed;
+use crate::market::{Post, Speed};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use std::time::Duration;
 
 /// The least `max_hz`, updates a second.
@@ -85,6 +87,8 @@ pub enum Op {
         /// `None`: until the next fault.
         lasts: Option<Duration>,
     },
+    /// Posts a message or a state to a channel.
+    Publish(Box<Post>),
 }
 
 /// A client's own name for a request.
@@ -276,6 +280,14 @@ pub enum Answer {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         for_ms: Option<u64>,
     },
+    /// The answer to `publish`: it is on the tape.
+    Published {
+        /// The request's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<Id>,
+        /// Where it is.
+        position: u64,
+    },
     /// A request failed, or could not be read.
     Error {
         /// The request's.
@@ -404,6 +416,19 @@ struct Fields {
     code: Option<u16>,
     #[serde(default)]
     what: Option<String>,
+    /// Any value: a request of another op that has it is told that it has no such field.
+    #[serde(default)]
+    topic: Option<Value>,
+    #[serde(default)]
+    from: Option<String>,
+    #[serde(default)]
+    event: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    data: Option<Value>,
+    #[serde(default)]
+    key: Option<String>,
+    #[serde(default)]
+    ttl_ms: Option<u64>,
 }
 
 impl TopicAnswer {
@@ -498,7 +523,9 @@ impl Request {
     fn check(fields: Fields) -> Result<Self, RequestError> {
         let Fields { op, id, topics, since, max_hz, times, enabled, action, speed, to, by, .. } = fields;
         let Fields { session, fault, for_ms, by_ms, bytes_per_second, code, what, .. } = fields;
+        let Fields { topic, from, event, data, key, ttl_ms, .. } = fields;
         let fault = FaultFields { fault, for_ms, by_ms, bytes_per_second, code, what };
+        let post = PostFields { topic, from, event, data, key, ttl_ms };
         let bad = |message: String| RequestError::bad(id.clone(), message);
         if let Some(Id::Text(text)) = &id
             && text.len() > 64
@@ -523,7 +550,7 @@ impl Request {
             ("to", to.is_some()),
             ("by", by.is_some()),
         ];
-        let mut given = given.into_iter().chain(fault.given());
+        let mut given = given.into_iter().chain(fault.given()).chain(post.given());
         if let Some(known) = OPS.iter().find(|known| known.name == op)
             && let Some((field, _)) = given.find(|(field, there)| *there && !known.fields.contains(field))
         {
@@ -557,6 +584,7 @@ impl Request {
                 let (fault, lasts) = fault.check().map_err(&bad)?;
                 Op::Fault { fault, lasts }
             }
+            "publish" => Op::Publish(Box::new(post.check().map_err(&bad)?)),
             other => {
                 let hint = hint(other, "ops", OPS.iter().map(|op| op.name));
                 let other: String = other.chars().take(40).collect();
@@ -582,6 +610,7 @@ impl Op {
             Self::Checksum { .. } => 6,
             Self::Replay(_) => 7,
             Self::Fault { .. } => 8,
+            Self::Publish(_) => 9,
         }
     }
 }
@@ -726,6 +755,8 @@ mod tests {
                 "session": (known.name == "open" || known.name == "close").then_some(1),
                 "topics": known.fields.contains(&"topics").then_some(["status"]),
                 "fault": known.fields.contains(&"fault").then_some("none"),
+                "topic": known.fields.contains(&"topic").then_some("messages:desk"),
+                "data": known.fields.contains(&"data").then_some(1),
             });
             assert_eq!(Request::from_json(&request.to_string()).unwrap().op.index(), index, "{}", known.name);
         }

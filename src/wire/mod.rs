@@ -19,6 +19,7 @@ mod loose;
 #[warn(missing_docs)]
 mod message;
 mod msgpack;
+mod post; // messages and states that a client posts
 mod reader;
 #[warn(missing_docs)]
 mod replay;
@@ -31,7 +32,7 @@ mod update;
 
 pub use checksum::checksum;
 pub use close::{CloseCode, CloseSchema, Return};
-pub use decode::{Entry, Numbered, Update, UpdateDecoder};
+pub use decode::{Entry, Numbered, States, Update, UpdateDecoder};
 pub use fault::{Fault, Garbled};
 pub use frame::{FrameError, FrameReader, Incoming, MAX_MESSAGE_BYTES, Opcode, mask, write_frame};
 pub use framing::{Encoding, Form, Framing, MAX_SESSIONS, SessionNumber};
@@ -41,7 +42,7 @@ pub use message::{
 };
 pub use reader::DecodeError;
 pub use replay::{ReplayAction, ReplayState, Seeking};
-pub use schema::{BarFields, Fields, QuoteFields};
+pub use schema::{BarFields, Fields, QuoteFields, WatchersFields};
 pub use update::{FULL_BYTES, MAX_UPDATE_BYTES, UpdateEncoder};
 
 /// The protocol by name, as `welcome` has it.

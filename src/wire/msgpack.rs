@@ -7,13 +7,16 @@ use super::framing::Form;
 use super::runs::Runs;
 use super::schema::{self, BarFields, Fields, SIDES, tag, trade_flag};
 use super::told::{Told, Written};
-use crate::hub::{Entries, Image, Kind, Owed, Run, ServerStats, TopicKey, Upto, bar_field, quote_field};
+use crate::hub::{
+    Entries, Image, Kind, Owed, Run, ServerStats, StateRun, TopicKey, Upto, bar_field, quote_field,
+};
 use crate::market::{
-    Bar, FeedStatus, Instrument, Price, Quote, SAFE_INTEGER, Side, Size, Speed, Status, Timestamp, Trade,
+    Bar, FeedStatus, Instrument, Message, Price, Quote, SAFE_INTEGER, Side, Size, Speed, Status, Symbol,
+    Timestamp, Trade,
 };
 use crate::tape::Position;
 use rmp::encode;
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 /// Builds one update in MessagePack form: a flat array.
 #[derive(Debug, Default)]
@@ -106,6 +109,11 @@ impl MsgpackUpdate {
                 encode::write_uint(&mut self.entries, value).expect(VEC);
             }
         }
+        self.elements += 1;
+    }
+
+    fn text(&mut self, text: &str) {
+        encode::write_str(&mut self.entries, text).expect(VEC);
         self.elements += 1;
     }
 
@@ -337,6 +345,40 @@ impl Owed for MsgpackUpdate {
         rmp_serde::encode::write_named(&mut self.entries, stats).expect(VEC);
         self.elements += 1;
         self.delivered += 1;
+    }
+
+    fn messages(&mut self, channel: &Symbol, messages: &Run<'_, Arc<Message>>) {
+        self.market_entry(tag::MESSAGES);
+        self.text(channel.as_str());
+        self.uint(messages.number);
+        self.uint(messages.len() as u64);
+        for message in messages.iter() {
+            self.moment(message.ts_event);
+            for word in [&message.from, &message.event] {
+                match word {
+                    Some(word) => self.text(word.as_str()),
+                    None => self.nil(),
+                }
+            }
+            self.text(message.data.as_str());
+        }
+        self.delivered += messages.len() as u64;
+        self.gaps += u64::from(messages.gap);
+    }
+
+    fn states(&mut self, channel: &Symbol, states: &StateRun<'_>) {
+        self.market_entry(tag::STATES);
+        self.text(channel.as_str());
+        self.uint(states.whole.into());
+        self.uint(states.states.len() as u64);
+        for (key, data) in &states.states {
+            self.text(key.as_str());
+            match data {
+                Some(data) => self.text(data.as_str()),
+                None => self.nil(),
+            }
+        }
+        self.delivered += states.states.len() as u64;
     }
 
     fn joined(&mut self, instrument: &Instrument, kind: Kind) {

@@ -9,7 +9,7 @@ use super::fields::{
 };
 use super::msgpack::MsgpackUpdate;
 use super::reader::{DecodeError, Reader};
-use crate::hub::{Image, Kind, bar_field, quote_field};
+use crate::hub::{Image, Kind, bar_field, quote_field, watchers_field};
 use crate::market::{Bar, Instrument, Price, Quote, Side, Size, Timestamp};
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -30,6 +30,8 @@ pub mod tag {
     pub const BAR_1M: u8 = 41;
     /// The bar of the day; likewise.
     pub const DAY: u8 = 42;
+    /// How many sessions watch the instrument; a mask, then its field.
+    pub const WATCHERS: u8 = 43;
     /// Closed bars of one second that follow those before; a count, then all fields of each.
     pub const CLOSED_1S: u8 = 44;
     /// Closed bars of one minute; likewise.
@@ -38,6 +40,12 @@ pub mod tag {
     pub const CLOSED_1S_NUMBERED: u8 = 46;
     /// As [`CLOSED_1M`], with the number of the first one before the count.
     pub const CLOSED_1M_NUMBERED: u8 = 47;
+    /// Messages of a channel; without an instrument. The channel, the number of the first one, a count, then
+    /// the moment, sender, event and content of each.
+    pub const MESSAGES: u8 = 48;
+    /// States in a channel; without an instrument. The channel, 1 if these are all (else 0), a count, then
+    /// key and content of each.
+    pub const STATES: u8 = 49;
     /// A topic left the session's sets; its kind.
     pub const LEFT: u8 = 57;
     /// A topic joined the session's sets; its kind.
@@ -148,6 +156,21 @@ fields! {
     }
 }
 
+fields! {
+    /// How many sessions watch an instrument.
+    WatchersFields {
+        /// Sessions that named it; sets do not count.
+        watchers: u64, CountUnit = watchers_field::WATCHERS;
+    }
+}
+
+impl WatchersFields {
+    /// The fields of `change` replace those known before.
+    pub fn merge(&mut self, change: &Self) {
+        self.take(change);
+    }
+}
+
 impl QuoteFields {
     /// The fields in `mask`, as bits of [`quote_field`]; `times`: and the time.
     #[must_use]
@@ -199,7 +222,7 @@ impl BarFields {
     }
 }
 
-images! { Quote(QuoteFields), Bar(BarFields) }
+images! { Quote(QuoteFields), Bar(BarFields), Watchers(WatchersFields) }
 
 impl Fields {
     /// The fields of an image in `mask`; `times`: and the time of a quote.
@@ -208,6 +231,9 @@ impl Fields {
         match image {
             Image::Quote(quote) => Self::Quote(QuoteFields::of(mask, times, quote)),
             Image::Bar(bar, previous_close) => Self::Bar(BarFields::of(mask, bar, previous_close)),
+            Image::Watchers(watchers) => {
+                Self::Watchers(WatchersFields { watchers: Some(watchers) }.only(mask))
+            }
         }
     }
 
@@ -223,13 +249,23 @@ impl Fields {
             Kind::Bars1s | Kind::Bars1m | Kind::Day => {
                 BarFields::read(mask, instrument, micros, from).map(Self::Bar)
             }
-            Kind::Trades | Kind::Status | Kind::Stats => Err(from.out_of_range("a kind of image")),
+            Kind::Watchers => WatchersFields::read(mask, instrument, micros, from).map(Self::Watchers),
+            Kind::Trades | Kind::Status | Kind::Stats | Kind::Messages | Kind::States => {
+                Err(from.out_of_range("a kind of image"))
+            }
         }
     }
 }
 
 const QUOTE: ImageSchema =
     ImageSchema { tag: tag::QUOTE, name: "quote", fields: QuoteFields::FIELDS, all: quote_field::ALL };
+
+const WATCHERS: ImageSchema = ImageSchema {
+    tag: tag::WATCHERS,
+    name: "watchers",
+    fields: WatchersFields::FIELDS,
+    all: watchers_field::WATCHERS,
+};
 
 const fn bar(tag: u8, all: u16) -> ImageSchema {
     ImageSchema { tag, name: "bar", fields: BarFields::FIELDS, all }
@@ -242,7 +278,7 @@ const fn closed(tag: u8, numbered: u8) -> RingSchema {
     RingSchema { tag, numbered, list: "closed", entry: "bar", least: 8 }
 }
 
-/// By [`Kind::index`]. States and stats have entries of their own.
+/// By [`Kind::index`]. Trading states, stats, and what channels have, are entries of their own.
 pub const TOPICS: [TopicSchema; Kind::ALL.len()] = [
     TopicSchema { kind: Kind::Quote, image: Some(QUOTE), ring: None },
     TopicSchema { kind: Kind::Trades, image: None, ring: Some(TRADES) },
@@ -258,6 +294,7 @@ pub const TOPICS: [TopicSchema; Kind::ALL.len()] = [
     },
     TopicSchema { kind: Kind::Day, image: Some(bar(tag::DAY, bar_field::DAY)), ring: None },
     TopicSchema { kind: Kind::Status, image: None, ring: None },
+    TopicSchema { kind: Kind::Watchers, image: Some(WATCHERS), ring: None },
 ];
 
 /// The image of a kind, where it is a list of fields.
@@ -286,7 +323,7 @@ pub mod trade_flag {
 pub const SIDES: [Side; 3] = [Side::None, Side::Buy, Side::Sell];
 
 /// The ops of requests, and the fields of each in addition to `op` and `id`.
-pub const OPS: [OpSchema; 9] = [
+pub const OPS: [OpSchema; 10] = [
     OpSchema { name: "open", fields: &["session"] },
     OpSchema { name: "close", fields: &["session"] },
     OpSchema { name: "subscribe", fields: &["session", "topics", "since", "max_hz", "times"] },
@@ -296,6 +333,7 @@ pub const OPS: [OpSchema; 9] = [
     OpSchema { name: "checksum", fields: &["session", "topics"] },
     OpSchema { name: "replay", fields: &["action", "speed", "to", "by"] },
     OpSchema { name: "fault", fields: &["fault", "for_ms", "by_ms", "bytes_per_second", "code", "what"] },
+    OpSchema { name: "publish", fields: &["topic", "from", "event", "data", "key", "ttl_ms"] },
 ];
 
 /// The actions of a `replay` request, and the fields of each.
@@ -327,7 +365,7 @@ pub struct OpSchema {
 }
 
 /// The `type` of each message of a server except `update`.
-pub const ANSWERS: [&str; 14] = [
+pub const ANSWERS: [&str; 15] = [
     "welcome",
     "opened",
     "closed",
@@ -337,6 +375,7 @@ pub const ANSWERS: [&str; 14] = [
     "stats",
     "checksum",
     "fault",
+    "published",
     "error",
     "lag",
     "replay",

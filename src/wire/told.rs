@@ -72,7 +72,7 @@ impl Told {
         written: Written,
     ) -> Option<ToldEntry<'_>> {
         self.begun = written;
-        let slot = self.entries[style(topic, times)].get(topic.instrument?.index())?;
+        let slot = self.entries[style(topic, times)].get(topic.instrument()?.index())?;
         (slot.upto == upto && slot.from <= since && since < slot.before).then(|| ToldEntry {
             bytes: &self.bytes[slot.start as usize..slot.end as usize],
             elements: slot.elements,
@@ -91,7 +91,7 @@ impl Told {
         written: Written,
         update: &[u8],
     ) {
-        let Some(instrument) = topic.instrument else { return };
+        let Some(instrument) = topic.instrument() else { return };
         let entry = &update[self.begun.bytes..written.bytes];
         if upto != self.upto {
             self.upto = upto;

@@ -4,11 +4,11 @@
 
 use super::framing::{Encoding, Form};
 use super::{json::JsonUpdate, msgpack::MsgpackUpdate};
-use crate::hub::{Entries, Image, Kind, Owed, ServerStats, TopicKey, Upto};
-use crate::market::{FeedStatus, Instrument, Status};
+use crate::hub::{Entries, Image, Kind, Owed, Run, ServerStats, StateRun, TopicKey, Upto};
+use crate::market::{FeedStatus, Instrument, Message, Status, Symbol};
 use crate::tape::{Epoch, Position};
 use std::borrow::Cow;
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 /// The longest update, bytes. The exception: one with a full ring of numbers beyond 2^53 may be two and a
 /// half times as long. What does not fit is pending for the next one.
@@ -118,6 +118,8 @@ impl Owed for UpdateEncoder {
         status(instrument: Option<&Instrument>, status: &Status);
         feed(feed: &FeedStatus);
         stats(stats: &ServerStats);
+        messages(channel: &Symbol, messages: &Run<'_, Arc<Message>>);
+        states(channel: &Symbol, states: &StateRun<'_>);
         joined(instrument: &Instrument, kind: Kind);
         left(instrument: &Instrument, kind: Kind);
     }

@@ -1110,7 +1110,8 @@ fn an_answer_found_meanwhile_goes_out_whole_though_the_socket_takes_only_a_part_
     let (mut world, pipes) = watchers(1, Form::JSON, "quote:A");
     let shard = &mut world.shards[0];
     shard.received(0, [request(br#"{"op":"replay","id":7}"#)], None);
-    let [asked] = shard.take_asked()[..] else { panic!("one request") };
+    let [ref asked] = shard.take_asked()[..] else { panic!("one request") };
+    let (key, number) = (asked.key, asked.number);
     let publish = |world: &mut World, price| {
         world.publish(&[Tick::Quote(0, Some(price), 1, None, 0, false)]);
         world.shards[0].flush();
@@ -1118,7 +1119,7 @@ fn an_answer_found_meanwhile_goes_out_whole_though_the_socket_takes_only_a_part_
     publish(&mut world, 200);
     pipes[0].borrow_mut().room = 40;
     let outcome = Err((ErrorCode::Unavailable, "nothing is played yet".to_owned()));
-    world.shards[0].answer_replay(asked.key, asked.number, outcome);
+    world.shards[0].answer_asked(key, number, outcome);
     pipes[0].borrow_mut().room = usize::MAX;
     publish(&mut world, 201);
     world.shards[0].writable(0);

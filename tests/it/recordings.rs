@@ -101,7 +101,12 @@ impl Summary {
                 self.recv.add(trade.ts_recv);
             }
             Event::Status(..) => self.states += 1,
-            Event::Instrument(_) | Event::Feed(_) | Event::Snapshot(..) | Event::Reset => {}
+            Event::Instrument(_)
+            | Event::Feed(_)
+            | Event::Snapshot(..)
+            | Event::Message(_)
+            | Event::State(_)
+            | Event::Reset => {}
         }
     }
 

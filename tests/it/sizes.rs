@@ -133,7 +133,7 @@ fn flush(
     let changed: Vec<TopicKey> = topics
         .into_iter()
         .filter(|topic| {
-            let book = replica.book(topic.instrument.unwrap()).unwrap();
+            let book = replica.book(topic.instrument().unwrap()).unwrap();
             book.quote.changed_since(from.position) != 0
         })
         .collect();

@@ -3,9 +3,9 @@
 
 use serde_json::{Value, json};
 use tickcast::hub::{Kind, Topic};
-use tickcast::market::{Instrument, Price, Timestamp, Trade, decimal_text};
+use tickcast::market::{Instrument, Message, Price, Timestamp, Trade, decimal_text};
 use tickcast::wire::schema::{self, Field};
-use tickcast::wire::{Entry, Fields, Numbered, Update};
+use tickcast::wire::{Entry, Fields, Numbered, States, Update};
 
 pub fn update_json(update: &Update) -> Value {
     let updates: Vec<Value> = update.entries.iter().filter_map(entry_json).collect();
@@ -52,6 +52,27 @@ fn entry_json(entry: &Entry) -> Option<Value> {
             of(Kind::Status, None, "feed", &told)
         }
         Entry::Stats(stats) => of(Kind::Stats, None, "stats", &serde_json::to_value(stats).unwrap()),
+        Entry::Messages(channel, run) => {
+            let list = run.iter().map(|(number, message)| message_json(number, message));
+            let mut told =
+                json!({ "topic": format!("messages:{channel}"), "messages": list.collect::<Value>() });
+            if run.entries.is_empty() {
+                told["next"] = run.number.into();
+            }
+            told
+        }
+        Entry::States(channel, States { whole, states }) => {
+            let values = states.iter().map(|(key, data)| {
+                let value = data.as_ref().map(|data| serde_json::from_str(data.as_str()).unwrap());
+                (key.as_str().to_owned(), value.unwrap_or(Value::Null))
+            });
+            let mut told = json!({ "topic": format!("states:{channel}") });
+            if *whole {
+                told["whole"] = true.into();
+            }
+            told["states"] = Value::Object(values.collect());
+            told
+        }
         Entry::Joined(x, kind) => of(*kind, Some(x), "joined", &true.into()),
         Entry::Left(x, kind) => of(*kind, Some(x), "left", &true.into()),
     })
@@ -114,6 +135,19 @@ fn trade_json(x: &Instrument, number: u64, trade: &Trade) -> Value {
     if trade.counts.is_break() && trade.booked > 0 {
         told["breaks"] = number.saturating_sub(trade.booked.into()).into();
     }
+    told
+}
+
+fn message_json(number: u64, message: &Message) -> Value {
+    let mut told = json!({ "number": number });
+    if let Some(from) = &message.from {
+        told["from"] = from.as_str().into();
+    }
+    if let Some(event) = &message.event {
+        told["event"] = event.as_str().into();
+    }
+    told["data"] = serde_json::from_str(message.data.as_str()).unwrap();
+    told["ts_event"] = moment(message.ts_event.micros());
     told
 }
 

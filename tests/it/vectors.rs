@@ -11,18 +11,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tickcast::hub::{
     Entries, FeedStats, Image, Kind, LatencyStats, Owed, RecordingStats, Ring, Run, Scope, ServerStats,
-    SessionStats, ShardStats, SlowSession, TapeStats, Topic, TopicStats, TopicsStats, Upto,
+    SessionStats, ShardStats, SlowSession, StateRun, TapeStats, Topic, TopicStats, TopicsStats, Upto,
 };
 use tickcast::market::{
-    Bar, Conditions, Counts, FeedKind, FeedState, FeedStatus, Instrument, InstrumentId, Interval, MAX_SCALE,
-    Price, Quote, SAFE_INTEGER, Side, Size, Speed, Status, Symbol, Timestamp, Trade, TradingState,
+    Bar, Conditions, Counts, FeedKind, FeedState, FeedStatus, Instrument, InstrumentId, Interval, Json,
+    MAX_SCALE, Message, Price, Quote, SAFE_INTEGER, Side, Size, Speed, Status, Symbol, Timestamp, Trade,
+    TradingState, Word,
 };
 use tickcast::tape::Position;
 use tickcast::wire::schema::{self, Backoff, Field, OpSchema, TOPICS, TopicSchema, tag, trade_flag};
 use tickcast::wire::{
     Answer, BarFields, CloseCode, CloseSchema, Encoding, ErrorCode, Form, Id, Limits, MAX_HZ, MIN_HZ,
     PROTOCOL, PROTOCOL_JSON, PROTOCOL_MSGPACK, QuoteFields, Refusal, ReplayState, Request, Return,
-    SessionNumber, TopicAnswer, TopicChecksum, UpdateDecoder, UpdateEncoder,
+    SessionNumber, TopicAnswer, TopicChecksum, UpdateDecoder, UpdateEncoder, WatchersFields,
 };
 
 /// 2026-11-22T18:55:44Z, in µs.
@@ -450,6 +451,57 @@ fn stats() -> Script {
     script
 }
 
+/// Messages of channels and states in them, between those of the market; and how many watch.
+fn channels() -> Script {
+    let mut script = Script::new("channels", 10, NOW);
+    let desk = Symbol::new("desk").unwrap();
+    let word = |text: &str| Word::new(text).unwrap();
+    let json = |value: &Value| Json::new(value, Message::MAX_DATA).unwrap();
+    let message = |from: Option<&str>, event: Option<&str>, data: &Value, micros| {
+        let (from, event) = (from.map(word), event.map(word));
+        let (channel, data, ts_event) = (desk.clone(), json(data), at(micros));
+        Arc::new(Message { channel, from, event, data, is_spread: false, except: None, ts_event })
+    };
+    let all = [
+        message(Some("Ann"), Some("chat message"), &json!("hello"), 0),
+        message(None, None, &json!({ "headline": "Äpfel", "importance": 2, "tickers": ["AAPL", null] }), -1),
+        message(Some("Bob"), None, &json!(1.5), 2_000_000),
+    ];
+    let (whole, last) = (ring(&all, 3), ring(&all, 1));
+    script.update("messages of a channel", 2, 1_000, |sink| {
+        sink.messages(&desk, &whole.owed(Position::START, Position::new(2)));
+    });
+    script.update("one more, after a quote", 1, 1_000, |sink| {
+        sink.definition(&apple());
+        sink.quote(&apple(), 15, &quote(Some(18_941), 300, Some(18_943), 200, 0));
+        sink.messages(&desk, &whole.owed(Position::new(2), Position::MAX));
+    });
+    script.update("those before are not kept any more", 1, 0, |sink| {
+        sink.messages(&desk, &last.owed(Position::new(1), Position::MAX));
+    });
+    script.update("a number without messages", 1, 0, |sink| {
+        sink.messages(&desk, &last.owed(Position::new(1), Position::new(2)));
+    });
+    let (ann, bob) = (word("Ann"), word("Bob"));
+    let typing = json(&json!({ "typing": true }));
+    script.update("all states of a channel", 1, 0, |sink| {
+        sink.states(
+            &desk,
+            &StateRun { whole: true, states: vec![(&ann, Some(&typing)), (&bob, Some(&typing))] },
+        );
+    });
+    script.update("one of them has ended", 1, 0, |sink| {
+        sink.states(&desk, &StateRun { whole: false, states: vec![(&ann, None)] });
+    });
+    script.update("none is left", 1, 0, |sink| {
+        sink.states(&desk, &StateRun { whole: true, states: Vec::new() });
+    });
+    script.update("how many watch", 1, 0, |sink| {
+        sink.image(&apple(), Kind::Watchers, 1, Image::Watchers(3));
+    });
+    script
+}
+
 fn definitions() -> Script {
     let mut script = Script::new("definitions", 1, NOW);
     let unknown = Instrument { id: InstrumentId(1), ..Instrument::unknown(Symbol::new("A B").unwrap()) };
@@ -752,6 +804,7 @@ fn answers() -> Vec<(&'static str, Answer)> {
                 ],
             },
         ),
+        ("published", Answer::Published { id: Some(Id::Number(12)), position: 1002 }),
         ("fault", Answer::Fault { id: Some(Id::Number(10)), fault: "mute".to_owned(), for_ms: Some(5000) }),
         (
             "error",
@@ -807,6 +860,15 @@ fn requests() -> Vec<(&'static str, Value)> {
         ),
         ("fault: drop", json!({ "op": "fault", "fault": "drop", "code": 1012 })),
         ("fault: garble", json!({ "op": "fault", "fault": "garble", "what": "frame" })),
+        (
+            "publish a message",
+            json!({ "op": "publish", "id": 12, "topic": "messages:desk", "from": "Ann", "event": "chat message", "data": "hello" }),
+        ),
+        (
+            "publish a state that ends by itself",
+            json!({ "op": "publish", "topic": "states:desk", "key": "Ann", "data": { "typing": true }, "ttl_ms": 5000 }),
+        ),
+        ("end a state", json!({ "op": "publish", "topic": "states:desk", "key": "Ann", "data": null })),
         ("no fault", json!({ "op": "fault", "fault": "none" })),
         (
             "subscribe to symbols that need an escape, and to some that do not",
@@ -879,8 +941,20 @@ fn sessions() -> Value {
     json!({ "name": "sessions", "welcome": welcome, "frames": frames })
 }
 
-fn scripts() -> [Script; 10] {
-    [quotes(), trades(), bars(), states(), stats(), definitions(), resets(), moves(), extremes(), wide()]
+fn scripts() -> [Script; 11] {
+    [
+        quotes(),
+        trades(),
+        bars(),
+        states(),
+        stats(),
+        channels(),
+        definitions(),
+        resets(),
+        moves(),
+        extremes(),
+        wide(),
+    ]
 }
 
 /// The words of the protocol, for those who do not read Rust: `tickcast::wire::schema`, and what the market
@@ -913,12 +987,18 @@ fn schema() -> Value {
         "protocol": PROTOCOL,
         "subprotocols": { "msgpack": PROTOCOL_MSGPACK, "json": PROTOCOL_JSON },
         "topics": TOPICS.iter().map(topic).collect::<Vec<_>>(),
+        "channel_topics": Kind::OF_CHANNELS.map(Kind::name),
         "market_topics": [Topic::STATUS.to_string(), Topic::STATS.to_string()],
-        "fields": { "quote": fields(QuoteFields::FIELDS), "bar": fields(BarFields::FIELDS) },
+        "fields": {
+            "quote": fields(QuoteFields::FIELDS),
+            "bar": fields(BarFields::FIELDS),
+            "watchers": fields(WatchersFields::FIELDS),
+        },
         "tags": {
             "quote": tag::QUOTE, "quote_with_time": tag::QUOTE_WITH_TIME,
             "left": tag::LEFT, "joined": tag::JOINED, "reset": tag::RESET, "status": tag::STATUS,
             "feed": tag::FEED, "stats": tag::STATS, "definition": tag::DEFINITION,
+            "messages": tag::MESSAGES, "states": tag::STATES,
         },
         "trade_flags": {
             "side": trade_flag::SIDE, "conditions": trade_flag::CONDITIONS, "counts": trade_flag::COUNTS,
@@ -1088,6 +1168,7 @@ fn the_text_has_the_topics_and_their_fields() {
         .flat_map(|row| words(&row[0]).into_iter().map(str::to_owned).collect::<Vec<_>>())
         .collect();
     let mut expected: Vec<String> = Kind::ALL.iter().map(|kind| format!("{}:SYMBOL", kind.name())).collect();
+    expected.extend(Kind::OF_CHANNELS.map(|kind| format!("{}:CHANNEL", kind.name())));
     expected.extend([Topic::STATUS, Topic::STATS].map(|topic| topic.to_string()));
     assert_eq!(all, expected, "the table of topics in docs/protocol.md");
     // Fields stand with their bits in the table of tags.
@@ -1108,6 +1189,8 @@ fn the_text_has_the_topics_and_their_fields() {
         }
     }
     let others = [
+        (tag::MESSAGES, "messages"),
+        (tag::STATES, "states"),
         (tag::LEFT, "left"),
         (tag::JOINED, "joined"),
         (tag::RESET, "reset"),
@@ -1261,6 +1344,9 @@ fn the_vectors_use_every_tag() {
         "\"reset\":",
         "\"joined\":",
         "\"left\":",
+        "\"messages\":[",
+        "\"states\":{",
+        "\"watchers\":",
         "\"ts_event\":",
     ] {
         assert!(text.contains(word), "{word}");
@@ -1270,7 +1356,7 @@ fn the_vectors_use_every_tag() {
 proptest! {
     #[test]
     fn no_mutation_of_an_update_makes_the_decoder_panic_or_hoard(
-        file in 0..10_usize,
+        file in 0..11_usize,
         edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         cut in any::<prop::sample::Index>(),
     ) {

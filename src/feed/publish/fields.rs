@@ -1,6 +1,7 @@
 use super::MAX_DEPTH;
 use crate::market::Extension;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
@@ -12,9 +13,20 @@ const MAX_FIELDS: usize = 16;
 /// The most elements of a list.
 const MAX_LIST: usize = 16;
 
-/// The fields of one flat event, of either notation. Each is taken at most once.
+/// The fields of one event, of either notation. Each is taken at most once.
 #[derive(Debug)]
-pub(super) struct Fields<'a>(Vec<(Cow<'a, str>, Scalar<'a>)>);
+pub(super) struct Fields<'a> {
+    scalars: Vec<(Cow<'a, str>, Scalar<'a>)>,
+    source: Source<'a>,
+}
+
+/// Where the fields are from.
+#[derive(Clone, Copy, Debug)]
+enum Source<'a> {
+    Json(&'a str),
+    MessagePack(&'a [u8]),
+    Texts,
+}
 
 /// The value of a field. A number is its decimal text, so that no float comes between the publisher's digits
 /// and ours.
@@ -51,21 +63,23 @@ impl<'a> Fields<'a> {
         }
         let Pairs(pairs) = serde_json::from_str::<Pairs<&RawValue>>(text)?;
         let scalar = |(name, raw): (Cow<'a, str>, &'a RawValue)| Ok((name, Scalar::from_json(raw.get())?));
-        Self::new(pairs.into_iter().map(scalar).collect::<Result<_, serde_json::Error>>()?)
+        let scalars = pairs.into_iter().map(scalar).collect::<Result<_, serde_json::Error>>()?;
+        Self::new(scalars, Source::Json(text))
     }
 
     pub(super) fn from_msgpack(bytes: &'a [u8]) -> Result<Self, FieldError> {
         let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
         deserializer.set_max_depth(MAX_DEPTH);
-        Self::new(Pairs::deserialize(&mut deserializer)?.0)
+        Self::new(Pairs::deserialize(&mut deserializer)?.0, Source::MessagePack(bytes))
     }
 
     pub(super) fn from_texts(fields: impl Iterator<Item = (String, String)>) -> Result<Self, FieldError> {
         let there = fields.filter(|(_, text)| !text.is_empty());
-        Self::new(there.map(|(name, text)| (name.into(), Scalar::Text(text.into()))).collect())
+        let scalars = there.map(|(name, text)| (name.into(), Scalar::Text(text.into()))).collect();
+        Self::new(scalars, Source::Texts)
     }
 
-    fn new(fields: Vec<(Cow<'a, str>, Scalar<'a>)>) -> Result<Self, FieldError> {
+    fn new(fields: Vec<(Cow<'a, str>, Scalar<'a>)>, source: Source<'a>) -> Result<Self, FieldError> {
         if fields.len() > MAX_FIELDS {
             return Err(FieldError::TooMany(fields.len()));
         }
@@ -74,18 +88,38 @@ impl<'a> Fields<'a> {
                 return Err(FieldError::Twice(name.chars().take(40).collect()));
             }
         }
-        Ok(Self(fields))
+        Ok(Self { scalars: fields, source })
+    }
+
+    /// Takes the field `data` out, whatever it holds. Read only for events that have it, as it takes another
+    /// look at the event.
+    pub(super) fn take_data(&mut self) -> Result<Option<Value>, FieldError> {
+        #[derive(serde::Deserialize)]
+        struct Data {
+            data: Value,
+        }
+        Ok(match (self.take("data"), self.source) {
+            (None, _) => None,
+            (Some(_), Source::Json(text)) => Some(serde_json::from_str::<Data>(text)?.data),
+            (Some(_), Source::MessagePack(bytes)) => {
+                let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+                deserializer.set_max_depth(MAX_DEPTH);
+                Some(Data::deserialize(&mut deserializer)?.data)
+            }
+            (Some(Scalar::Text(text)), Source::Texts) => Some(Value::String(text.into_owned())),
+            (Some(_), Source::Texts) => None,
+        })
     }
 
     /// Takes a field out.
     pub(super) fn take(&mut self, name: &str) -> Option<Scalar<'a>> {
-        let at = self.0.iter().position(|(field, _)| field == name)?;
-        Some(self.0.swap_remove(at).1)
+        let at = self.scalars.iter().position(|(field, _)| field == name)?;
+        Some(self.scalars.swap_remove(at).1)
     }
 
     /// A remaining field that is none of `known`.
     pub(super) fn first_besides(&self, known: &[&str]) -> Option<&str> {
-        self.0.iter().map(|(name, _)| &**name).find(|name| !known.contains(name))
+        self.scalars.iter().map(|(name, _)| &**name).find(|name| !known.contains(name))
     }
 }
 

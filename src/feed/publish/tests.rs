@@ -156,7 +156,11 @@ fn what_is_wrong_is_told_by_its_field() {
         "ts_event: expected seconds, ms, us or ns since 1970",
     );
     trade(r#""symbol":"X","symbol":"Y""#, "field \"symbol\" stands twice");
-    check("{}", "type is missing: expected one of quote, trade, status, instrument, cancel, correct");
+    check(
+        "{}",
+        "type is missing: expected one of quote, trade, status, instrument, cancel, correct, \
+         message, state",
+    );
     check(r#"{"type":"instrument","symbol":"X","sector":"A b"}"#, "sector: expected a lower-case word");
     check(r#"{"type":"instrument","symbol":"X","tick_size":0}"#, "tick_size: must be above 0");
     check(

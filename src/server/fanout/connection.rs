@@ -97,8 +97,8 @@ pub(super) struct Extras {
     pub served: SessionNumber,
     /// With several sessions: the last reset that was sent to them.
     pub begins: Position,
-    /// `replay` requests without an answer yet: their numbers, and the ids to answer with.
-    pub replays: Vec<(u64, Option<Id>)>,
+    /// Requests to the room without an answer yet: their numbers, and the ids to answer with.
+    pub asked_of_room: Vec<(u64, Option<Id>)>,
 }
 
 /// What a session asked for in addition to topics.

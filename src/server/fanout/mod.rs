@@ -16,15 +16,17 @@ mod tally;
 pub use report::{MAX_SLOW, Report};
 pub use tally::Tally;
 
-use crate::hub::{COHORT, CohortId, Replica, ServerStats, Session, TopicKey, Upto, ViewOptions, Views};
-use crate::market::Event;
+use crate::hub::{
+    COHORT, ChannelId, CohortId, Replica, ServerStats, Session, TopicKey, Upto, ViewOptions, Views,
+};
+use crate::market::{Event, InstrumentId, Post, Symbol};
 use crate::server::limits::SESSION;
 use crate::server::link::Link;
 use crate::server::rights::Rights;
-use crate::tape::{Batch, Epoch};
+use crate::tape::{Batch, Epoch, Position};
 use crate::wire::{
-    Answer, CloseCode, FULL_BYTES, Form, Framing, Incoming, PROTOCOL, ReplayAction, Request, Resume,
-    SessionNumber, UpdateEncoder,
+    Answer, CloseCode, FULL_BYTES, Form, Framing, Incoming, PROTOCOL, ReplayAction, ReplayState, Request,
+    Resume, SessionNumber, UpdateEncoder,
 };
 use connection::{Connection, Member, State};
 use delivery::{Delivery, FrameCache};
@@ -70,6 +72,8 @@ pub struct Fanout<L> {
     namespace: Cow<'static, str>,
     /// The server's figures, which the replica takes in with the next batch.
     stats: Option<Arc<ServerStats>>,
+    /// How many watch these instruments, likewise.
+    watchers: Vec<(InstrumentId, u64)>,
     views: Views,
     connections: Slab<Connection<L>>,
     encoder: UpdateEncoder,
@@ -96,18 +100,33 @@ pub struct Fanout<L> {
     /// sent.
     pings: Vec<Pings>,
     draining: bool,
-    /// `replay` requests, to be taken by the shard, and how many there were so far.
-    asked: Vec<AskedReplay>,
-    replays: u64,
+    /// Requests to the room, to be taken by the shard, and how many there were so far.
+    asked: Vec<AskedOfRoom>,
+    all_asked: u64,
 }
 
-/// A `replay` request of a session.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AskedReplay {
+/// A session's request to its room.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AskedOfRoom {
     pub key: usize,
     /// Distinguishes requests, even when a connection has the key of an earlier one.
     pub number: u64,
-    pub action: ReplayAction,
+    pub task: Task,
+}
+
+/// What a room does for a session.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Task {
+    Replay(ReplayAction),
+    Post(Box<Post>),
+}
+
+/// What it has done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Done {
+    Replay(ReplayState),
+    /// The post is on the tape, at this position.
+    Posted(Position),
 }
 
 /// What this core has done since it was made.
@@ -141,6 +160,7 @@ impl<L: Link> Fanout<L> {
             replica: Replica::new(epoch),
             namespace: "/".into(),
             stats: None,
+            watchers: Vec::new(),
             views: Views::with_cohorts_of(cohort),
             connections: Slab::new(),
             encoder: UpdateEncoder::sharing(full).of(epoch),
@@ -159,7 +179,7 @@ impl<L: Link> Fanout<L> {
             pings: Vec::new(),
             draining: false,
             asked: Vec::new(),
-            replays: 0,
+            all_asked: 0,
         }
     }
 
@@ -230,8 +250,8 @@ impl<L: Link> Fanout<L> {
         self.connections.get_mut(key).map(|connection| &mut connection.link)
     }
 
-    /// The `replay` requests since the last call. Each must be [answered](Self::answer_replay).
-    pub fn take_asked(&mut self) -> Vec<AskedReplay> {
+    /// The requests to the room since the last call. Each must be [answered](Self::answer_asked).
+    pub fn take_asked(&mut self) -> Vec<AskedOfRoom> {
         std::mem::take(&mut self.asked)
     }
 
@@ -250,13 +270,17 @@ impl<L: Link> Fanout<L> {
     pub fn apply(&mut self, batch: &Batch) {
         self.touched.clear();
         self.frames.clear();
-        let mut known = self.replica.books().len();
+        let (mut known, channels) = (self.replica.books().len(), self.replica.channels().len());
         self.replica.apply(batch, &mut self.touched);
         let noted = self.replica.stats().map(|(stats, _)| Arc::as_ptr(stats));
         if noted != self.stats.as_ref().map(Arc::as_ptr) {
             self.replica.note_stats(self.stats.clone(), &mut self.touched);
         }
-        if matches!(batch.events.first(), Some(Event::Reset)) {
+        let is_reset = matches!(batch.events.first(), Some(Event::Reset));
+        for (instrument, watchers) in self.watchers.drain(..).filter(|_| !is_reset) {
+            self.replica.note_watchers(instrument, watchers, &mut self.touched);
+        }
+        if is_reset {
             // What was pending in the views is void, and all is pending anew.
             self.encoder.forget();
             self.views.reset(&self.replica);
@@ -275,8 +299,35 @@ impl<L: Link> Fanout<L> {
                 self.views.place(book);
             }
         }
+        for (number, channel) in (0..).zip(self.replica.channels()).skip(channels) {
+            self.views.welcome_channel(ChannelId(number), channel);
+        }
         self.views.touch(&self.touched);
         self.views.dismiss();
+    }
+
+    /// By how much the number of sessions that name a symbol has changed since the last call; `None` if no
+    /// session has begun to or ceased to.
+    pub fn take_named(&mut self) -> Option<impl Iterator<Item = (Symbol, i64)> + use<L>> {
+        self.views.has_named().then(|| self.views.take_named())
+    }
+
+    /// Whether [`Self::note_watchers`] is due whatever has changed: there are new topics of watchers.
+    pub fn take_new_watchers(&mut self) -> bool {
+        self.views.take_new_watchers()
+    }
+
+    /// How many watch the instruments whose watchers any session watches. That goes to these sessions with
+    /// the next batch, as [`Self::note_stats`] has it.
+    pub fn note_watchers(&mut self, count: impl Fn(&Symbol) -> u64) {
+        self.watchers.clear();
+        for instrument in self.views.with_watchers_watched() {
+            let Some(book) = self.replica.book(instrument) else { continue };
+            let watchers = count(&book.definition.symbol);
+            if book.watchers.get() != Some(watchers) {
+                self.watchers.push((instrument, watchers));
+            }
+        }
     }
 
     /// The server's figures go to their subscribers with the next batch: at a position already delivered they

@@ -4,7 +4,7 @@
 //! hand.
 
 use super::connection::{Extras, Member, Stats};
-use super::{AskedReplay, Fanout, second};
+use super::{AskedOfRoom, Done, Fanout, Task, second};
 use crate::hint::nearest;
 use crate::hub::{Replica, Scope, Session, Topic, ViewKey, ViewOptions};
 use crate::market::Timestamp;
@@ -49,8 +49,9 @@ impl<L: Link> Fanout<L> {
             }
             Op::Stats { enabled } => self.enable_stats(key, id, enabled),
             Op::Checksum { topics } => self.begin_checksum(key, id, topics),
-            Op::Replay(action) => self.begin_replay(key, id, action),
+            Op::Replay(action) => self.ask_room(key, id, Task::Replay(action)),
             Op::Fault { fault, lasts } => self.begin_fault(key, id, fault, lasts),
+            Op::Publish(post) => self.ask_room(key, id, Task::Post(post)),
         }
         if let Some(connection) = self.connections.get_mut(key) {
             connection.turn_to(SessionNumber::FIRST);
@@ -259,37 +260,37 @@ impl<L: Link> Fanout<L> {
         self.catch_up(key);
     }
 
-    fn begin_replay(&mut self, key: usize, id: Option<Id>, action: ReplayAction) {
+    fn ask_room(&mut self, key: usize, id: Option<Id>, task: Task) {
         let refuse =
             |code, message: &str| Answer::Error { id: id.clone(), code, message: message.to_owned() };
-        if action != ReplayAction::Look
-            && let Err(denied) = self.connections[key].rights.may(Action::Control)
-        {
+        let right = match task {
+            Task::Replay(ReplayAction::Look) => None,
+            Task::Replay(_) => Some(Action::Control),
+            Task::Post(_) => Some(Action::Publish),
+        };
+        if let Some(Err(denied)) = right.map(|right| self.connections[key].rights.may(right)) {
             return self.answer(key, &refuse(ErrorCode::NotAllowed, &denied.to_string()));
         }
         let extras: &mut Extras = self.connections[key].extras.get_or_insert_default();
-        if extras.replays.len() >= SESSION.replays {
-            let message = "too many replay requests are not answered yet";
+        if extras.asked_of_room.len() >= SESSION.asked_of_room {
+            let message = "too many requests of this kind are not answered yet";
             return self.answer(key, &refuse(ErrorCode::BadRequest, message));
         }
-        self.replays += 1;
-        extras.replays.push((self.replays, id));
-        self.asked.push(AskedReplay { key, number: self.replays, action });
+        self.all_asked += 1;
+        extras.asked_of_room.push((self.all_asked, id));
+        self.asked.push(AskedOfRoom { key, number: self.all_asked, task });
     }
 
     /// Answers a request that was [taken](Self::take_asked), if its session still exists.
-    pub fn answer_replay(
-        &mut self,
-        key: usize,
-        number: u64,
-        outcome: Result<ReplayState, (ErrorCode, String)>,
-    ) {
+    pub fn answer_asked(&mut self, key: usize, number: u64, outcome: Result<Done, (ErrorCode, String)>) {
         let extras = self.connections.get_mut(key).and_then(|connection| connection.extras.as_mut());
         let Some(extras) = extras else { return };
-        let Some(at) = extras.replays.iter().position(|&(known, _)| known == number) else { return };
-        let (_, id) = extras.replays.remove(at);
+        let asked = &mut extras.asked_of_room;
+        let Some(at) = asked.iter().position(|&(known, _)| known == number) else { return };
+        let (_, id) = asked.remove(at);
         let answer = match outcome {
-            Ok(state) => {
+            Ok(Done::Posted(position)) => Answer::Published { id, position: position.get() },
+            Ok(Done::Replay(state)) => {
                 let controllable =
                     state.controllable && self.connections[key].rights.may(Action::Control).is_ok();
                 Answer::Replay(ReplayState { id, controllable, ..state })
@@ -333,6 +334,10 @@ fn take_hint(left: &mut u8) -> Option<()> {
 
 fn granted(replica: &Replica, text: String, topic: &Topic, hints: &mut u8) -> TopicAnswer {
     let mut answer = TopicAnswer::granted(text);
+    // A channel is there as soon as somebody posts to it.
+    if topic.kind.is_of_channels() {
+        return answer;
+    }
     match &topic.scope {
         Scope::Symbol(symbol) => {
             if let Some(book) = replica.by_symbol(symbol.as_str()) {

@@ -5,6 +5,7 @@
 
 mod folded;
 mod orders;
+mod posts;
 mod presence;
 pub mod seek;
 mod seeking;
@@ -12,15 +13,16 @@ mod seeking;
 pub(super) use folded::Folded;
 pub(super) use presence::{Guest, Presence};
 
-use super::fanout::Opening;
+use super::fanout::{Done, Opening, Task};
 use super::rights::{Denial, Rights};
-use super::shard::{Budget, Look, Replacement, ReplayControl, Shard};
+use super::shard::{Budget, Look, Outcome, Replacement, Service, Shard};
 use crate::feed::{Source, Span, Stop};
 use crate::hub::{Replica, ServerStats};
 use crate::market::{FeedKind, FeedState, Speed, Timestamp};
 use crate::tape::{Control, Epoch, Handle, Log, Memory, Playing, Progress, Ration, Reader, Share, Tape};
 use crate::wire::{CloseCode, ErrorCode, ReplayState, Seeking};
 use orders::{Order, take_orders};
+use posts::{Posts, posts, put_on_tape};
 use seek::{Course, Target};
 use socket2::SockRef;
 use std::io;
@@ -62,6 +64,7 @@ pub(super) struct Room {
     /// `None` once it was ended.
     tape: Mutex<Option<Handle>>,
     orders: mpsc::UnboundedSender<Order>,
+    posts: Posts,
     span: Arc<OnceLock<Span>>,
     /// Set once it was ended: all that still reads for it ends, too.
     stop: Stop,
@@ -166,6 +169,7 @@ impl Room {
         let thread = thread_name("tape", name.as_deref());
         let (tape, thread) = tape.start_as(thread, share.as_ref().map(Ration::new))?;
         let (orders, given) = mpsc::unbounded_channel();
+        let (posts, posted) = posts();
         let span = span.unwrap_or_else(|| {
             let span = Arc::new(OnceLock::new());
             if let Some(source) = &source {
@@ -199,6 +203,7 @@ impl Room {
             share,
             tape: Mutex::new(Some(tape)),
             orders,
+            posts,
             span,
             stop,
             course: Mutex::default(),
@@ -206,8 +211,9 @@ impl Room {
             failed: OnceLock::new(),
         });
         for shard in &room.shards {
-            shard.serve(room.replay_control());
+            shard.serve(room.service());
         }
+        tokio::spawn(put_on_tape(Arc::downgrade(&room), posted));
         tokio::spawn(take_orders(Arc::downgrade(&room), given));
         Ok((room, thread))
     }
@@ -368,20 +374,27 @@ impl Room {
         self.tape.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Lets the sessions of a shard control it.
-    fn replay_control(self: &Arc<Self>) -> ReplayControl {
+    /// Does what the sessions of a shard ask for.
+    fn service(self: &Arc<Self>) -> Service {
         let (room, runtime) = (Arc::downgrade(self), tokio::runtime::Handle::current());
-        Box::new(move |action, tell| {
+        Box::new(move |task, tell| {
             let Some(room) = room.upgrade() else {
                 return tell(Err((ErrorCode::Unavailable, "this market is over".to_owned())));
             };
-            let done = room.control(action);
-            runtime.spawn(async move {
-                tell(match done.await {
-                    Ok(playing) => Ok(room.state(&playing, true)),
-                    Err(Refusal { code, message }) => Err((code, message)),
-                });
-            });
+            // Timers are of this runtime, too.
+            let _entered = runtime.enter();
+            match task {
+                Task::Replay(action) => {
+                    let done = room.control(action);
+                    runtime.spawn(async move {
+                        tell(outcome(done.await.map(|playing| Done::Replay(room.state(&playing, true)))));
+                    });
+                }
+                Task::Post(post) => {
+                    let done = room.post(*post);
+                    runtime.spawn(async move { tell(outcome(done.await.map(Done::Posted))) });
+                }
+            }
         })
     }
 
@@ -448,6 +461,10 @@ impl Room {
     }
 }
 
+fn outcome(done: Result<Done, Refusal>) -> Outcome {
+    done.map_err(|Refusal { code, message }| (code, message))
+}
+
 /// Starts the shards of a market; returns them and their readers of its tape.
 ///
 /// # Errors
@@ -460,9 +477,15 @@ pub(super) fn start_shards(
     let budget = if room.is_some() { Budget::PRIVATE } else { Budget::PUBLIC };
     let namespace = format!("/{}", room.unwrap_or_default());
     let (mut shards, mut readers) = (Vec::new(), Readers::new());
+    let watchers = Arc::default();
     for number in 0..count {
-        let (shard, reader) =
-            Shard::start(thread_name(&format!("shard-{number}"), room), &namespace, epoch, budget)?;
+        let (shard, reader) = Shard::start(
+            thread_name(&format!("shard-{number}"), room),
+            &namespace,
+            epoch,
+            budget,
+            &watchers,
+        )?;
         shards.push(shard);
         readers.push(Box::new(reader));
     }

@@ -5,6 +5,7 @@
 mod support;
 mod trap;
 
+mod channels;
 mod clock;
 mod commands;
 mod doors;

@@ -152,8 +152,8 @@ async fn rest_answers_for_a_room_or_says_that_it_cannot() {
     assert_eq!((&feed["state"], &feed["room"]), (&json!("paused"), &json!("one")));
     server.get("/v1/feed?room=two").await.check_problem(404, "no room \"two\"");
     server.get("/metrics?room=one").await.check_problem(400, "not to be had of a room");
-    let publish = request(server.address, "POST", "/v1/publish?room=one", &[], b"{}").await;
-    publish.check_problem(400, "not to be had of a room");
+    let publish = request(server.address, "POST", "/v1/publish?room=two", &[], b"{}").await;
+    publish.check_problem(404, "no room \"two\"");
 }
 
 /// A server that plays a market with a trap so slowly that the public one never comes to it.

@@ -7,17 +7,17 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 
 /// Reads a stream as an `EventSource` or a reader of lines does.
-struct Listener {
+pub struct Listener {
     stream: BufReader<TcpStream>,
     head: String,
-    seen: Seen,
+    pub seen: Seen,
     /// The id of the last event that had one.
     last_id: Option<String>,
     retry: Option<u64>,
 }
 
 impl Listener {
-    async fn open(server: &TestServer, target: &str, fields: &str) -> Self {
+    pub async fn open(server: &TestServer, target: &str, fields: &str) -> Self {
         let stream = soon("connect", TcpStream::connect(server.address)).await.unwrap();
         Self::over(stream, server, target, fields).await
     }
@@ -69,7 +69,7 @@ impl Listener {
         message
     }
 
-    async fn until(&mut self, what: &str, condition: impl Fn(&Self) -> bool) {
+    pub async fn until(&mut self, what: &str, condition: impl Fn(&Self) -> bool) {
         let reached = async {
             while !condition(self) {
                 self.message().await.expect("it goes on");

@@ -466,7 +466,9 @@ impl Seen {
             let entry = entry.as_object().unwrap();
             if entry.contains_key("reset") {
                 self.resets += 1;
-                (self.images, self.rings, self.instruments) = Default::default();
+                self.instruments.clear();
+                self.images.retain(|topic, _| is_of_channel(topic));
+                self.rings.retain(|topic, _| is_of_channel(topic));
                 continue;
             }
             if let Some(instrument) = entry.get("instrument") {
@@ -478,12 +480,24 @@ impl Seen {
             assert!(
                 topic == "status"
                     || topic == "stats"
+                    || is_of_channel(topic)
                     || self.instruments.contains_key(symbol_of(topic).as_str()),
                 "{topic} before its definition"
             );
             *self.told.entry(topic.to_owned()).or_default() += 1;
-            for list in ["trades", "closed"].into_iter().filter_map(|name| entry.get(name)?.as_array()) {
+            for list in
+                ["trades", "closed", "messages"].into_iter().filter_map(|name| entry.get(name)?.as_array())
+            {
                 self.rings.entry(topic.to_owned()).or_default().extend(list.iter().cloned());
+            }
+            if let Some(states) = entry.get("states").and_then(Value::as_object) {
+                let image = self.images.entry(topic.to_owned()).or_default();
+                if entry.get("whole") == Some(&Value::Bool(true)) {
+                    image.clear();
+                }
+                image.extend(states.clone());
+                image.retain(|_, state| !state.is_null());
+                continue;
             }
             let fields = entry.get("bar").map_or(entry, |bar| bar.as_object().unwrap());
             let image = self.images.entry(topic.to_owned()).or_default();
@@ -501,6 +515,11 @@ impl Seen {
     pub fn numbers(&self, topic: &str) -> Vec<u64> {
         self.rings.get(topic).into_iter().flatten().map(|entry| entry["number"].as_u64().unwrap()).collect()
     }
+}
+
+/// Whether a topic is of a channel, which has no definition.
+fn is_of_channel(topic: &str) -> bool {
+    topic.starts_with("messages:") || topic.starts_with("states:")
 }
 
 /// The symbol that a topic names, which it may escape.
