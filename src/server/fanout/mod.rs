@@ -11,6 +11,7 @@ mod pace; // how much may be in flight to a session
 mod packets; // what clients of Socket.IO send
 mod report;
 mod requests;
+mod sessions; // several on one connection
 mod tally;
 
 pub use report::{MAX_SLOW, Report};
@@ -736,44 +737,6 @@ impl<L: Link> Fanout<L> {
             self.deliver_alone(key);
         }
         self.answer_checksum(key);
-    }
-
-    /// What may be in flight is the connection's, so its sessions take turns, a frame each.
-    #[cold]
-    fn catch_up_in_turn(&mut self, key: usize) {
-        let clock = self.clock();
-        let mut goes_on = true;
-        while std::mem::take(&mut goes_on) {
-            for number in self.connections[key].in_turn() {
-                self.connections[key].turn_to(number);
-                if self.is_waiting(key) && !self.connections[key].stands_at(self.upto()) {
-                    if !self.connections[key].is_open() || !self.connections[key].may_send(clock) {
-                        goes_on = false;
-                        break;
-                    }
-                    let (mut delivery, connections) =
-                        self.delivery(self.connections[key].session.cohort_id());
-                    goes_on |= delivery.deliver(&mut connections[key]);
-                    if let Some(extras) = &mut self.connections[key].extras {
-                        extras.served = number;
-                    }
-                }
-                self.answer_checksum(key);
-            }
-        }
-        self.connections[key].turn_to(SessionNumber::FIRST);
-    }
-
-    /// Calls `act` with each of its sessions in hand.
-    fn each_session(&mut self, key: usize, mut act: impl FnMut(&mut Self)) {
-        if !self.connections[key].has_several() {
-            return act(self);
-        }
-        for number in self.connections[key].in_turn() {
-            self.connections[key].turn_to(number);
-            act(self);
-        }
-        self.connections[key].turn_to(SessionNumber::FIRST);
     }
 
     /// Whether something that its cohort received is pending for it, or a checksum. A checksum is of the

@@ -6,7 +6,7 @@
 use super::connection::{Extras, Member, Stats};
 use super::{AskedOfRoom, Done, Fanout, Task, second};
 use crate::hint::nearest;
-use crate::hub::{Replica, Scope, Session, Topic, ViewKey, ViewOptions};
+use crate::hub::{Replica, Scope, Topic, ViewKey};
 use crate::market::Timestamp;
 use crate::server::limits::SESSION;
 use crate::server::link::Link;
@@ -55,32 +55,6 @@ impl<L: Link> Fanout<L> {
         }
         if let Some(connection) = self.connections.get_mut(key) {
             connection.turn_to(SessionNumber::FIRST);
-        }
-    }
-
-    fn open_session(&mut self, key: usize, id: Option<Id>, number: SessionNumber) {
-        let connection = &mut self.connections[key];
-        if connection.sessions().any(|(known, _)| known == number) {
-            let message = format!("session {number} is open already");
-            return self.answer(key, &Answer::Error { id, code: ErrorCode::BadRequest, message });
-        }
-        let options = ViewOptions::new(connection.form.in_session(number).id());
-        let member = Member::new(key, number).get();
-        let session = Session::open(member, options, &self.replica, &mut self.views);
-        connection.park(number, session, second(self.now));
-        let (position, time) = (self.replica.position().get(), self.replica.time().micros());
-        self.answer(key, &Answer::Opened { id, position, time });
-    }
-
-    /// Closes the session in hand.
-    fn close_session(&mut self, key: usize, id: Option<Id>, number: SessionNumber) {
-        self.answer(key, &Answer::Closed { id });
-        // Its view's number may be reused.
-        self.frames.clear();
-        let connection = &mut self.connections[key];
-        connection.turn_to(SessionNumber::FIRST);
-        if let Some(session) = connection.give_up(number) {
-            session.close(Member::new(key, number).get(), &mut self.views);
         }
     }
 
