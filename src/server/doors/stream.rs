@@ -83,7 +83,7 @@ fn asked(stream: &Stream, pass: Pass, request: &Request) -> Result<Asked, Proble
     pass.check_origin()?;
     let query = request.uri().query().unwrap_or_default();
     let mut asked = Asked::parse(query, stream, pass.rights)?;
-    if asked.opening.topics.is_empty() {
+    if asked.opening.topics.is_empty() && asked.opening.new.is_empty() {
         return Err(Problem::new(
             StatusCode::BAD_REQUEST,
             "a stream is of topics: name them with topics=, as quote:*,trades:AAPL",

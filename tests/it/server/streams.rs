@@ -279,3 +279,22 @@ async fn a_page_that_is_let_in_may_read_a_stream() {
     let own = Listener::open(&server, "/v1/sse?topics=status", "").await;
     assert!(!own.head.contains("access-control"), "{}", own.head);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_that_are_new_come_whole_beside_those_that_go_on() {
+    let server = TestServer::start().await;
+    server.publish(&(trade("A", "1", 1) + &trade("B", "1", 1))).await;
+    let mut events = Listener::open(&server, "/v1/sse?topics=trades:A", "").await;
+    events.until("a trade", |it| it.last_id.is_some()).await;
+    let since = events.last_id.take().unwrap();
+    let published = server.publish(&trade("A", "1", 2)).await;
+
+    let target = format!("/v1/sse?topics=trades:A&since={since}&new=trades:B");
+    let mut both = Listener::open(&server, &target, "").await;
+    both.seen.instruments.clone_from(&events.seen.instruments);
+    both.answer("welcome").await;
+    assert_eq!(both.answer("subscribed").await["resumed"], true);
+    both.reach(&published).await;
+    both.until("what is new", |it| it.seen.told.contains_key("trades:B")).await;
+    assert_eq!((both.seen.numbers("trades:A"), both.seen.numbers("trades:B")), (vec![1], vec![0]));
+}
