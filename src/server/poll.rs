@@ -20,7 +20,7 @@ use super::rooms::RoomRequest;
 use super::{dashboard, fanout::Opening};
 use crate::hub::Topic;
 use crate::tape::{Epoch, Position};
-use crate::wire::{Form, POLL_BYTES, PollQuery, PollSince};
+use crate::wire::{Encoding, Form, POLL_BYTES, PollQuery, PollSince};
 use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -109,6 +109,7 @@ const SHARED: HeaderValue = HeaderValue::from_static("max-age=0, s-maxage=1");
 /// For answers that waited, as the next one would not; and those of a room with a key, which is for guests.
 const UNSHARED: HeaderValue = HeaderValue::from_static("no-store");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const MSGPACK: HeaderValue = HeaderValue::from_static("application/msgpack");
 
 pub(super) async fn poll(
     State(app): State<Arc<App>>,
@@ -131,7 +132,11 @@ pub(super) async fn poll(
         return Ok((StatusCode::NOT_MODIFIED, fields).into_response());
     }
     answers.counts.ok.fetch_add(1, Ordering::Relaxed);
-    Ok((fields, [(header::CONTENT_TYPE, JSON)], answer.body.clone()).into_response())
+    let kind = match view.query.form.encoding() {
+        Encoding::Json => JSON,
+        Encoding::MessagePack => MSGPACK,
+    };
+    Ok((fields, [(header::CONTENT_TYPE, kind)], answer.body.clone()).into_response())
 }
 
 impl Answers {
@@ -347,17 +352,17 @@ fn parse_topics(texts: &[String]) -> Result<Vec<Topic>, Problem> {
     let parse = |text: &String| match Topic::parse(text) {
         Ok(Topic::STATS) => {
             let detail = "stats is of one server, and not polled: /metrics has its figures";
-            Err(Problem::bad_request(detail))
+            Err(Problem::bad_request(detail).with("topic", text.as_str()))
         }
         Ok(topic) => Ok(topic),
-        Err(error) => Err(Problem::bad_request(error.message)),
+        Err(error) => Err(Problem::bad_request(error.message).with("topic", text.as_str())),
     };
     Ok(texts.iter().map(parse).collect::<Result<BTreeSet<_>, _>>()?.into_iter().collect())
 }
 
 impl Door for Polling {
     fn formats(&self) -> &'static [(&'static str, Form)] {
-        const { &[("json", Form::LINES.of_images())] }
+        const { &[("json", Form::LINES.of_images()), ("msgpack", Form::BARE)] }
     }
 
     fn form(&self) -> Form {

@@ -1,14 +1,17 @@
-//! Answers to clients that poll: an update in JSON form, and the text with which they ask for what follows.
+//! Answers to clients that poll: an update, and the text with which they ask for what follows.
 //! Pure; any thread that has a replica.
 //!
 //! Invariant: an answer depends only on the replica, the query, the text and the end that it is given, so any
 //! node gives it, and whoever asks the same may be given the same bytes.
 
-use super::framing::Form;
+use super::framing::{Encoding, Form};
 use super::json::JsonUpdate;
-use crate::hub::{Kind, Owed as _, Poll, Replica, Topic, TopicKey, Upto};
+use super::msgpack::MsgpackUpdate;
+use super::update::FULL_BYTES;
+use crate::hub::{Kind, Owed, Poll, Replica, Topic, TopicKey, Upto};
 use crate::market::InstrumentId;
 use crate::tape::{Epoch, Position};
+use rmp::encode;
 use std::fmt;
 use std::io::Write;
 use std::str::FromStr;
@@ -20,7 +23,7 @@ pub struct PollQuery {
     pub topics: Vec<Topic>,
     /// Topics of which it has nothing yet, whatever it has of the others.
     pub new: Vec<Topic>,
-    /// A form of JSON: whether all fields of a changed image are sent.
+    /// A form of JSON, of which only the images matter; or [`Form::BARE`].
     pub form: Form,
     /// Whether quotes carry their `ts_event`.
     pub times: bool,
@@ -39,7 +42,7 @@ pub struct PollSince {
 /// An answer to a poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PollAnswer {
-    /// JSON in one line, with its end.
+    /// JSON in one line, with its end; or a map in `MessagePack`.
     pub body: Vec<u8>,
     /// What the client asks with next.
     pub since: PollSince,
@@ -69,28 +72,27 @@ impl PollQuery {
         let next = rest.map(|(_, next)| next);
         let poll = Poll { topics: &self.topics, new: &self.new, from, upto: upto.position, next };
 
-        let mut update = JsonUpdate::new(full);
         let begin = if from == Position::START { upto } else { Upto { position: from, ..upto } };
-        update.begin(self.times, self.form, begin, upto);
         let is_refused = since.is_some() && known.is_none();
-        if is_refused {
-            update.reset();
-        }
-        let next = poll.tell(replica, &mut update);
+        let mut update = PollUpdate::new(self.form, full);
+        update.begin(self, begin, upto);
+        let next = match &mut update {
+            PollUpdate::Json(update) => tell(&poll, replica, is_refused, &mut **update),
+            PollUpdate::MessagePack(update) => tell(&poll, replica, is_refused, &mut **update),
+        };
         let is_empty = update.is_empty() && rest.is_none();
         let position = if next.is_some() || (is_empty && since.is_some()) { from } else { upto.position };
         let rest = next.map(|next| (upto.position, next));
         let after = PollSince { epoch: replica.epoch(), position, rest };
-
-        // The update is a map: its fields go on.
-        let (brace, fields) = update.finish(next.is_none()).split_last().expect("a map");
-        debug_assert_eq!(*brace, b'}');
-        let mut body = fields.to_vec();
-        write!(body, r#","epoch":{},"since":"{after}""#, after.epoch.get()).expect("a Vec takes every byte");
-        if since.is_some() {
-            write!(body, r#","resumed":{}"#, !is_refused).expect("a Vec takes every byte");
-        }
-        body.extend_from_slice(b"}\n");
+        let resumed = since.map(|_| !is_refused);
+        let body = match update {
+            PollUpdate::Json(mut update) => json(update.finish(next.is_none()), after, resumed),
+            PollUpdate::MessagePack(mut update) => {
+                let mut bytes = Vec::new();
+                update.finish(next.is_none(), self.form, &mut bytes);
+                msgpack(&bytes, after, begin, upto, resumed)
+            }
+        };
         PollAnswer { body, since: after, is_empty }
     }
 
@@ -101,6 +103,79 @@ impl PollQuery {
         Poll { topics: &both, new: &[], from, upto, next: None }.is_pending(replica)
     }
 }
+
+/// The encoder of an answer.
+enum PollUpdate {
+    Json(Box<JsonUpdate>),
+    MessagePack(Box<MsgpackUpdate>),
+}
+
+impl PollUpdate {
+    fn new(form: Form, full: usize) -> Self {
+        match form.encoding() {
+            Encoding::Json => Self::Json(Box::new(JsonUpdate::new(full))),
+            Encoding::MessagePack => Self::MessagePack(Box::new(MsgpackUpdate::new(full.min(FULL_BYTES)))),
+        }
+    }
+
+    fn begin(&mut self, query: &PollQuery, from: Upto, upto: Upto) {
+        match self {
+            Self::Json(update) => update.begin(query.times, query.form, from, upto),
+            Self::MessagePack(update) => update.begin(query.times, from, upto),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Json(update) => update.is_empty(),
+            Self::MessagePack(update) => update.is_empty(),
+        }
+    }
+}
+
+fn tell(poll: &Poll<'_>, replica: &Replica, is_refused: bool, update: &mut impl Owed) -> Option<TopicKey> {
+    if is_refused {
+        update.reset();
+    }
+    poll.tell(replica, update)
+}
+
+/// The update is a map: its fields go on.
+fn json(update: &[u8], after: PollSince, resumed: Option<bool>) -> Vec<u8> {
+    let (brace, fields) = update.split_last().expect("a map");
+    debug_assert_eq!(*brace, b'}');
+    let mut body = fields.to_vec();
+    write!(body, r#","epoch":{},"since":"{after}""#, after.epoch.get()).expect(VEC);
+    if let Some(resumed) = resumed {
+        write!(body, r#","resumed":{resumed}"#).expect(VEC);
+    }
+    body.extend_from_slice(b"}\n");
+    body
+}
+
+/// A map around the update, which counts from `position` and `time`.
+fn msgpack(update: &[u8], after: PollSince, from: Upto, upto: Upto, resumed: Option<bool>) -> Vec<u8> {
+    let mut body = Vec::with_capacity(update.len() + 128);
+    encode::write_map_len(&mut body, 5 + u32::from(resumed.is_some())).expect(VEC);
+    for (name, number) in [("epoch", after.epoch.get()), ("position", from.position.get())] {
+        encode::write_str(&mut body, name).expect(VEC);
+        encode::write_uint(&mut body, number).expect(VEC);
+    }
+    encode::write_str(&mut body, "time").expect(VEC);
+    encode::write_sint(&mut body, upto.time.micros()).expect(VEC);
+    encode::write_str(&mut body, "since").expect(VEC);
+    encode::write_str(&mut body, &after.to_string()).expect(VEC);
+    if let Some(resumed) = resumed {
+        encode::write_str(&mut body, "resumed").expect(VEC);
+        encode::write_bool(&mut body, resumed).expect(VEC);
+    }
+    encode::write_str(&mut body, "update").expect(VEC);
+    encode::write_bin(&mut body, update).expect(VEC);
+    body
+}
+
+/// Writing to a `Vec` cannot fail.
+const VEC: &str = "a Vec takes every byte";
 
 impl PollSince {
     /// Whether a tape can go on from there.

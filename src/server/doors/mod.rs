@@ -15,7 +15,7 @@ use super::room::{Guest, Room};
 use super::rooms::{Entry, RoomRequest};
 use crate::hint::hint;
 use crate::market::Speed;
-use crate::wire::{Form, MAX_HZ, MIN_HZ, Resume};
+use crate::wire::{Encoding, Form, MAX_HZ, MIN_HZ, Resume};
 use axum::extract::Request;
 use axum::http::StatusCode;
 use socket2::SockRef;
@@ -248,9 +248,13 @@ impl Asked {
             }
         }
         if let Some(changes) = is_of_changes {
-            opening.form = door
-                .form_of_changes(changes)
-                .ok_or_else(|| Problem::bad_request("query parameter delta: here only changes are sent"))?;
+            let of_changes = || Problem::bad_request("query parameter delta: here only changes are sent");
+            let form = door.form_of_changes(changes).ok_or_else(of_changes)?;
+            match opening.form.encoding() {
+                Encoding::Json => opening.form = form,
+                Encoding::MessagePack if changes => {}
+                Encoding::MessagePack => return Err(of_changes()),
+            }
         }
         opening.since = match (epoch, position) {
             (Some(epoch), Some(position)) => Some(Resume { epoch, position }),

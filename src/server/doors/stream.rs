@@ -105,7 +105,9 @@ fn last_event(headers: &HeaderMap) -> Option<Resume> {
 impl Door for Stream {
     fn formats(&self) -> &'static [(&'static str, Form)] {
         match self.form.framing() {
-            Framing::Events => const { &[("json", Form::EVENTS.of_images())] },
+            Framing::Events => {
+                const { &[("json", Form::EVENTS.of_images()), ("msgpack", Form::EVENTS_MSGPACK)] }
+            }
             _ => const { &[("json", Form::LINES.of_images())] },
         }
     }

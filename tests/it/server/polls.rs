@@ -94,6 +94,29 @@ async fn changes_alone_are_polled_where_they_are_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn programs_poll_in_messagepack() {
+    let server = TestServer::start().await;
+    let first = server.publish(&trade("A", "1", 1)).await;
+    let mut poller = Poller::new(&server, "topics=trades:A");
+    poller.reach(&first).await;
+    let response = server.get("/v1/poll?topics=trades:A&format=msgpack").await;
+    assert_eq!(response.header("content-type"), Some("application/msgpack"));
+    // The last field is the update as bytes.
+    let name = b"\xa6update\xc4";
+    let at = response.body.windows(name.len()).position(|bytes| bytes == name).expect("an update");
+    let (length, update) = response.body[at + name.len()..].split_first().unwrap();
+    assert_eq!(usize::from(*length), update.len());
+    let update: Value = rmp_serde::from_slice(update).unwrap();
+    let [positions, micros, _, definition, ..] = &update.as_array().unwrap()[..] else { panic!("{update}") };
+    assert_eq!((positions, micros), (&json!(0), &json!(0)), "they count from what is beside it");
+    assert_eq!(definition, 63, "{update}");
+    let since = poller.since.unwrap();
+    assert!(response.body.windows(since.len()).any(|bytes| bytes == since.as_bytes()));
+    let wrong = server.get("/v1/poll?topics=trades:A&format=msgpack&delta=0").await;
+    wrong.check_problem(400, "only changes are sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_poll_without_news_changes_nothing_and_costs_no_body() {
     let server = TestServer::start().await;
     let first = server.publish(&(quote("A", "1", "2") + &quote("B", "1", "2"))).await;
@@ -162,6 +185,8 @@ async fn what_is_wrong_with_a_poll_is_said() {
     check("topics=", "name them with topics=").await;
     check("topics=qoute:A", "did you mean \"quote:A\"").await;
     check("topics=stats", "/metrics has its figures").await;
+    let wrong = server.get("/v1/poll?topics=quote:A,nothing:B").await.json();
+    assert_eq!(wrong["topic"], "nothing:B", "a client knows which one to leave out");
     for since in ["", "17", "17-x", "17-1-2", "17-1-2-3-9", "x-1", "-"] {
         check(&format!("topics=quote:A&since={since}"), "an epoch and a position, as 17-4711").await;
     }
