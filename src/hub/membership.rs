@@ -100,6 +100,11 @@ impl Membership {
         self.spans.last().is_some_and(|span| span.until == Position::MAX)
     }
 
+    /// Whether it belonged to them at that position.
+    pub(super) fn was_there(&self, at: Position) -> bool {
+        self.spans.iter().any(|span| span.from <= at && at < span.until)
+    }
+
     /// What is pending up to `upto` for a session that has everything up to `known`. `since`: the changes
     /// that would be pending if the topic had never moved.
     pub(super) fn due(&self, since: Since, known: Position, upto: Position) -> Due {

@@ -15,6 +15,7 @@ mod cohort; // sessions of a view that are flushed together
 mod image;
 mod membership;
 mod owed;
+mod poll; // clients without a session
 mod replica;
 mod ring;
 mod session;
@@ -29,6 +30,7 @@ pub use cohort::{COHORT, Changed, Cohort, CohortId, Flushed};
 pub use image::*; // a new image needs no line here
 pub use membership::Moves;
 pub use owed::{Due, Entries, Owed, Since, Upto, tell};
+pub use poll::Poll;
 pub use replica::{BARS_KEPT, Bars, Book, Market, Replica, TRADES_KEPT};
 pub use ring::{Ring, Run};
 pub use session::{Flush, MAX_TOPICS, Session, Subscribed};

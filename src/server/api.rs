@@ -203,7 +203,7 @@ fn market(app: &App, room: Option<&str>) -> Result<Arc<Room>, Problem> {
 
 /// Any other path.
 pub(super) fn not_found(uri: &axum::http::Uri) -> Problem {
-    const PATHS: [&str; 13] = [
+    const PATHS: [&str; 14] = [
         "/",
         "/ops",
         "/v1/ws",
@@ -212,6 +212,7 @@ pub(super) fn not_found(uri: &axum::http::Uri) -> Problem {
         "/v1/quotes",
         "/v1/trades/SYMBOL",
         "/v1/bars/SYMBOL",
+        "/v1/poll",
         "/v1/feed",
         "/v1/replay",
         "/metrics",

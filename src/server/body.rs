@@ -97,8 +97,18 @@ impl Memory {
     /// An answer of JSON. It keeps its part of the memory until the client has read it.
     ///
     /// # Errors
-    /// 503: too much is pending for other clients.
+    /// As [`Self::counted`].
     pub fn answer(&self, json: Vec<u8>) -> Result<Response, Problem> {
+        let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        Ok((kind, self.counted(json)?).into_response())
+    }
+
+    /// The bytes of an answer, or of several. They keep their part of the memory until the last of these is
+    /// read.
+    ///
+    /// # Errors
+    /// 503: too much is pending for other clients.
+    pub fn counted(&self, bytes: Vec<u8>) -> Result<Bytes, Problem> {
         struct Counted(
             Vec<u8>,
             #[expect(dead_code, reason = "held as long as the bytes are")] OwnedSemaphorePermit,
@@ -110,13 +120,12 @@ impl Memory {
             }
         }
 
-        let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-        if json.len() <= HTTP.small_bytes {
-            return Ok((kind, json).into_response());
+        if bytes.len() <= HTTP.small_bytes {
+            return Ok(bytes.into());
         }
-        let part = take(&self.answers, json.len())
+        let part = take(&self.answers, bytes.len())
             .ok_or_else(|| busy("others have yet to read as much as this server has room for: ask again"))?;
-        Ok((kind, Bytes::from_owner(Counted(json, part))).into_response())
+        Ok(Bytes::from_owner(Counted(bytes, part)))
     }
 }
 

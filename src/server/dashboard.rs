@@ -43,13 +43,17 @@ pub(super) fn file(request: &Request) -> Option<Response> {
     Some(response)
 }
 
-/// Whether the client has the file of that tag already (RFC 9110, section 13.1.2).
-fn knows(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+/// Whether the client has what has that tag already (RFC 9110, section 13.1.2).
+pub(super) fn knows(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     let known = headers
         .get_all(header::IF_NONE_MATCH)
         .iter()
         .flat_map(|value| value.as_bytes().split(|&b| b == b','));
     let mut known = known.map(<[u8]>::trim_ascii);
     // A proxy that compresses makes the tag a weak one.
-    known.any(|known| known == b"*" || known.strip_prefix(b"W/").unwrap_or(known) == tag.as_bytes())
+    known.any(|known| known == b"*" || strong(known) == strong(tag.as_bytes()))
+}
+
+fn strong(tag: &[u8]) -> &[u8] {
+    tag.strip_prefix(b"W/").unwrap_or(tag)
 }

@@ -219,6 +219,8 @@ struct Scrape {
     http: usize,
     max_http: usize,
     polling: usize,
+    /// Answered, by status; answers that were built for them; and those that wait.
+    polls: ([(&'static str, u64); 2], u64, usize),
     cut: [(&'static str, u64); 4],
     requests_refused: Vec<(&'static str, u64)>,
     events_rejected: Vec<(&'static str, u64)>,
@@ -244,6 +246,7 @@ impl Scrape {
             http: app.connections.http(),
             max_http: app.connections.max_http(),
             polling: app.polls.len(),
+            polls: app.answers.counted(),
             cut: app.connections.cut.counts(),
             requests_refused: app.requests_refused.counts().to_vec(),
             events_rejected: app.events_rejected.counts().to_vec(),
@@ -300,6 +303,10 @@ impl Collector for Scrape {
 
         page.gauge("tickcast_http_connections", "HTTP connections now, WebSockets apart", self.http as u64)?;
         page.gauge("tickcast_polling_clients", "Clients of Socket.IO that poll now", self.polling as u64)?;
+        let (answered, built, waiting) = &self.polls;
+        page.counters("tickcast_polls", "Polls without a session answered", "status", named(answered))?;
+        page.counter("tickcast_poll_answers_built", "Answers built for them", *built)?;
+        page.gauge("tickcast_polls_waiting", "Those that wait now", *waiting as u64)?;
         page.gauge("tickcast_http_connections_max", "HTTP connections allowed", self.max_http as u64)?;
         page.counters(
             "tickcast_http_connections_cut",

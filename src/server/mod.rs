@@ -19,6 +19,7 @@ mod metrics;
 mod origin;
 mod paced;
 mod permits;
+mod poll;
 mod problem;
 mod publish;
 mod replay;
@@ -157,6 +158,7 @@ struct App {
     recording: Option<Arc<RecordingStatus>>,
     connections: Arc<Connections>,
     polls: Polls,
+    answers: poll::Answers,
     memory: Memory,
     refused: Refused,
     requests_refused: RefusedRequests,
@@ -225,6 +227,7 @@ impl Server {
                 return Err(error.into());
             }
         };
+        let (stop, stopped) = watch::channel(false);
         let app = Arc::new(App {
             public,
             folded,
@@ -240,6 +243,7 @@ impl Server {
             recording: recording.as_ref().map(|recording| Arc::clone(recording.status())),
             connections: Arc::new(Connections::new(places)),
             polls: Polls::new(places.http),
+            answers: poll::Answers::new(places.http, stopped.clone()),
             memory: Memory::new(),
             refused: Refused::default(),
             requests_refused: RefusedRequests::default(),
@@ -248,7 +252,6 @@ impl Server {
             started: Timestamp::now(),
             leaving: AtomicBool::new(false),
         });
-        let (stop, stopped) = watch::channel(false);
         let telling = tokio::spawn(stats::tell(Arc::clone(&app), stopped.clone()));
         let watching = tokio::spawn(watch(Arc::clone(&app), stopped.clone()));
         let (polling, polls_stopped) = (Arc::clone(&app), stopped.clone());
@@ -360,6 +363,7 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/quotes", get(api::quotes))
         .route("/v1/trades/{*symbol}", get(api::trades))
         .route("/v1/bars/{*symbol}", get(api::bars))
+        .route("/v1/poll", get(poll::poll))
         .route("/v1/feed", get(api::feed))
         .route("/v1/replay", get(replay::state).post(replay::control))
         .route("/metrics", get(metrics::metrics))

@@ -10,6 +10,7 @@ use super::message::Answer;
 use super::socketio;
 use crate::hub::FormId;
 use crate::tape::{Epoch, Position};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use std::fmt;
 use std::io::Write;
 
@@ -76,13 +77,15 @@ impl Form {
     pub const SOCKET_IO: Self = Self::of_changes(Encoding::Json, Framing::SocketIo);
     /// JSON as Server-Sent Events.
     pub const EVENTS: Self = Self::of_changes(Encoding::Json, Framing::Events);
+    /// `MessagePack` as Server-Sent Events, in base64.
+    pub const EVENTS_MSGPACK: Self = Self::of_changes(Encoding::MessagePack, Framing::Events);
     /// JSON, one message on each line.
     pub const LINES: Self = Self::of_changes(Encoding::Json, Framing::Lines);
     /// `MessagePack`, one message after the other.
     pub const BARE: Self = Self::of_changes(Encoding::MessagePack, Framing::Bare);
 
     /// All forms of first sessions.
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::MSGPACK,
         Self::JSON,
         Self::EVENTS,
@@ -92,6 +95,7 @@ impl Form {
         Self::LINES.of_images(),
         Self::SOCKET_IO,
         Self::SOCKET_IO.of_images(),
+        Self::EVENTS_MSGPACK,
     ];
 
     const fn of_changes(encoding: Encoding, framing: Framing) -> Self {
@@ -162,8 +166,26 @@ impl Form {
         self.begin(payload.len(), out);
         // The session's mark includes the opening brace of JSON.
         let begun = self.encoding == Encoding::Json && self.session != SessionNumber::FIRST;
-        out.extend_from_slice(&payload[usize::from(begun)..]);
+        self.write_payload(&payload[usize::from(begun)..], out);
         self.end(out);
+    }
+
+    /// Appends a payload, as text where the framing holds nothing else.
+    #[inline]
+    pub(super) fn write_payload(self, payload: &[u8], out: &mut Vec<u8>) {
+        if self.is_in_base64() {
+            let start = out.len();
+            out.resize(start + payload.len().div_ceil(3) * 4, 0);
+            BASE64_STANDARD.encode_slice(payload, &mut out[start..]).expect("four bytes for each three");
+        } else {
+            out.extend_from_slice(payload);
+        }
+    }
+
+    /// Whether payloads are bytes in a framing of text.
+    #[inline]
+    pub(super) const fn is_in_base64(self) -> bool {
+        matches!((self.framing, self.encoding), (Framing::Events, Encoding::MessagePack))
     }
 
     /// Appends a complete answer, in a namespace where there are some.
@@ -186,10 +208,15 @@ impl Form {
         if self.framing == Framing::SocketIo {
             return socketio::write_event(namespace, "update", payload, out);
         }
+        self.write_id(resume, out);
+        self.write(payload, out);
+    }
+
+    /// Appends the id of an event: the position to resume from after it.
+    pub(super) fn write_id(self, resume: Option<(Epoch, Position)>, out: &mut Vec<u8>) {
         if let (Framing::Events, Some((epoch, position))) = (self.framing, resume) {
             writeln!(out, "id: {}-{}", epoch.get(), position.get()).expect("a Vec takes every byte");
         }
-        self.write(payload, out);
     }
 
     /// Appends the head of a payload of that length. A session that is not the first also gets its number:
@@ -367,6 +394,7 @@ mod tests {
         assert_eq!(framed(Form::JSON), b"\x81\x02{}");
         assert_eq!(framed(Form::MSGPACK), b"\x82\x02{}");
         assert_eq!(framed(Form::EVENTS), b"data: {}\n\n");
+        assert_eq!(framed(Form::EVENTS_MSGPACK), b"data: e30=\n\n");
         assert_eq!(framed(Form::LINES), b"{}\n");
         assert_eq!(framed(Form::BARE), b"{}");
     }

@@ -198,6 +198,12 @@ impl JsonUpdate {
         }
     }
 
+    /// Whether it has no entries.
+    #[cfg(feature = "server")]
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The position to resume from after this update; `None` for a part of a flush, and for an update that
     /// says that nothing happened.
     pub(super) fn resume(&self, whole: bool) -> Option<Position> {

@@ -19,6 +19,8 @@ mod loose;
 #[warn(missing_docs)]
 mod message;
 mod msgpack;
+#[cfg(feature = "server")]
+mod poll; // answers to clients without a session
 mod post; // messages and states that a client posts
 mod reader;
 #[warn(missing_docs)]
@@ -40,6 +42,8 @@ pub use message::{
     Answer, ErrorCode, Id, Limits, MAX_HZ, MIN_HZ, Op, Refusal, Request, RequestError, Resume, TopicAnswer,
     TopicChecksum, check_hz,
 };
+#[cfg(feature = "server")]
+pub use poll::{POLL_BYTES, PollAnswer, PollQuery, PollSince};
 pub use reader::DecodeError;
 pub use replay::{ReplayAction, ReplayState, Seeking};
 pub use schema::{BarFields, Fields, QuoteFields, WatchersFields};

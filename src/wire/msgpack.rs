@@ -69,6 +69,20 @@ impl MsgpackUpdate {
         (self.from, self.upto) = (Some(from), Some(upto));
     }
 
+    /// Whether it has no entries.
+    #[cfg(feature = "server")]
+    pub(super) fn is_empty(&self) -> bool {
+        self.elements == 0
+    }
+
+    /// The position to resume from after this update; `None` for a part of a flush, and for an update that
+    /// says that nothing happened.
+    pub(super) fn resume(&self, whole: bool) -> Option<Position> {
+        let (from, upto) = (self.from?.position, self.upto?.position);
+        let says_nothing = self.elements == 0 && from == upto;
+        (whole && !says_nothing && upto > Position::START).then_some(upto)
+    }
+
     /// Appends the update in the framing of that form.
     pub(super) fn finish(&mut self, whole: bool, form: Form, out: &mut Vec<u8>) {
         let (Some(from), Some(upto)) = (self.from, self.upto) else { return };
@@ -81,6 +95,11 @@ impl MsgpackUpdate {
             encode::write_nil(head).expect(VEC);
         }
         encode::write_sint(head, upto.time.micros() - from.time.micros()).expect(VEC);
+        if form.is_in_base64() {
+            head.extend_from_slice(&self.entries);
+            form.write(head, out);
+            return;
+        }
         form.begin(head.len() + self.entries.len(), out);
         out.extend_from_slice(head);
         out.extend_from_slice(&self.entries);

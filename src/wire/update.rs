@@ -75,6 +75,8 @@ impl UpdateEncoder {
     pub fn finish(&mut self, whole: bool, out: &mut Vec<u8>) -> u64 {
         match self.form.encoding() {
             Encoding::MessagePack => {
+                let resume = self.msgpack.resume(whole).map(|position| (self.epoch, position));
+                self.form.write_id(resume, out);
                 self.msgpack.finish(whole, self.form, out);
                 self.msgpack.delivered
             }

@@ -27,7 +27,7 @@ use tickcast::wire::{
     SessionNumber, TopicAnswer,
 };
 
-const SYMBOLS: [&str; 4] = ["A", "B", "C", "D"];
+pub const SYMBOLS: [&str; 4] = ["A", "B", "C", "D"];
 /// Those with a connection of their own.
 const HOSTS: usize = 3;
 /// Those that are further sessions on the connection of one of these, and their numbers there.
@@ -36,7 +36,7 @@ const CLIENTS: usize = HOSTS + GUESTS.len();
 /// Symbols begin in the first, which has no name.
 const SECTORS: [&str; 3] = ["", "x", "y"];
 /// Topics that histories subscribe: singles, sets, overlaps of both.
-const TOPICS: [&str; 17] = [
+pub const TOPICS: [&str; 17] = [
     "quote:A",
     "quote:B",
     "quote:*",
@@ -80,7 +80,7 @@ enum Op {
 }
 
 #[derive(Clone, Debug)]
-enum Tick {
+pub enum Tick {
     /// Symbol; bid and ask in hundredths, `None` for an empty side; sizes in tenths; a finer digit now and
     /// then.
     Quote(usize, Option<u16>, u8, Option<u16>, u8, bool),
@@ -89,7 +89,7 @@ enum Tick {
     Move(usize, usize),
 }
 
-fn tick() -> impl Strategy<Value = Tick> {
+pub fn tick() -> impl Strategy<Value = Tick> {
     let side = || proptest::option::weighted(0.9, 1..500_u16);
     let fine = || proptest::bool::weighted(0.03);
     prop_oneof![
@@ -130,8 +130,8 @@ fn fault() -> impl Strategy<Value = Fault> {
 
 /// A socket's buffers: what the server has sent and the client has not read.
 #[derive(Debug, Default)]
-struct Pipe {
-    bytes: VecDeque<u8>,
+pub struct Pipe {
+    pub bytes: VecDeque<u8>,
     room: usize,
     /// How often it was asked to take any.
     asked: u64,
@@ -144,13 +144,13 @@ struct Pipe {
 
 /// The server's end of a pipe.
 #[derive(Debug)]
-struct PipeEnd {
+pub struct PipeEnd {
     pipe: Rc<RefCell<Pipe>>,
     /// The second in which the client began a message that is not whole.
     begun: Option<u32>,
 }
 
-type Shard = Fanout<Breakable<PipeEnd>>;
+pub type Shard = Fanout<Breakable<PipeEnd>>;
 
 fn pipe_end(pipe: &Rc<RefCell<Pipe>>) -> Breakable<PipeEnd> {
     Breakable::new(PipeEnd { pipe: Rc::clone(pipe), begun: None })
@@ -243,7 +243,7 @@ struct Model {
 /// A trade: the batch it came in, its price and size.
 type Traded = (Position, Decimal, Decimal);
 
-struct World {
+pub struct World {
     /// Two shards, of which the second hears of the tape late: a client that comes from the first to it is
     /// ahead of it.
     shards: [Shard; 2],
@@ -355,7 +355,7 @@ impl Model {
 }
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let start = Instant::now();
         let places = (0..HOSTS).map(|host| (host, 0)).chain(GUESTS);
         let client = |(seed, (host, number))| Client {
@@ -394,11 +394,7 @@ impl World {
     fn apply(&mut self, op: Op) {
         match op {
             Op::Publish(ticks) => self.publish(&ticks),
-            Op::Burst(symbol, count) => {
-                let trades: Vec<Tick> =
-                    (0..count).map(|n| Tick::Trade(symbol, 1 + n % 300, 1, false)).collect();
-                trades.chunks(100).for_each(|trades| self.publish(trades));
-            }
+            Op::Burst(symbol, count) => self.burst(symbol, count),
             Op::Pass(millis) => self.pass(Duration::from_millis(millis.into())),
             Op::Read(client, bytes) => {
                 self.read(client, bytes.into());
@@ -423,11 +419,7 @@ impl World {
             }
             Op::Verify(client) => self.verify(client),
             Op::Drop(client) => self.hang_up(client, true),
-            Op::Reset => {
-                self.instruments = Instruments::default();
-                self.models.push(Model::default());
-                self.put(vec![TapeEvent::Reset]);
-            }
+            Op::Reset => self.reset(),
             Op::Fault(client, fault, millis) => {
                 let lasts = matches!(fault, Fault::Mute | Fault::Delay(_) | Fault::Slow(_))
                     .then(|| Duration::from_millis(millis.into()));
@@ -439,7 +431,24 @@ impl World {
         }
     }
 
-    fn publish(&mut self, ticks: &[Tick]) {
+    pub fn burst(&mut self, symbol: usize, count: u16) {
+        let trades: Vec<Tick> = (0..count).map(|n| Tick::Trade(symbol, 1 + n % 300, 1, false)).collect();
+        trades.chunks(100).for_each(|trades| self.publish(trades));
+    }
+
+    /// The tape begins anew.
+    pub fn reset(&mut self) {
+        self.instruments = Instruments::default();
+        self.models.push(Model::default());
+        self.put(vec![TapeEvent::Reset]);
+    }
+
+    /// The shard that hears of the tape at once.
+    pub fn prompt(&mut self) -> &mut Shard {
+        &mut self.shards[0]
+    }
+
+    pub fn publish(&mut self, ticks: &[Tick]) {
         let mut events = Vec::new();
         let time = self.time();
         for tick in ticks {
@@ -509,7 +518,7 @@ impl World {
         Timestamp::from_nanos(1_000_000_000_000 + i64::try_from(self.now.as_nanos()).unwrap())
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub fn pass(&mut self, time: Duration) {
         self.now += time;
         // Half of what the late one has not heard yet it hears before its flush, of the rest a batch after
         // each cohort.
@@ -1001,7 +1010,7 @@ fn watchers(count: usize, form: Form, topics: &str) -> (World, Vec<Rc<RefCell<Pi
 }
 
 /// One more session on the prompt shard.
-fn watcher(world: &mut World, form: Form, topics: &str, max_hz: Option<f64>) -> Rc<RefCell<Pipe>> {
+pub fn watcher(world: &mut World, form: Form, topics: &str, max_hz: Option<f64>) -> Rc<RefCell<Pipe>> {
     let topics = topics.split(',').map(str::to_owned).collect();
     let opening = Opening { topics, max_hz, ..Opening::new(form, Rights::ALL) };
     let pipe = Rc::new(RefCell::new(Pipe { room: usize::MAX, ..Pipe::default() }));

@@ -18,6 +18,7 @@ mod formats;
 mod memory;
 mod parquet;
 mod past;
+mod polls;
 mod real_session;
 mod record;
 mod recordings;

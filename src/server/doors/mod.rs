@@ -15,7 +15,7 @@ use super::room::{Guest, Room};
 use super::rooms::{Entry, RoomRequest};
 use crate::hint::hint;
 use crate::market::Speed;
-use crate::wire::{Form, MAX_HZ, MIN_HZ, Resume};
+use crate::wire::{Encoding, Form, MAX_HZ, MIN_HZ, Resume};
 use axum::extract::Request;
 use axum::http::StatusCode;
 use socket2::SockRef;
@@ -171,9 +171,9 @@ impl Asked {
     /// # Errors
     /// What is wrong with it.
     pub fn parse<D: Door>(query: &str, door: &D, rights: Rights) -> Result<Self, Problem> {
-        const KNOWN: [&str; 14] = [
-            "topics", "max_hz", "times", "since", "epoch", "position", "format", "delta", "room", "key",
-            "control", "seed", "start", "speed",
+        const KNOWN: [&str; 15] = [
+            "topics", "new", "max_hz", "times", "since", "epoch", "position", "format", "delta", "room",
+            "key", "control", "seed", "start", "speed",
         ];
         let mut room = RoomRequest::default();
         let mut opening = Opening::new(door.form(), rights);
@@ -185,14 +185,15 @@ impl Asked {
             };
             let number = || value.parse::<u64>().map_err(|_| wrong("an integer from 0"));
             match &*name {
-                "topics" => {
+                "topics" | "new" => {
                     let topics = value.split(',').filter(|topic| !topic.is_empty());
-                    if opening.topics.len() + topics.clone().count() > SESSION.topics {
+                    if opening.topics.len() + opening.new.len() + topics.clone().count() > SESSION.topics {
                         let detail =
                             format!("topics: at most {}, as many as a session may have", SESSION.topics);
                         return Err(Problem::bad_request(detail));
                     }
-                    opening.topics.extend(topics.map(str::to_owned));
+                    let named = if name == "new" { &mut opening.new } else { &mut opening.topics };
+                    named.extend(topics.map(str::to_owned));
                 }
                 "max_hz" => {
                     let hz = value.parse().ok().filter(|hz| (MIN_HZ..=MAX_HZ).contains(hz));
@@ -247,9 +248,13 @@ impl Asked {
             }
         }
         if let Some(changes) = is_of_changes {
-            opening.form = door
-                .form_of_changes(changes)
-                .ok_or_else(|| Problem::bad_request("query parameter delta: here only changes are sent"))?;
+            let of_changes = || Problem::bad_request("query parameter delta: here only changes are sent");
+            let form = door.form_of_changes(changes).ok_or_else(of_changes)?;
+            match opening.form.encoding() {
+                Encoding::Json => opening.form = form,
+                Encoding::MessagePack if changes => {}
+                Encoding::MessagePack => return Err(of_changes()),
+            }
         }
         opening.since = match (epoch, position) {
             (Some(epoch), Some(position)) => Some(Resume { epoch, position }),

@@ -83,7 +83,7 @@ fn asked(stream: &Stream, pass: Pass, request: &Request) -> Result<Asked, Proble
     pass.check_origin()?;
     let query = request.uri().query().unwrap_or_default();
     let mut asked = Asked::parse(query, stream, pass.rights)?;
-    if asked.opening.topics.is_empty() {
+    if asked.opening.topics.is_empty() && asked.opening.new.is_empty() {
         return Err(Problem::new(
             StatusCode::BAD_REQUEST,
             "a stream is of topics: name them with topics=, as quote:*,trades:AAPL",
@@ -105,7 +105,9 @@ fn last_event(headers: &HeaderMap) -> Option<Resume> {
 impl Door for Stream {
     fn formats(&self) -> &'static [(&'static str, Form)] {
         match self.form.framing() {
-            Framing::Events => const { &[("json", Form::EVENTS.of_images())] },
+            Framing::Events => {
+                const { &[("json", Form::EVENTS.of_images()), ("msgpack", Form::EVENTS_MSGPACK)] }
+            }
             _ => const { &[("json", Form::LINES.of_images())] },
         }
     }

@@ -54,6 +54,8 @@ pub struct Opening {
     pub max_hz: Option<f64>,
     pub times: bool,
     pub since: Option<Resume>,
+    /// Topics given there of which the client has nothing yet, whatever `since` says.
+    pub new: Vec<String>,
     pub rights: Rights,
 }
 
@@ -61,7 +63,7 @@ impl Opening {
     /// Without topics.
     #[must_use]
     pub fn new(form: Form, rights: Rights) -> Self {
-        Self { form, topics: Vec::new(), max_hz: None, times: false, since: None, rights }
+        Self { form, topics: Vec::new(), max_hz: None, times: false, since: None, new: Vec::new(), rights }
     }
 }
 
@@ -370,6 +372,10 @@ impl<L: Link> Fanout<L> {
         if !opening.topics.is_empty() {
             let max_hz = Some(opening.max_hz);
             self.subscribe(key, None, opening.topics.clone(), opening.since, max_hz, Some(opening.times));
+        }
+        if !opening.new.is_empty() && self.connections[key].is_open() {
+            let max_hz = Some(opening.max_hz);
+            self.subscribe(key, None, opening.new.clone(), None, max_hz, Some(opening.times));
         }
         self.reap(key);
         key

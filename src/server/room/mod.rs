@@ -7,11 +7,13 @@ mod folded;
 mod orders;
 mod posts;
 mod presence;
+mod pulse;
 pub mod seek;
 mod seeking;
 
 pub(super) use folded::Folded;
 pub(super) use presence::{Guest, Presence};
+pub(super) use pulse::Point;
 
 use super::fanout::{Done, Opening, Task};
 use super::rights::{Denial, Rights};
@@ -23,6 +25,7 @@ use crate::tape::{Control, Epoch, Handle, Log, Memory, Playing, Progress, Ration
 use crate::wire::{CloseCode, ErrorCode, ReplayState, Seeking};
 use orders::{Order, take_orders};
 use posts::{Posts, posts, put_on_tape};
+use pulse::Pulse;
 use seek::{Course, Target};
 use socket2::SockRef;
 use std::io;
@@ -48,6 +51,7 @@ pub(super) struct Room {
     source: Option<Arc<dyn Source>>,
     beginning: Beginning,
     known: Known,
+    pulse: Pulse,
     shards: Vec<Shard>,
     next_shard: AtomicUsize,
     /// `None`: by the rules of the gate.
@@ -145,7 +149,7 @@ impl Room {
             log,
             source,
             beginning,
-            readers,
+            mut readers,
             known,
             shards,
             access,
@@ -165,6 +169,9 @@ impl Room {
             }
             Known::Shard(_) => None,
         };
+        // Last of all readers: what it announces the replica has.
+        let (pulse, reader) = Pulse::new(log.epoch());
+        readers.push(Box::new(reader));
         let tape = Tape { log, feed, held: start.is_some(), speed, max_gap, memory, readers };
         let thread = thread_name("tape", name.as_deref());
         let (tape, thread) = tape.start_as(thread, share.as_ref().map(Ration::new))?;
@@ -193,6 +200,7 @@ impl Room {
             source,
             beginning,
             known,
+            pulse,
             shards,
             next_shard: AtomicUsize::new(0),
             access,
@@ -234,6 +242,16 @@ impl Room {
                 told.await.map_err(|_| self.gone())
             }
         }
+    }
+
+    /// The life of its tape.
+    pub fn epoch(&self) -> Epoch {
+        self.pulse.epoch()
+    }
+
+    /// Whether it was opened with a key.
+    pub fn has_key(&self) -> bool {
+        self.access.as_ref().is_some_and(|access| access.key.is_some())
     }
 
     /// Passes a session to the next shard.

@@ -9,10 +9,10 @@ use tickcast::feed::formats::OpenOptions;
 use tickcast::market::Timestamp;
 
 /// What one scrape tells: values by the metric's name and labels as they are written.
-struct Scrape(BTreeMap<String, String>);
+pub struct Scrape(BTreeMap<String, String>);
 
 impl Scrape {
-    async fn of(server: &TestServer) -> Self {
+    pub async fn of(server: &TestServer) -> Self {
         let page = server.get("/metrics").await.text();
         let values = page.lines().filter(|line| !line.starts_with('#'));
         let values = values.map(|line| line.rsplit_once(' ').expect("name and value"));
@@ -20,7 +20,7 @@ impl Scrape {
     }
 
     #[track_caller]
-    fn count(&self, metric: &str) -> u64 {
+    pub fn count(&self, metric: &str) -> u64 {
         let value = self.0.get(metric).unwrap_or_else(|| panic!("no {metric} in {:?}", self.0));
         value.parse().unwrap_or_else(|_| panic!("{metric} is no count: {value}"))
     }

@@ -16,6 +16,7 @@ mod limits;
 mod log;
 mod metrics;
 mod pacing;
+mod polls;
 mod publish;
 mod replay;
 mod rest;

@@ -11,10 +11,10 @@ use tickcast::feed::Recordings;
 use tickcast::feed::formats::OpenOptions;
 use tickcast::market::Speed;
 
-const HOUR: Duration = Duration::from_hours(1);
+pub const HOUR: Duration = Duration::from_hours(1);
 
 /// A server that plays the recorded minute, and lets three rooms be opened.
-async fn server(idle: Duration) -> TestServer {
+pub async fn server(idle: Duration) -> TestServer {
     let server = TestServer::start_with(|config| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("feeds/binance-spot-60s.tape");
         config.source = Some(Arc::new(Recordings::new(vec![path], OpenOptions::default())));

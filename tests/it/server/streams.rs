@@ -1,6 +1,7 @@
 //! Sessions that are only listened to: Server-Sent Events, and JSON lines.
 
 use crate::server::support::{PATIENCE, Response, Seen, TestServer, quote, request, soon, trade};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -259,7 +260,6 @@ async fn what_can_never_be_right_is_refused_for_good() {
         check(door, 400, "a stream is of topics").await;
         check(&format!("{door}?topics=status&delta=2"), 400, "expected true or false").await;
         check(&format!("{door}?topics=status&since=9"), 400, "an epoch and a position").await;
-        check(&format!("{door}?topics=status&format=msgpack"), 400, "expected json").await;
         check(&format!("{door}?topic=status"), 400, "did you mean \"topics\"?").await;
         let posted = request(server.address, "POST", &format!("{door}?topics=status"), &[], b"").await;
         posted.check_problem(405, "cannot be asked with POST");
@@ -267,6 +267,7 @@ async fn what_can_never_be_right_is_refused_for_good() {
         let refused = request(server.address, "GET", &format!("{door}?topics=status"), &stranger, b"").await;
         refused.check_problem(403, "--allow-origin");
     }
+    check("/v1/lines?topics=status&format=msgpack", 400, "expected json").await;
     check("/v1/ws?delta=1", 426, "speaks WebSocket").await;
 }
 
@@ -278,4 +279,45 @@ async fn a_page_that_is_let_in_may_read_a_stream() {
     assert!(events.head.contains("access-control-allow-origin: https://desk.example\r\n"), "{}", events.head);
     let own = Listener::open(&server, "/v1/sse?topics=status", "").await;
     assert!(!own.head.contains("access-control"), "{}", own.head);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_that_are_new_come_whole_beside_those_that_go_on() {
+    let server = TestServer::start().await;
+    server.publish(&(trade("A", "1", 1) + &trade("B", "1", 1))).await;
+    let mut events = Listener::open(&server, "/v1/sse?topics=trades:A", "").await;
+    events.until("a trade", |it| it.last_id.is_some()).await;
+    let since = events.last_id.take().unwrap();
+    let published = server.publish(&trade("A", "1", 2)).await;
+
+    let target = format!("/v1/sse?topics=trades:A&since={since}&new=trades:B");
+    let mut both = Listener::open(&server, &target, "").await;
+    both.seen.instruments.clone_from(&events.seen.instruments);
+    both.answer("welcome").await;
+    assert_eq!(both.answer("subscribed").await["resumed"], true);
+    both.reach(&published).await;
+    both.until("what is new", |it| it.seen.told.contains_key("trades:B")).await;
+    assert_eq!((both.seen.numbers("trades:A"), both.seen.numbers("trades:B")), (vec![1], vec![0]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messagepack_goes_through_a_stream_of_text_in_base64() {
+    let server = TestServer::start().await;
+    server.publish(&trade("A", "1", 1)).await;
+    let mut events = Listener::open(&server, "/v1/sse?topics=trades:A&format=msgpack&delta=1", "").await;
+    let mut messages = Vec::new();
+    let mut ids = 0;
+    while messages.len() < 3 {
+        let mut line = String::new();
+        soon("a line", events.stream.read_line(&mut line)).await.unwrap();
+        ids += usize::from(line.starts_with("id: "));
+        if let Some(data) = line.strip_prefix("data: ") {
+            let bytes = BASE64_STANDARD.decode(data.trim_end()).unwrap();
+            messages.push(rmp_serde::from_slice::<Value>(&bytes).unwrap());
+        }
+    }
+    assert_eq!((&messages[0]["type"], &messages[1]["type"]), (&json!("welcome"), &json!("subscribed")));
+    assert_eq!((&messages[2][3], ids), (&json!(63), 1), "{}", messages[2]);
+    let wrong = server.get("/v1/sse?topics=trades:A&format=msgpack&delta=0").await;
+    wrong.check_problem(400, "only changes are sent");
 }
