@@ -79,7 +79,7 @@ impl<T> Ring<T> {
     }
 
     pub fn push(&mut self, at: Position, entry: T) {
-        if self.recalled() + self.entries.len() >= self.capacity {
+        if self.len() >= self.capacity {
             self.evict();
         }
         // Doubled as usual, but not beyond the capacity: for 600 entries that would be 1,024.
@@ -111,7 +111,24 @@ impl<T> Ring<T> {
     /// Entries so far, evicted ones included.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.first + (self.recalled() + self.entries.len()) as u64
+        self.first + self.len() as u64
+    }
+
+    /// The number of the oldest entry that it holds, or of the next one to come if it is empty.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Entries that it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.recalled() + self.entries.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Entries with `since < at <= upto`.
@@ -178,7 +195,7 @@ impl<T> Ring<T> {
     where
         T: Clone,
     {
-        let skip = (self.recalled() + self.entries.len()).saturating_sub(count);
+        let skip = self.len().saturating_sub(count);
         let recalled = self.past.as_ref().filter(|past| past.1.len() > skip).map(|past| past.1.entries());
         let skipped = skip.saturating_sub(self.recalled());
         let kept = self.entries.iter().skip(skipped).map(|(_, entry)| entry.clone());

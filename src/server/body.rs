@@ -14,6 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// The most that bodies read at the same time may be, decompressed, in KiB. Events take several times the
 /// memory of their text.
 const READING_KIB: usize = 16 * 1024;
+/// Lists that are put together at the same time. The rows of one take some 25 MB where there are a hundred
+/// thousand symbols, and its text as much.
+const LISTING: usize = 4;
 /// The largest zstd window, in bits: 8 MiB, which its specification has every decoder support.
 const MAX_WINDOW_BITS: u32 = 23;
 
@@ -23,6 +26,7 @@ pub(super) struct Memory {
     bodies: Arc<Semaphore>,
     answers: Arc<Semaphore>,
     reading: Arc<Semaphore>,
+    listing: Arc<Semaphore>,
     /// The longest time for a complete body, and between two pieces of it.
     patience: (Duration, Duration),
 }
@@ -49,6 +53,7 @@ impl Memory {
             bodies: of(HTTP.bodies_bytes / 1024),
             answers: of(HTTP.answers_bytes / 1024),
             reading: of(READING_KIB),
+            listing: Arc::new(Semaphore::new(LISTING)),
             patience: (HTTP.body_time, HTTP.body_pause),
         }
     }
@@ -94,11 +99,17 @@ impl Memory {
         Arc::clone(&self.reading).acquire_many_owned(kib).await.expect("it is never closed")
     }
 
-    /// An answer of JSON. It keeps its part of the memory until the client has read it.
+    /// Waits for the turn to put a list together.
+    pub async fn listing(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.listing).acquire_owned().await.expect("it is never closed")
+    }
+
+    /// An answer of that media type. It keeps its part of the memory until the client has read it, or it is
+    /// compressed.
     ///
     /// # Errors
     /// 503: too much is pending for other clients.
-    pub fn answer(&self, json: Vec<u8>) -> Result<Response, Problem> {
+    pub fn answer(&self, media_type: &'static str, bytes: Vec<u8>) -> Result<Response, Problem> {
         struct Counted(
             Vec<u8>,
             #[expect(dead_code, reason = "held as long as the bytes are")] OwnedSemaphorePermit,
@@ -110,13 +121,13 @@ impl Memory {
             }
         }
 
-        let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-        if json.len() <= HTTP.small_bytes {
-            return Ok((kind, json).into_response());
+        let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(media_type))];
+        if bytes.len() <= HTTP.small_bytes {
+            return Ok((kind, bytes).into_response());
         }
-        let part = take(&self.answers, json.len())
+        let part = take(&self.answers, bytes.len())
             .ok_or_else(|| busy("others have yet to read as much as this server has room for: ask again"))?;
-        Ok((kind, Bytes::from_owner(Counted(json, part))).into_response())
+        Ok((kind, Bytes::from_owner(Counted(bytes, part))).into_response())
     }
 }
 
@@ -206,6 +217,7 @@ mod tests {
     use std::io::Write;
 
     const LIMIT: usize = 1 << 20;
+    const TEXT: &str = "text/plain";
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
@@ -247,11 +259,12 @@ mod tests {
         held.clear();
         memory.body(Body::from(long.clone()), 8 << 20).await.expect("it is given back");
 
-        let answers: Vec<_> = (0..8).map(|_| memory.answer(long.clone()).expect("there is room")).collect();
-        assert_eq!(memory.answer(long.clone()).unwrap_err().status(), StatusCode::SERVICE_UNAVAILABLE);
-        memory.answer(vec![b'x'; HTTP.small_bytes]).expect("it is small");
+        let answers: Vec<_> =
+            (0..8).map(|_| memory.answer(TEXT, long.clone()).expect("there is room")).collect();
+        assert_eq!(memory.answer(TEXT, long.clone()).unwrap_err().status(), StatusCode::SERVICE_UNAVAILABLE);
+        memory.answer(TEXT, vec![b'x'; HTTP.small_bytes]).expect("it is small");
         drop(answers);
-        memory.answer(long).expect("it is given back");
+        memory.answer(TEXT, long).expect("it is given back");
     }
 
     #[tokio::test]
