@@ -30,6 +30,7 @@ pub use sale_conditions::Tape;
 pub use source::{Scripted, Simulation, Source, SourceError, Span};
 pub use stop::Stop;
 pub use strict::Strict;
+pub use text::{TimeError, parse_time};
 pub use translate::{TranslateError, Translator};
 
 use crate::market::{Event, FeedKind, Instruments, Printable, Timestamp};

@@ -197,12 +197,10 @@ impl Book {
 }
 
 impl Bars {
-    /// The newest closed bars, oldest first, each in its last version.
+    /// The closed bars that are kept by their start, each in its last version, with the number of that.
     #[must_use]
-    pub fn newest(&self, count: usize) -> Vec<Bar> {
-        let by_start: BTreeMap<Timestamp, Bar> =
-            self.closed.newest(usize::MAX).map(|(_, bar)| (bar.start, bar)).collect();
-        by_start.into_values().rev().take(count).collect::<Vec<_>>().into_iter().rev().collect()
+    pub fn by_start(&self) -> BTreeMap<Timestamp, (u64, Bar)> {
+        self.closed.newest(usize::MAX).map(|(number, bar)| (bar.start, (number, bar))).collect()
     }
 
     /// The newest closed bars by their start, each in its last version.

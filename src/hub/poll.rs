@@ -4,15 +4,18 @@
 //! Invariant: it follows from the replica and the fields of [`Poll`] alone, and is what a session with these
 //! topics is owed at that position.
 
+use super::channel::StateRun;
 use super::image::Image;
 use super::membership::Membership;
 use super::owed::{Due, Entries, Owed, Since, tell};
 use super::replica::Replica;
+use super::ring::Run;
 use super::stats::ServerStats;
 use super::topic::{Kind, Topic, TopicKey};
 use super::view::{membership, resolve};
-use crate::market::{FeedStatus, Instrument, Status};
+use crate::market::{FeedStatus, Instrument, Message, Status, Symbol};
 use crate::tape::Position;
+use std::sync::Arc;
 
 /// The topics of a client, and how far it has them.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +102,14 @@ impl Owed for Anything {
     }
 
     fn stats(&mut self, _: &ServerStats) {
+        self.0 = true;
+    }
+
+    fn messages(&mut self, _: &Symbol, _: &Run<'_, Arc<Message>>) {
+        self.0 = true;
+    }
+
+    fn states(&mut self, _: &Symbol, _: &StateRun<'_>) {
         self.0 = true;
     }
 

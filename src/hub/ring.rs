@@ -133,6 +133,12 @@ impl<T> Ring<T> {
         self.first + self.len() as u64
     }
 
+    /// The number of the oldest entry that it holds, or of the next one to come if it is empty.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
     /// Entries with `since < at <= upto`.
     #[must_use]
     pub fn owed(&self, since: Position, upto: Position) -> Run<'_, T> {

@@ -74,7 +74,7 @@ pub enum Subject {
     Channel(ChannelId),
 }
 
-/// Number of a channel in a replica. Other replicas of the tape may number their channels otherwise.
+/// Number of a channel, in the order in which they were first posted to: the same in all replicas of a tape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChannelId(pub u32);
 

@@ -12,6 +12,8 @@ pub struct TimestampError {
 }
 
 impl Timestamp {
+    /// Before every other.
+    pub const MIN: Self = Self(i64::MIN);
     /// After every other.
     pub const MAX: Self = Self(i64::MAX);
 

@@ -14,6 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// The most that bodies read at the same time may be, decompressed, in KiB. Events take several times the
 /// memory of their text.
 const READING_KIB: usize = 16 * 1024;
+/// Lists that are put together at the same time. The rows of one take some 25 MB where there are a hundred
+/// thousand symbols, and its text as much.
+const LISTING: usize = 4;
 /// The largest zstd window, in bits: 8 MiB, which its specification has every decoder support.
 const MAX_WINDOW_BITS: u32 = 23;
 
@@ -23,6 +26,7 @@ pub(super) struct Memory {
     bodies: Arc<Semaphore>,
     answers: Arc<Semaphore>,
     reading: Arc<Semaphore>,
+    listing: Arc<Semaphore>,
     /// The longest time for a complete body, and between two pieces of it.
     patience: (Duration, Duration),
 }
@@ -49,6 +53,7 @@ impl Memory {
             bodies: of(HTTP.bodies_bytes / 1024),
             answers: of(HTTP.answers_bytes / 1024),
             reading: of(READING_KIB),
+            listing: Arc::new(Semaphore::new(LISTING)),
             patience: (HTTP.body_time, HTTP.body_pause),
         }
     }
@@ -94,13 +99,19 @@ impl Memory {
         Arc::clone(&self.reading).acquire_many_owned(kib).await.expect("it is never closed")
     }
 
-    /// An answer of JSON. It keeps its part of the memory until the client has read it.
+    /// Waits for the turn to put a list together.
+    pub async fn listing(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.listing).acquire_owned().await.expect("it is never closed")
+    }
+
+    /// An answer of that media type. It keeps its part of the memory until the client has read it, or it is
+    /// compressed.
     ///
     /// # Errors
     /// As [`Self::counted`].
-    pub fn answer(&self, json: Vec<u8>) -> Result<Response, Problem> {
-        let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-        Ok((kind, self.counted(json)?).into_response())
+    pub fn answer(&self, media_type: &'static str, bytes: Vec<u8>) -> Result<Response, Problem> {
+        let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(media_type))];
+        Ok((kind, self.counted(bytes)?).into_response())
     }
 
     /// The bytes of an answer, or of several. They keep their part of the memory until the last of these is
@@ -215,6 +226,7 @@ mod tests {
     use std::io::Write;
 
     const LIMIT: usize = 1 << 20;
+    const TEXT: &str = "text/plain";
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
@@ -256,11 +268,12 @@ mod tests {
         held.clear();
         memory.body(Body::from(long.clone()), 8 << 20).await.expect("it is given back");
 
-        let answers: Vec<_> = (0..8).map(|_| memory.answer(long.clone()).expect("there is room")).collect();
-        assert_eq!(memory.answer(long.clone()).unwrap_err().status(), StatusCode::SERVICE_UNAVAILABLE);
-        memory.answer(vec![b'x'; HTTP.small_bytes]).expect("it is small");
+        let answers: Vec<_> =
+            (0..8).map(|_| memory.answer(TEXT, long.clone()).expect("there is room")).collect();
+        assert_eq!(memory.answer(TEXT, long.clone()).unwrap_err().status(), StatusCode::SERVICE_UNAVAILABLE);
+        memory.answer(TEXT, vec![b'x'; HTTP.small_bytes]).expect("it is small");
         drop(answers);
-        memory.answer(long).expect("it is given back");
+        memory.answer(TEXT, long).expect("it is given back");
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
+use super::accept::knows;
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rust_embed::RustEmbed;
 
@@ -41,19 +42,4 @@ pub(super) fn file(request: &Request) -> Option<Response> {
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     Some(response)
-}
-
-/// Whether the client has what has that tag already (RFC 9110, section 13.1.2).
-pub(super) fn knows(headers: &HeaderMap, tag: &HeaderValue) -> bool {
-    let known = headers
-        .get_all(header::IF_NONE_MATCH)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|&b| b == b','));
-    let mut known = known.map(<[u8]>::trim_ascii);
-    // A proxy that compresses makes the tag a weak one.
-    known.any(|known| known == b"*" || strong(known) == strong(tag.as_bytes()))
-}
-
-fn strong(tag: &[u8]) -> &[u8] {
-    tag.strip_prefix(b"W/").unwrap_or(tag)
 }

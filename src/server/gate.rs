@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Headers that a page of an allowed origin may read in addition to the usual ones.
-const EXPOSED: &str = "Content-Encoding, ETag, Retry-After";
+const EXPOSED: &str = "Content-Encoding, ETag, Link, Retry-After, Tickcast-Gap, Tickcast-Position";
 /// How long a browser may keep the answer to a preflight, in seconds.
 const MAX_AGE: &str = "600";
 const PRIVATE_NETWORK_ASKED: HeaderName = HeaderName::from_static("access-control-request-private-network");
@@ -106,7 +106,7 @@ impl From<Denied> for Problem {
 pub(super) struct RefusedRequests([AtomicU64; REASONS.len()]);
 
 /// Why requests are refused.
-const REASONS: [&str; 13] = [
+const REASONS: [&str; 14] = [
     "bad_request",
     "not_allowed",
     "origin",
@@ -116,6 +116,7 @@ const REASONS: [&str; 13] = [
     "slow",
     "too_large",
     "media_type",
+    "not_acceptable",
     "conflict",
     "no_websocket",
     "busy",
@@ -201,6 +202,7 @@ fn methods(request: &Request) -> Option<&'static str> {
         "*" | "/v1/replay" => Some("GET, HEAD, POST, OPTIONS"),
         "/v1/instruments" | "/v1/quotes" | "/v1/poll" | "/v1/feed" | "/metrics" | "/healthz" | "/readyz"
         | "/version" => Some(read),
+        "/v1/trades" | "/v1/bars" => Some(read),
         path if path.starts_with("/v1/trades/") || path.starts_with("/v1/bars/") => Some(read),
         _ => dashboard::file(request).map(|_| read),
     }

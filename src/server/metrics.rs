@@ -1,4 +1,5 @@
 use super::App;
+use super::accept::Accept;
 use super::api::query_of;
 use super::fanout::{Counters, Tally};
 use super::latency::{BOUNDS_US, Latency};
@@ -41,51 +42,16 @@ pub(super) async fn metrics(
     Ok(([(header::CONTENT_TYPE, kind), (header::VARY, "Accept")], page).into_response())
 }
 
-/// Which of the two formats has more weight in `Accept` (RFC 9110, section 12.5.1). Without a preference it
-/// is `OpenMetrics`; a browser gets the format that it shows.
+/// Which of the two formats has more weight in `Accept`. Without a preference it is `OpenMetrics`; a browser
+/// gets the format that it shows.
 fn wants_openmetrics(headers: &HeaderMap) -> bool {
-    let accept: Vec<&str> =
-        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
-    let ranges: Vec<(&str, &str)> = accept
-        .iter()
-        .flat_map(|value| value.split(','))
-        .map(|range| range.split_once(';').unwrap_or((range, "")))
-        .collect();
-    if ranges.is_empty() {
+    let accept = Accept::of(headers);
+    if accept.is_empty() {
         return true;
     }
-    let parameter = |parameters: &str, name: &str| {
-        let found = parameters.split(';').filter_map(|parameter| parameter.split_once('='));
-        found
-            .map(|(key, value)| (key.trim(), value.trim().trim_matches('"').to_owned()))
-            .find_map(|(key, value)| key.eq_ignore_ascii_case(name).then_some(value))
-    };
-    // The most specific range that includes a format has its weight.
-    let wanted = |form: &str, version: &str| {
-        let (kind, _) = form.split_once('/').expect("a media type");
-        let fits = ranges.iter().filter_map(|(range, parameters)| {
-            let range = range.trim().to_ascii_lowercase();
-            let exactness = match range.as_str() {
-                "*/*" => 0,
-                range if range.strip_suffix("/*") == Some(kind) => 1,
-                range if range == form => 2,
-                _ => return None,
-            };
-            let other = parameter(parameters, "version").is_some_and(|asked| asked != version);
-            let weight = parameter(parameters, "q").map_or(1000, |q| thousandths(&q));
-            (!other).then_some((exactness, weight))
-        });
-        fits.max_by(|a, b| a.0.cmp(&b.0).then(a.1.cmp(&b.1))).map_or(0, |(_, weight)| weight)
-    };
-    let (open, plain) = (wanted("application/openmetrics-text", "1.0.0"), wanted("text/plain", "0.0.4"));
-    let is_browser = ranges.iter().any(|(range, _)| range.trim() == "text/html");
-    open > plain || (open == plain && open > 0 && !is_browser)
-}
-
-/// A weight of a media range; an invalid one is 0.
-fn thousandths(weight: &str) -> u32 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1000")]
-    weight.parse::<f64>().map_or(0, |weight| (weight.clamp(0.0, 1.0) * 1000.0) as u32)
+    let open = accept.weight("application/openmetrics-text", Some("1.0.0"));
+    let plain = accept.weight("text/plain", Some("0.0.4"));
+    open > plain || (open == plain && open > 0 && !accept.names("text/html"))
 }
 
 /// The same page in the older format: there a counter's family has the name of its samples, and there is no

@@ -4,8 +4,10 @@
 //! polls its own sockets and folds the tape for itself. Shards share nothing, and no lock is on the path of a
 //! tick.
 
+mod accept;
 mod api;
 mod body;
+mod compress;
 mod connections;
 mod dashboard;
 mod doors;
@@ -42,7 +44,7 @@ use crate::wire::CloseCode;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use body::Memory;
@@ -352,6 +354,19 @@ async fn watch(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
 }
 
 fn routes(app: Arc<App>) -> Router {
+    // Answers that end. A session's never does, and its socket leaves HTTP, so nothing here sees its bytes.
+    let compressed = Router::new()
+        .route("/v1/instruments", get(api::instruments))
+        .route("/v1/quotes", get(api::quotes))
+        .route("/v1/trades", get(api::trades))
+        .route("/v1/trades/{*symbol}", get(api::trades_of))
+        .route("/v1/bars", get(api::bars))
+        .route("/v1/bars/{*symbol}", get(api::bars_of))
+        .route("/v1/feed", get(api::feed))
+        .route("/metrics", get(metrics::metrics))
+        .fallback(page_or_problem)
+        .layer(compress::layer())
+        .layer(map_response(compress::weaken));
     Router::new()
         .route("/v1/ws", any(doors::websocket::upgrade))
         .route("/v1/sse", any(doors::stream::events))
@@ -359,18 +374,12 @@ fn routes(app: Arc<App>) -> Router {
         .route("/socket.io", any(doors::socketio::engine))
         .route("/socket.io/", any(doors::socketio::engine))
         .route("/v1/publish", post(publish::publish))
-        .route("/v1/instruments", get(api::instruments))
-        .route("/v1/quotes", get(api::quotes))
-        .route("/v1/trades/{*symbol}", get(api::trades))
-        .route("/v1/bars/{*symbol}", get(api::bars))
         .route("/v1/poll", get(poll::poll))
-        .route("/v1/feed", get(api::feed))
         .route("/v1/replay", get(replay::state).post(replay::control))
-        .route("/metrics", get(metrics::metrics))
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))
         .route("/version", get(api::version))
-        .fallback(page_or_problem)
+        .merge(compressed)
         .method_not_allowed_fallback(api::wrong_method)
         .layer(from_fn_with_state(Arc::clone(&app), gate::gate))
         .with_state(app)

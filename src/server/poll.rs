@@ -8,8 +8,10 @@
 //! the same topics.
 
 use super::App;
+use super::accept::knows;
 use super::body::Memory;
 use super::doors::{Asked, Door};
+use super::fanout::Opening;
 use super::gate::Pass;
 use super::permits::Permits;
 use super::problem::Problem;
@@ -17,7 +19,6 @@ use super::replay::asked_room;
 use super::rights::Rights;
 use super::room::{Point, Refusal, Room};
 use super::rooms::RoomRequest;
-use super::{dashboard, fanout::Opening};
 use crate::hub::Topic;
 use crate::tape::{Epoch, Position};
 use crate::wire::{Encoding, Form, POLL_BYTES, PollQuery, PollSince};
@@ -127,7 +128,7 @@ pub(super) async fn poll(
         (header::CACHE_CONTROL, if is_shared { SHARED } else { UNSHARED }),
         (header::ETAG, answer.tag.clone()),
     ];
-    if dashboard::knows(request.headers(), &answer.tag) {
+    if knows(request.headers(), &answer.tag) {
         answers.counts.unchanged.fetch_add(1, Ordering::Relaxed);
         return Ok((StatusCode::NOT_MODIFIED, fields).into_response());
     }

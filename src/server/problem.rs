@@ -36,6 +36,7 @@ impl Problem {
             StatusCode::NOT_FOUND => "not_found",
             StatusCode::METHOD_NOT_ALLOWED => "method",
             StatusCode::REQUEST_TIMEOUT => "slow",
+            StatusCode::NOT_ACCEPTABLE => "not_acceptable",
             StatusCode::PAYLOAD_TOO_LARGE => "too_large",
             StatusCode::UNSUPPORTED_MEDIA_TYPE => "media_type",
             StatusCode::CONFLICT => "conflict",

@@ -8,7 +8,7 @@ use super::framing::{Encoding, Form};
 use super::json::JsonUpdate;
 use super::msgpack::MsgpackUpdate;
 use super::update::FULL_BYTES;
-use crate::hub::{Kind, Owed, Poll, Replica, Topic, TopicKey, Upto};
+use crate::hub::{ChannelId, Kind, Owed, Poll, Replica, Subject, Topic, TopicKey, Upto};
 use crate::market::InstrumentId;
 use crate::tape::{Epoch, Position};
 use rmp::encode;
@@ -199,10 +199,15 @@ impl PollSince {
 impl fmt::Display for PollSince {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.epoch.get(), self.position.get())?;
-        if let Some((upto, TopicKey { instrument, kind })) = self.rest {
+        if let Some((upto, TopicKey { subject, kind })) = self.rest {
             // The market is 0.
-            let instrument = instrument.map_or(0, |instrument| u64::from(instrument.0) + 1);
-            write!(f, "-{}-{instrument}-{}", upto.get(), kind.index())?;
+            let number = match subject {
+                Subject::Market => 0,
+                Subject::Instrument(InstrumentId(number)) | Subject::Channel(ChannelId(number)) => {
+                    u64::from(number) + 1
+                }
+            };
+            write!(f, "-{}-{number}-{}", upto.get(), kind.index())?;
         }
         Ok(())
     }
@@ -221,13 +226,17 @@ impl FromStr for PollSince {
             let numbers: Vec<u64> = text.split('-').take(6).map(number).collect::<Option<_>>()?;
             let (epoch, position, rest) = match *numbers {
                 [epoch, position] => (epoch, position, None),
-                [epoch, position, upto, instrument, kind] => {
-                    let instrument = match instrument.checked_sub(1) {
-                        Some(number) => Some(InstrumentId(u32::try_from(number).ok()?)),
-                        None => None,
+                [epoch, position, upto, number, kind] => {
+                    let mut kinds = Kind::ALL.into_iter().chain(Kind::OF_CHANNELS);
+                    let kind = kinds.find(|known| known.index() as u64 == kind)?;
+                    let subject = match number.checked_sub(1) {
+                        None => Subject::Market,
+                        Some(number) if kind.is_of_channels() => {
+                            Subject::Channel(ChannelId(u32::try_from(number).ok()?))
+                        }
+                        Some(number) => Subject::Instrument(InstrumentId(u32::try_from(number).ok()?)),
                     };
-                    let kind = *Kind::ALL.get(usize::try_from(kind).ok()?)?;
-                    (epoch, position, Some((Position::new(upto), TopicKey { instrument, kind })))
+                    (epoch, position, Some((Position::new(upto), TopicKey { subject, kind })))
                 }
                 _ => return None,
             };
@@ -243,9 +252,14 @@ mod tests {
 
     #[test]
     fn where_a_client_is_reads_as_it_is_written() {
-        for text in
-            ["17-4711", "0-0", "9007199254740991-18446744073709551615", "17-0-4711-131-5", "17-9-12-0-5"]
-        {
+        for text in [
+            "17-4711",
+            "0-0",
+            "9007199254740991-18446744073709551615",
+            "17-0-4711-131-5",
+            "17-9-12-0-5",
+            "17-9-12-3-8",
+        ] {
             assert_eq!(text.parse::<PollSince>().map(|since| since.to_string()), Ok(text.to_owned()));
         }
     }

@@ -1,6 +1,6 @@
 //! Breaks and corrections of trades, and the bars after them.
 
-use crate::hub::Replica;
+use crate::hub::{Bars, Replica};
 use crate::market::{
     Bar, Conditions, Counts, Event, Instrument, InstrumentId, Price, Side, Size, Symbol, Timestamp, Trade,
 };
@@ -60,8 +60,8 @@ fn show(bar: &Bar) -> String {
 fn bars(replica: &Replica) -> [Vec<String>; 3] {
     let book = replica.book(X).unwrap();
     let left = |bars: Vec<Bar>| bars.iter().filter(|bar| bar.trades > 0).map(show).collect();
-    let day = book.day.get().copied().into_iter().collect();
-    [left(book.bars_1s.newest(1000)), left(book.bars_1m.newest(1000)), left(day)]
+    let closed = |bars: &Bars| left(bars.by_start().into_values().map(|(_, bar)| bar).collect());
+    [closed(&book.bars_1s), closed(&book.bars_1m), left(book.day.get().copied().into_iter().collect())]
 }
 
 #[track_caller]

@@ -12,6 +12,7 @@ mod doors;
 mod faults;
 mod framing;
 mod handshake;
+mod history;
 mod limits;
 mod log;
 mod metrics;

@@ -82,7 +82,7 @@ async fn every_mistake_is_told_what_would_be_right() {
     check("/v1/trades/ZZZZZZZZ", 404, "/v1/instruments lists all").await;
     check("/v1/quotes?symbols=AAA,AAB", 404, "AAB").await;
     check("/v1/quotes?symbol=AAA", 400, "there are symbols").await;
-    check("/v1/instruments?x=1", 400, "there is only room").await;
+    check("/v1/instruments?x=1", 400, "there are format, room").await;
     check("/v1/trades/AAA?limit=0", 400, "from 1 to 1024").await;
     check("/v1/trades/AAA?limit=1025", 400, "from 1 to 1024").await;
     check("/v1/trades/AAA?limit=ten", 400, "limit=\"ten\"").await;

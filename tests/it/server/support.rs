@@ -250,12 +250,40 @@ impl RawClient {
         let mut response = Response { status, headers, body: Vec::new() };
         let length = response.header("content-length").map_or(0, |length| length.parse().unwrap());
         if method != "HEAD" && status != 304 {
-            while self.unread.len() < length {
-                assert!(self.read().await, "the body breaks off");
+            if response.header("transfer-encoding") == Some("chunked") {
+                response.body = self.chunks().await;
+            } else {
+                response.body = self.take(length).await;
             }
-            response.body = self.unread.drain(..length).collect();
         }
         response
+    }
+
+    /// A body that does not say how long it is.
+    async fn chunks(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let end = loop {
+                if let Some(at) = self.unread.windows(2).position(|two| two == b"\r\n") {
+                    break at;
+                }
+                assert!(self.read().await, "the body breaks off");
+            };
+            let size = self.take(end + 2).await;
+            let size = usize::from_str_radix(std::str::from_utf8(&size[..end]).unwrap(), 16).unwrap();
+            body.extend_from_slice(&self.take(size).await);
+            assert_eq!(self.take(2).await, b"\r\n");
+            if size == 0 {
+                return body;
+            }
+        }
+    }
+
+    async fn take(&mut self, length: usize) -> Vec<u8> {
+        while self.unread.len() < length {
+            assert!(self.read().await, "the body breaks off");
+        }
+        self.unread.drain(..length).collect()
     }
 
     /// The next frame that is no ping. Pings are answered, as any library does that reads.
