@@ -63,6 +63,10 @@ export interface ClientEvents {
   replaced: { readonly epoch: Epoch };
   /** The state of the market, an instrument or the feed changed. */
   status: Extract<Change, { kind: "trading" | "feed" }>;
+  /** Messages of a channel, if its topic `messages:CHANNEL` is subscribed to. */
+  messages: Extract<Change, { kind: "messages" }>;
+  /** States of a channel, if `states:CHANNEL` is; all of them are in the image. */
+  states: Extract<Change, { kind: "states" }>;
   subscribed: Subscribed;
   /** The statistics of this session, each second after `requestStats`. */
   stats: Stats;
@@ -79,7 +83,17 @@ export interface ClientEvents {
 /** The events of each session over a connection. */
 export type SessionEvents = Pick<
   ClientEvents,
-  "update" | "gap" | "resumed" | "replaced" | "status" | "subscribed" | "stats" | "server" | "error"
+  | "update"
+  | "gap"
+  | "resumed"
+  | "replaced"
+  | "status"
+  | "messages"
+  | "states"
+  | "subscribed"
+  | "stats"
+  | "server"
+  | "error"
 >;
 
 export interface SubscribeOptions {

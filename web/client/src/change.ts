@@ -5,7 +5,7 @@
  * Pure. Invariant: a new kind of change or of image does not compile until it has its arm here.
  */
 
-import type { Bar, Change, Instrument, Quote } from "./protocol.js";
+import type { Bar, Change, Instrument, Quote, Watchers } from "./protocol.js";
 import type { ImageKind, RingKind, TopicKind } from "./schema.js";
 
 const SHAPES = {
@@ -14,11 +14,14 @@ const SHAPES = {
   quote: "image",
   bar: "image",
   day: "image",
+  watchers: "image",
   trades: "run",
   closed_bars: "run",
   trading: "state",
   feed: "state",
   stats: "state",
+  messages: "channel",
+  states: "channel",
   joined: "move",
   left: "move",
 } as const satisfies Readonly<Record<Change["kind"], string>>;
@@ -61,6 +64,7 @@ export function kindOf(change: ImageChange | Run | Move): TopicKind {
   switch (change.kind) {
     case "quote":
     case "day":
+    case "watchers":
     case "trades":
       return change.kind;
     case "bar":
@@ -83,6 +87,8 @@ export function imageOf(change: ImageChange): ImageFields {
       return change.bar;
     case "day":
       return change.day;
+    case "watchers":
+      return change.watchers;
     default:
       return change satisfies never;
   }
@@ -116,6 +122,8 @@ export function imageChange(
       };
     case "day":
       return { kind, instrument, changed: changed as Bar, day: image as Bar };
+    case "watchers":
+      return { kind, instrument, changed: changed as Watchers, watchers: image as Watchers };
     default:
       return kind satisfies never;
   }

@@ -14,7 +14,7 @@ import type {
 } from "./api.js";
 import { systemClock, type Clock } from "./clock.js";
 import { FurtherSession, SessionApi } from "./further-session.js";
-import type { ReplayState, Welcome } from "./protocol.js";
+import type { Post, Published, ReplayState, Welcome } from "./protocol.js";
 import { ReplayControl } from "./replay.js";
 import { FIRST_SESSION } from "./session-number.js";
 import { Shell } from "./shell.js";
@@ -81,6 +81,15 @@ export class TickcastClient extends SessionApi<ClientEvents> {
   /** Ends it: handlers are called no more, and nothing keeps the program running. */
   close(): void {
     this.shell.command({ kind: "close" });
+  }
+
+  /**
+   * Posts a message to a channel (`messages:CHANNEL`), or sets or ends a state in it (`states:CHANNEL`).
+   *
+   * @returns the position at which it is on the tape; rejects if there is no session, it ends, or the server refuses
+   */
+  publish(post: Post): Promise<Published> {
+    return this.shell.ask({ op: "publish", ...post });
   }
 
   /**

@@ -40,6 +40,9 @@ export class Conflation {
   private readonly images = new Map<string, ImageChange>();
   private readonly rings = new Map<string, Ring>();
   private readonly statuses = new Map<string, Of<"trading" | "feed" | "stats">>();
+  /** Runs without a hole. */
+  private readonly messages = new Map<string, Of<"messages">[]>();
+  private readonly states = new Map<string, Of<"states">>();
   /** Topics that have joined or left, each with the last of these. */
   private readonly moves = new Map<string, Of<"joined"> | Of<"left">>();
   private newest: Omit<Update, "changes"> | null = null;
@@ -53,7 +56,8 @@ export class Conflation {
 
   /** Whether there is nothing to take. */
   get empty(): boolean {
-    const kept = [this.instruments, this.images, this.rings, this.statuses, this.moves];
+    const { instruments, images, rings, statuses, messages, states, moves } = this;
+    const kept = [instruments, images, rings, statuses, messages, states, moves];
     return !this.wasReset && kept.every(({ size }) => size === 0);
   }
 
@@ -99,6 +103,9 @@ export class Conflation {
       changes.push(change);
       this.statuses.delete(key);
     }
+    changes.push(...[...this.messages.values()].flat(), ...this.states.values());
+    this.messages.clear();
+    this.states.clear();
     return { ...this.newest, changes };
   }
 
@@ -119,8 +126,19 @@ export class Conflation {
     return [...this.rings.values()].flatMap(({ runs }) => runs.map(copyOfRun));
   }
 
+  /** The messages of channels that wait; they stay. */
+  waitingMessages(): Change[] {
+    return [...this.messages.values()].flat();
+  }
+
   /** Drops everything, as when the server's tape is another one. */
   clear(): void {
+    this.dropMarket();
+    this.messages.clear();
+    this.states.clear();
+  }
+
+  private dropMarket(): void {
     this.wasReset = false;
     for (const kept of [this.instruments, this.images, this.rings, this.statuses, this.moves])
       kept.clear();
@@ -136,7 +154,7 @@ export class Conflation {
     if (isRun(change)) return this.append(change);
     switch (change.kind) {
       case "reset":
-        this.clear();
+        this.dropMarket();
         this.wasReset = true;
         break;
       case "instrument":
@@ -158,6 +176,19 @@ export class Conflation {
       case "stats":
         this.statuses.set(change.kind, change);
         break;
+      case "messages":
+        this.hear(change);
+        break;
+      case "states": {
+        const before = change.whole ? undefined : this.states.get(change.channel);
+        const { whole = change.whole, changed = {} } = before ?? {};
+        this.states.set(change.channel, {
+          ...change,
+          whole,
+          changed: { ...changed, ...change.changed },
+        });
+        break;
+      }
       default:
         change satisfies never;
     }
@@ -170,6 +201,31 @@ export class Conflation {
     if (!ring) this.rings.set(key, (ring = new Ring()));
     const lost = ring.append(change, this.entries);
     if (lost > 0) this.lost(ringTopic(change), lost);
+  }
+
+  private hear(change: Of<"messages">): void {
+    if (change.messages.length === 0 && change.missed === 0) return;
+    const { channel } = change;
+    const runs = getOrInsert(this.messages, channel);
+    const last = runs.at(-1);
+    if (last && change.missed === 0)
+      runs[runs.length - 1] = { ...last, messages: [...last.messages, ...change.messages] };
+    else runs.push({ ...change, repeated: [] });
+    const excess = runs.reduce((sum, { messages }) => sum + messages.length, 0) - this.entries;
+    if (excess > 0) this.lost(topicOf("messages", channel), excess);
+    for (let left = excess; left > 0;) {
+      const [oldest, next] = runs as [Of<"messages">, ...Of<"messages">[]];
+      const dropped = Math.min(left, oldest.messages.length);
+      const missed = oldest.missed + dropped;
+      left -= dropped;
+      if (dropped < oldest.messages.length || !next) {
+        const messages = oldest.messages.slice(dropped);
+        runs[0] = { ...oldest, missed, messages, first: oldest.first + dropped };
+        break;
+      }
+      runs.shift();
+      runs[0] = { ...next, missed: missed + next.missed };
+    }
   }
 
   /** Values that wait are in units of the old scales; their images are in the new ones already. */
@@ -291,6 +347,12 @@ function newer(before: ImageChange, after: ImageChange): ImageChange {
 /** The topic of one instrument that a run is of. */
 export function ringTopic(run: Run): Topic {
   return topicOf(kindOf(run), run.instrument.symbol);
+}
+
+function getOrInsert<V>(map: Map<string, V[]>, key: string): V[] {
+  let list = map.get(key);
+  if (!list) map.set(key, (list = []));
+  return list;
 }
 
 function keyOf(kind: TopicKind, { number }: Instrument): string {

@@ -1,5 +1,5 @@
 import { Decoder } from "@msgpack/msgpack";
-import type { Answer, Speed } from "./protocol.js";
+import type { Answer, Json, Speed } from "./protocol.js";
 import {
   COUNTS,
   EVERYTHING,
@@ -69,6 +69,13 @@ export interface WireTrade {
   back?: number;
 }
 
+export interface WireMessage {
+  ts_event: number;
+  from: string | null;
+  event: string | null;
+  data: Json;
+}
+
 export interface WireDefinition {
   kind: "definition";
   instrument: number;
@@ -108,6 +115,8 @@ export type WireEntry =
   | { kind: "feed"; feed: number; state: number; speed: Speed }
   | { kind: "reset" }
   | { kind: "stats"; stats: ServerStats }
+  | { kind: "messages"; channel: string; number: number; messages: WireMessage[] }
+  | { kind: "states"; channel: string; whole: boolean; states: Record<string, Json> }
   | { kind: "joined" | "left"; instrument: number; topic: TopicKind }
   | WireDefinition;
 
@@ -152,6 +161,8 @@ function decodeEntry(read: Reader): WireEntry {
   if (number === null) {
     if (tag === TAGS.reset) return { kind: "reset" };
     if (tag === TAGS.stats) return { kind: "stats", stats: readServerStats(read.map("stats")) };
+    if (tag === TAGS.messages) return decodeMessages(read);
+    if (tag === TAGS.states) return decodeStates(read);
     throw read.wrong("instrument", "a number", null);
   }
   const decode = ENTRIES[tag];
@@ -214,6 +225,25 @@ function addRing(
       const bars = read.list(least, () => decodeFields(read, told));
       return { kind: "closed_bars", topic, instrument, number, bars };
     };
+}
+
+function decodeMessages(read: Reader): WireEntry {
+  const channel = read.string("channel");
+  const number = read.count("number");
+  const messages = read.list(4, (): WireMessage => ({
+    ts_event: read.integer("ts_event"),
+    from: read.stringOrNull("from"),
+    event: read.stringOrNull("event"),
+    data: read.json("data"),
+  }));
+  return { kind: "messages", channel, number, messages };
+}
+
+function decodeStates(read: Reader): WireEntry {
+  const channel = read.string("channel");
+  const whole = read.count("whole") === 1;
+  const states = read.list(2, (): [string, Json] => [read.string("key"), read.jsonOrNull("data")]);
+  return { kind: "states", channel, whole, states: Object.fromEntries(states) };
 }
 
 function decodeKind(read: Reader): TopicKind {
@@ -312,6 +342,7 @@ function decodeAnswer(map: Record<string, unknown>): Answer | { type: "unknown" 
     case "fault":
       fields.string("fault");
       break;
+    case "published":
     case "pong":
     case "stats":
       fields.integer("position");
@@ -391,6 +422,28 @@ class Reader {
     const value = this.values[this.next++];
     if (typeof value === "string") return value;
     throw this.wrong(name, "a string", value);
+  }
+
+  stringOrNull(name: string): string | null {
+    if (this.values[this.next] !== null) return this.string(name);
+    this.next++;
+    return null;
+  }
+
+  /** A text of JSON. */
+  json(name: string): Json {
+    const text = this.string(name);
+    try {
+      return JSON.parse(text) as Json;
+    } catch {
+      throw this.wrong(name, "JSON", text);
+    }
+  }
+
+  jsonOrNull(name: string): Json {
+    if (this.values[this.next] !== null) return this.json(name);
+    this.next++;
+    return null;
   }
 
   map(name: string): Record<string, unknown> {

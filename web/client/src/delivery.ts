@@ -12,6 +12,7 @@ import { surface } from "./emitter.js";
 import type { Happening } from "./io.js";
 import { Pending } from "./pending.js";
 import type { Change, Topic, Update } from "./protocol.js";
+import { topicOf } from "./topic.js";
 
 /** May return a promise: then it receives nothing more before that is settled. */
 export type UpdateHandler = (update: Update) => unknown;
@@ -25,7 +26,10 @@ export interface DeliveryEvents {
   settled(): void;
 }
 
-export type Announcement = Extract<Happening, { type: "status" | "server" }>;
+export type Announcement = Extract<
+  Happening,
+  { type: "status" | "server" | "messages" | "states" }
+>;
 
 /** For how long the age of a handler's last delivery counts as its lag. */
 const RECENT_MS = 1_000;
@@ -119,6 +123,11 @@ export class Deliveries {
         return this.events.happened({ kind: "event", type: "status", event: change });
       case "stats":
         return this.events.happened({ kind: "event", type: "server", event: change.stats });
+      case "messages":
+        this.events.gap(topicOf("messages", change.channel), change.missed);
+        return this.events.happened({ kind: "event", type: "messages", event: change });
+      case "states":
+        return this.events.happened({ kind: "event", type: "states", event: change });
       case "reset":
       case "instrument":
       case "joined":
@@ -279,6 +288,8 @@ function isAnnounced(change: Change): boolean {
     case "trading":
     case "feed":
     case "stats":
+    case "messages":
+    case "states":
       return true;
     case "reset":
     case "instrument":

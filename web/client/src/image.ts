@@ -9,12 +9,14 @@ import {
 import type {
   Bar,
   Change,
+  ChannelMessage,
   ClosedBar,
   Count,
   Epoch,
   Feed,
   Instrument,
   InstrumentNumber,
+  Json,
   Micros,
   Position,
   Quote,
@@ -74,6 +76,9 @@ export class Image {
   private readonly moved = new Map<number, Before[]>();
   /** The topic that the previous entry joined. */
   private joined: { topic: TopicKind; number: number; hadLeft: boolean } | null = null;
+  /** By channel: the next message. A reset of the market is none of channels. */
+  private readonly channels = new Map<string, Ring>();
+  private readonly statesOf = new Map<string, Map<string, Json>>();
   /** The key null is the entire market. */
   private readonly statuses = new Map<number | null, TradingStatus>();
 
@@ -106,20 +111,31 @@ export class Image {
     return this.images[kind].get(number);
   }
 
+  /** The states in a channel, by key. */
+  states(channel: string): ReadonlyMap<string, Json> {
+    return this.statesOf.get(channel) ?? new Map();
+  }
+
   trading(number: InstrumentNumber | null): TradingStatus | undefined {
     return this.statuses.get(number);
   }
 
   /** Moves to a session's start, from which the positions of its updates count. */
   begin(at: { epoch: Epoch; position: Position; time: Micros }): void {
+    if (this.epoch !== at.epoch) this.dropChannels();
     this.epoch = at.epoch;
     this.position = at.position;
     this.time = at.time;
   }
 
-  /** Drops everything kept, as when the server's tape is another one. */
+  private dropChannels(): void {
+    this.channels.clear();
+    this.statesOf.clear();
+  }
+
+  /** Drops everything kept of the market, as when the server's tape is another one. */
   reset(): void {
-    this.forget(() => false);
+    this.forget((_, of) => typeof of === "string");
     this.instruments.clear();
     for (const rings of Object.values(this.left)) rings.clear();
     this.moved.clear();
@@ -141,6 +157,10 @@ export class Image {
     for (const kind of RING_KINDS)
       for (const number of this.rings[kind].keys())
         if (!this.isKept(covered, kind, number)) this.rings[kind].delete(number);
+    for (const channel of this.channels.keys())
+      if (!covered("messages", channel)) this.channels.delete(channel);
+    for (const channel of this.statesOf.keys())
+      if (!covered("states", channel)) this.statesOf.delete(channel);
     if (!covered("status", null)) this.feed = null;
     if (!covered("stats", null)) this.stats = null;
   }
@@ -277,6 +297,17 @@ export class Image {
       case "stats":
         this.stats = entry.stats;
         return { kind: "stats", stats: entry.stats };
+      case "messages":
+        return this.heard(entry);
+      case "states": {
+        const { kind, channel, whole: all, states } = entry;
+        let known = this.statesOf.get(channel);
+        if (!known || all) this.statesOf.set(channel, (known = new Map()));
+        for (const [key, data] of Object.entries(states))
+          if (data === null) known.delete(key);
+          else known.set(key, data);
+        return { kind, channel, whole: all, changed: states };
+      }
       case "joined": {
         const instrument = this.known(entry.instrument);
         const { topic } = entry;
@@ -297,6 +328,28 @@ export class Image {
       default:
         return entry satisfies never;
     }
+  }
+
+  private heard({ channel, number, messages: wire }: Entry<"messages">): Change {
+    let ring = this.channels.get(channel);
+    // What came before the subscription is not missed.
+    if (!ring) this.channels.set(channel, (ring = newRing(number)));
+    const { first, missed, known } = take(ring, number, wire.length);
+    const messages = wire.map(({ from, event, data, ts_event }, i): ChannelMessage => ({
+      number: first + i,
+      ...(from === null ? {} : { from }),
+      ...(event === null ? {} : { event }),
+      data,
+      ts_event: this.moment(ts_event),
+    }));
+    return {
+      kind: "messages",
+      channel,
+      missed,
+      repeated: messages.slice(0, known),
+      messages: messages.slice(known),
+      first: first + known,
+    };
   }
 
   /** The ring of an entry, from which its numbers count. */
@@ -425,7 +478,10 @@ interface Before {
   kinds: readonly string[];
 }
 
-type Covered = (kind: string, instrument: Instrument | null) => boolean;
+/** Of an instrument, of a channel by its name, or of the market. */
+type Covered = (kind: string, of: Instrument | string | null) => boolean;
+
+type Entry<Kind extends WireEntry["kind"]> = Extract<WireEntry, { kind: Kind }>;
 
 /** The fewest names that cover `bits`. */
 function countNames(bits: number): Count[] {

@@ -6,7 +6,7 @@
  */
 
 import type { ClientEvents, Ping, SubscribeOptions, Verification } from "./api.js";
-import type { ReplayAction, ReplayState, Topic, Update } from "./protocol.js";
+import type { Post, Published, ReplayAction, ReplayState, Topic, Update } from "./protocol.js";
 
 /** When an input is passed in. */
 export interface Moment {
@@ -20,7 +20,8 @@ export interface Moment {
 export type Question =
   | { readonly op: "ping" }
   | { readonly op: "checksum"; readonly topics: readonly Topic[] }
-  | ({ readonly op: "replay" } & ReplayAction);
+  | ({ readonly op: "replay" } & ReplayAction)
+  | ({ readonly op: "publish" } & Post);
 
 /** What the caller requests. */
 export type Command =
@@ -93,7 +94,7 @@ export type Output =
   | {
       readonly kind: "answered";
       readonly ticket: number;
-      readonly answer: Verification[] | Ping | ReplayState;
+      readonly answer: Verification[] | Ping | ReplayState | Published;
     }
   | { readonly kind: "failed"; readonly ticket: number; readonly error: Error };
 

@@ -55,10 +55,27 @@ function changeToJson(change: Change): object {
       return { topic: "status", feed: change.feed };
     case "stats":
       return { topic: "stats", stats: change.stats };
+    case "messages":
+      return messagesToJson(change);
+    case "states": {
+      const { channel, whole, changed } = change;
+      return { topic: topicOf("states", channel), ...(whole ? { whole } : {}), states: changed };
+    }
     default:
       return change satisfies never;
   }
 }
+
+function messagesToJson({ channel, first, repeated, messages }: Messages): object {
+  const all = [...repeated, ...messages].map(({ ts_event, ...message }) => ({
+    ...message,
+    ts_event: formatMicros(ts_event),
+  }));
+  const next = all.length === 0 ? { next: first } : {};
+  return { topic: topicOf("messages", channel), messages: all, ...next };
+}
+
+type Messages = Extract<Change, { kind: "messages" }>;
 
 function topic(change: ImageChange | Run | Move): Topic {
   return topicOf(kindOf(change), change.instrument.symbol);

@@ -27,7 +27,7 @@ export type InstrumentNumber = Brand<number, "InstrumentNumber">;
  * of 0, and a bigint beyond.
  */
 export type Units = Brand<Integer, "Units">;
-/** `kind:SYMBOL`, `kind:*`, `kind:@SECTOR` or `status`. */
+/** `kind:SYMBOL`, `kind:*`, `kind:@SECTOR`, `messages:CHANNEL`, `states:CHANNEL` or `status`. */
 export type Topic = string;
 
 /** An exact decimal number: `units × 10^-scale`. */
@@ -79,6 +79,26 @@ export interface Bar {
 }
 
 export type ClosedBar = Required<Omit<Bar, "previous_close">>;
+
+/** How many sessions watch an instrument by its name. */
+export interface Watchers {
+  watchers?: number;
+}
+
+/** Any JSON value. */
+export type Json =
+  null | boolean | number | string | readonly Json[] | { readonly [name: string]: Json };
+
+/** A message of a channel. */
+export interface ChannelMessage {
+  /** Index in the channel's messages of this epoch, from 0. */
+  readonly number: number;
+  /** Who sent it, and what it is, in the sender's own words. */
+  readonly from?: string;
+  readonly event?: string;
+  readonly data: Json;
+  readonly ts_event: Micros;
+}
 
 export type Side = "none" | "buy" | "sell";
 
@@ -174,6 +194,32 @@ export type Change =
       readonly day: Readonly<Bar>;
     }
   | {
+      readonly kind: "watchers";
+      readonly instrument: Instrument;
+      readonly changed: Readonly<Watchers>;
+      readonly watchers: Readonly<Watchers>;
+    }
+  | {
+      readonly kind: "messages";
+      readonly channel: string;
+      /** How many before these were lost to this session; 0 almost always. */
+      readonly missed: number;
+      /** Those that had come before, as after a resumed session; empty almost always. */
+      readonly repeated: readonly ChannelMessage[];
+      /** Those that are new. */
+      readonly messages: readonly ChannelMessage[];
+      /** Number of the first of `messages`, or of the next to come. */
+      readonly first: number;
+    }
+  | {
+      readonly kind: "states";
+      readonly channel: string;
+      /** What is not in `changed` has ended. */
+      readonly whole: boolean;
+      /** By key; null has ended. */
+      readonly changed: Readonly<Record<string, Json>>;
+    }
+  | {
       readonly kind: "trading";
       /** Null for the entire market. */
       readonly instrument: Instrument | null;
@@ -218,7 +264,34 @@ export type Request =
   | { op: "ping"; id?: RequestId }
   | { op: "stats"; id?: RequestId; enabled: boolean }
   | { op: "checksum"; id?: RequestId; topics: readonly Topic[] }
-  | ({ op: "replay"; id?: RequestId } & ReplayAction);
+  | ({ op: "replay"; id?: RequestId } & ReplayAction)
+  | ({ op: "publish"; id?: RequestId } & Post);
+
+/** What a session posts to a channel: a message, or a state. */
+export type Post =
+  | {
+      /** `messages:CHANNEL` */
+      readonly topic: Topic;
+      readonly from?: string;
+      readonly event?: string;
+      readonly data: Json;
+    }
+  | {
+      /** `states:CHANNEL` */
+      readonly topic: Topic;
+      readonly key: string;
+      /** Null ends it. */
+      readonly data: Json;
+      /** It ends by itself after this time, unless it is set again. */
+      readonly ttl_ms?: number;
+    };
+
+/** The answer to a post: it is on the tape, and comes with the update of that position. */
+export interface Published {
+  readonly type: "published";
+  readonly id?: RequestId;
+  readonly position: Position;
+}
 
 /** A control of what the server plays; without an action only a query. Times are RFC 3339. */
 export type ReplayAction =
@@ -380,5 +453,6 @@ export type Answer =
   | Stats
   | Checksum
   | FaultTaken
+  | Published
   | ServerError
   | Goodbye;

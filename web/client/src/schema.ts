@@ -4,7 +4,7 @@
  * Invariant: `tests/schema.test.ts` compares them with `tests/vectors/schema.json`, which is written from the server's own tables.
  */
 
-import type { Bar, Count, Feed, Quote, Side, TradingState } from "./protocol.js";
+import type { Bar, Count, Feed, Quote, Side, TradingState, Watchers } from "./protocol.js";
 
 export const SUBPROTOCOL = "tickcast.v1.msgpack";
 
@@ -41,9 +41,11 @@ export const FIELDS = {
     { name: "vwap", bit: 128, unit: "hundredth" },
     { name: "previous_close", bit: 256, unit: "price" },
   ],
+  watchers: [{ name: "watchers", bit: 1, unit: "count" }],
 } as const satisfies {
   readonly quote: readonly Field<keyof Quote>[];
   readonly bar: readonly Field<keyof Bar>[];
+  readonly watchers: readonly Field<keyof Watchers>[];
 };
 
 interface TopicSchema {
@@ -86,7 +88,11 @@ export const TOPICS = {
   "bars.1m": { number: 3, ...bars(41, 45, 47) },
   day: { number: 4, image: { tag: 42, fields: "bar", all: 511 }, ring: null },
   status: { number: 5, image: null, ring: null },
+  watchers: { number: 6, image: { tag: 43, fields: "watchers", all: 1 }, ring: null },
 } as const satisfies Readonly<Record<string, TopicSchema>>;
+
+/** The kinds of topics that channels have. */
+export const CHANNEL_TOPICS = ["messages", "states"] as const;
 
 export type TopicKind = keyof typeof TOPICS;
 /** Those with an image that is sent by its fields. */
@@ -127,6 +133,8 @@ export const TAGS = {
   feed: 61,
   stats: 62,
   definition: 63,
+  messages: 48,
+  states: 49,
 } as const;
 
 /** The flags of a trade: its side by {@link SIDES}, and what follows. */

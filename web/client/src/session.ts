@@ -398,6 +398,9 @@ export class Session {
       case "replay":
         this.answered(answer.id, "replay", () => answer);
         break;
+      case "published":
+        this.answered(answer.id, "publish", () => answer);
+        break;
       case "error":
         this.refused(of, answer);
         break;
@@ -609,7 +612,12 @@ export class Session {
   }
 }
 
-const PURPOSES = { ping: "ping", checksum: "verify", replay: "control a replay" } as const;
+const PURPOSES = {
+  ping: "ping",
+  checksum: "verify",
+  replay: "control a replay",
+  publish: "post",
+} as const;
 const PUT_AWAY: Why = { code: 1001, reason: "the page is put away" };
 
 /** The answer follows the update that brought the image to its position: both are of the same moment. */
@@ -649,6 +657,7 @@ function isTurningPoint(message: WireUpdate | Answer | { type: "unknown" }): boo
     case "pong":
     case "fault":
     case "replay":
+    case "published":
     case "error":
     case "stats":
     case "lag":

@@ -233,7 +233,7 @@ export class Subscriber {
 
   givenUp(topics: readonly Topic[]): void {
     for (const topic of topics) this.subscriptions.ended(topic);
-    this.image.forget((kind, instrument) => this.subscriptions.covers(kind, instrument));
+    this.image.forget((kind, of) => this.subscriptions.covers(kind, of));
   }
 
   /** Drops all that was known. */

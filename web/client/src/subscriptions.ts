@@ -60,16 +60,18 @@ export class Subscriptions {
     return topicsOf(kind, instrument).some((topic) => this.whole.has(topic));
   }
 
-  /** Whether what is kept of `kind` of `instrument` is of any use still. */
-  covers(kind: string, instrument: Instrument | null): boolean {
-    return topicsOf(kind, instrument).some(
+  /** Whether what is kept of `kind` of an instrument, or of a channel by its name, is of any use still. */
+  covers(kind: string, of: Instrument | string | null): boolean {
+    return topicsOf(kind, of).some(
       (topic) => this.delivered.has(topic) || (this.wanted.has(topic) && this.whole.has(topic)),
     );
   }
 }
 
-/** The topics that include `kind` of `instrument`, null being the entire market. */
-export function topicsOf(kind: string, instrument: Instrument | null): Topic[] {
-  if (instrument === null) return [kind];
+/** The topics that include `kind` of an instrument or a channel, null being the entire market. */
+export function topicsOf(kind: string, of: Instrument | string | null): Topic[] {
+  if (of === null) return [kind];
+  if (typeof of === "string") return [topicOf(kind, of)];
+  const instrument = of;
   return [topicOf(kind, instrument.symbol), `${kind}:@${instrument.sector}`, `${kind}:*`];
 }

@@ -191,8 +191,8 @@ test("sets cover the instruments they name", () => {
 test("what is known of an instrument that moves is of its sector before until the flush ends", () => {
   const image = imageWithApple();
   applyTo(image, 1, 0, 3, 1, 41, 3, 33, 10, 1, ...trade);
-  const ofTechnology = (_: string, instrument: { sector: string } | null) =>
-    instrument?.sector === AAPL.sector;
+  const ofTechnology = (_: string, of: { sector: string } | string | null) =>
+    typeof of === "object" && of?.sector === AAPL.sector;
   // Its topics are yet to be said to have left, and may be told to have joined again.
   const moves = encode([null, 0, 3, 63, { ...AAPL, sector: "elsewhere" }]);
   image.apply(decodeFrame(moves) as WireUpdate, ofTechnology);

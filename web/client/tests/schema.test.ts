@@ -37,6 +37,7 @@ const own: Record<string, unknown> = {
   topics: Object.entries(TOPICS).map(([kind, topic]) => ({ kind, ...topic })),
   fields: schema.FIELDS,
   tags: schema.TAGS,
+  channel_topics: schema.CHANNEL_TOPICS,
   trade_flags: schema.TRADE_FLAGS,
   sides: schema.SIDES,
   counts: schema.COUNTS,

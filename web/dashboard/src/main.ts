@@ -7,6 +7,7 @@ import "./styles/chart.css";
 import "./styles/tape.css";
 import "./styles/heatmap.css";
 import "./styles/movers.css";
+import "./styles/talk.css";
 import "./styles/dialogs.css";
 import "./styles/replay.css";
 import "./styles/narrow.css";

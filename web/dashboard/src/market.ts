@@ -102,6 +102,9 @@ export class Market {
       case "trades":
       case "bar":
       case "closed_bars":
+      case "watchers":
+      case "messages":
+      case "states":
         break;
       // Of sectors, of which no page subscribes any.
       case "joined":

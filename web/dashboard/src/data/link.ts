@@ -13,6 +13,7 @@ import {
   type Interval,
   type Micros,
   type Position,
+  type Post,
   type Quote,
   type Topic,
   type Verification,
@@ -138,6 +139,8 @@ export class Link extends Emitter<LinkEvents> {
     { resolve(results: readonly Verification[]): void; reject(error: Error): void }
   >();
   private lastVerification = 0;
+  private readonly posting = new Map<number, { resolve(): void; reject(error: Error): void }>();
+  private lastPost = 0;
 
   private readonly clock: Clock;
   private readonly page: NonNullable<LinkOptions["page"]>;
@@ -208,6 +211,15 @@ export class Link extends Emitter<LinkEvents> {
     });
   }
 
+  /** Posts a message or a state to a channel. */
+  post(post: Post): Promise<void> {
+    const id = ++this.lastPost;
+    return new Promise((resolve, reject) => {
+      this.posting.set(id, { resolve, reject });
+      this.port.postMessage({ kind: "post", id, post });
+    });
+  }
+
   /** Takes a message of the relay. */
   receive(message: ToPage): void {
     switch (message.kind) {
@@ -223,6 +235,14 @@ export class Link extends Emitter<LinkEvents> {
       case "error":
         this.emit("error", message.error);
         break;
+      case "posted": {
+        const { id, failure } = message;
+        const waiting = this.posting.get(id);
+        this.posting.delete(id);
+        if (failure === null) waiting?.resolve();
+        else waiting?.reject(new Error(failure));
+        break;
+      }
       case "verified": {
         const { id, results, failure } = message;
         const waiting = this.verifying.get(id);
@@ -247,7 +267,7 @@ export class Link extends Emitter<LinkEvents> {
     // Entries that were under way when another symbol was opened are not of this one.
     const entries = batch.serial === (this.opened?.serial ?? null);
     for (const change of unpack(batch, (number) => this.known.get(number)))
-      if (entries || change.kind === "quote" || change.kind === "day") changes.push(change);
+      if (entries || !isOfOpen(change)) changes.push(change);
     for (const change of batch.others) {
       if (change.kind === "feed") this.feed = change.feed;
       changes.push(change);
@@ -357,6 +377,11 @@ export class Link extends Emitter<LinkEvents> {
       this.stayAlive();
     });
   }
+}
+
+/** Whether a page has it of the open symbol only. */
+function isOfOpen({ kind }: Change): boolean {
+  return kind === "trades" || kind === "closed_bars" || kind === "bar";
 }
 
 /** A message is handled after the frame that is being painted. */

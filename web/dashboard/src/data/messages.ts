@@ -9,6 +9,7 @@ import type {
   Interval,
   Micros,
   Position,
+  Post,
   Topic,
   Verification,
   Welcome,
@@ -48,6 +49,7 @@ export type ToRelay =
   /** The last batch is drawn: the next one may come. */
   | { readonly kind: "drawn" }
   | { readonly kind: "verify"; readonly id: number; readonly topics: readonly Topic[] }
+  | { readonly kind: "post"; readonly id: number; readonly post: Post }
   /** The network is back, or the user does not want to wait. */
   | { readonly kind: "reconnect" }
   /** Sent now and then, by pages without a lock. */
@@ -60,6 +62,12 @@ export type ToPage =
   | { readonly kind: "condition"; readonly condition: Condition }
   | { readonly kind: "gap"; readonly gap: ClientEvents["gap"] }
   | { readonly kind: "error"; readonly error: ClientEvents["error"] }
+  | {
+      readonly kind: "posted";
+      readonly id: number;
+      /** Why it is not on the tape. */
+      readonly failure: string | null;
+    }
   | {
       readonly kind: "verified";
       readonly id: number;

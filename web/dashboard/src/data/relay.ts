@@ -7,9 +7,11 @@ import {
   type Image,
   type Instrument,
   type InstrumentNumber,
+  type Post,
   type TickcastClient,
   type Topic,
   type Update,
+  imageChange,
   isRun,
   kindOf,
   symbolOf,
@@ -101,10 +103,11 @@ export class Relay {
     if (!this.tabs.has(tab)) return;
     switch (message.kind) {
       case "demand": {
-        const { open } = tab.demand;
+        const { open, topics } = tab.demand;
         const fresh = tab.ask(message.demand);
         this.tellKnown(tab, fresh);
         this.tellOpen(tab, open);
+        this.tellTopics(tab, topics);
         this.follow();
         tab.flush();
         break;
@@ -114,6 +117,9 @@ export class Relay {
         break;
       case "verify":
         void this.verify(tab, message.id, message.topics);
+        break;
+      case "post":
+        void this.post(tab, message.id, message.post);
         break;
       case "reconnect":
         this.watched.reconnectNow();
@@ -194,17 +200,25 @@ export class Relay {
         return false; // of sectors, of which no page subscribes any
       case "stats":
         return tab.demand.topics.includes("stats");
+      case "watchers":
+        return tab.demand.topics.includes(topicOf(change.kind, change.instrument.symbol));
+      case "messages":
+      case "states":
+        return tab.demand.topics.includes(topicOf(change.kind, change.channel));
       default:
         return change satisfies never;
     }
   }
 
   private remember(change: Change, update: Moment): void {
-    if (!isRun(change)) return;
+    if (change.kind !== "messages" && !isRun(change)) return;
+    const topic =
+      change.kind === "messages"
+        ? topicOf(change.kind, change.channel)
+        : topicOf(kindOf(change), change.instrument.symbol);
     const { position, time } = update;
-    this.demand.histories
-      .get(topicOf(kindOf(change), change.instrument.symbol))
-      ?.add({ type: "update", position, time, whole: true, changes: [change] });
+    const changes = [change];
+    this.demand.histories.get(topic)?.add({ type: "update", position, time, whole: true, changes });
   }
 
   /** Both sessions have dropped what they knew, at once: what they know is of the tape's current position. */
@@ -243,6 +257,7 @@ export class Relay {
     tab.add(changes, image, "universe");
     this.tellKnown(tab, tab.watching);
     this.tellOpen(tab);
+    this.tellTopics(tab);
   }
 
   /** What `watched` has of these already: it comes by itself only if it was not subscribed before. */
@@ -279,6 +294,42 @@ export class Relay {
     const bar = interval && image.bar(interval, instrument.number);
     if (interval && bar) runs.push({ kind: "bar", instrument, interval, changed: bar, bar });
     tab.add(runs, image, "watched");
+  }
+
+  /** @param before those that it had */
+  private tellTopics(tab: Tab, before: readonly Topic[] = []): void {
+    const { image } = this.watched;
+    const fresh = tab.demand.topics.filter((topic) => !before.includes(topic));
+    const changes = fresh.flatMap((topic) => this.knownOf(topic));
+    if (changes.length > 0) tab.add(changes, image, "watched");
+  }
+
+  /** What another page has of a topic, for one that wants it as well. */
+  private knownOf(topic: Topic): Change[] {
+    const { image } = this.watched;
+    const name = symbolOf(topic) ?? "";
+    const history = this.demand.histories.get(topic);
+    if (history) return history.waitingMessages();
+    if (topic.startsWith("states:")) {
+      const changed = Object.fromEntries(image.states(name));
+      return [{ kind: "states", channel: name, whole: true, changed }];
+    }
+    const number = this.bySymbol.get(name);
+    const instrument = number === undefined ? undefined : image.instrument(number);
+    const watchers = instrument && image.fields("watchers", instrument.number);
+    if (!topic.startsWith("watchers:") || !instrument || !watchers) return [];
+    return [imageChange("watchers", instrument, watchers, watchers)];
+  }
+
+  private async post(tab: Tab, id: number, post: Post): Promise<void> {
+    const answer = { kind: "posted", id } as const;
+    try {
+      await this.watched.publish(post);
+      tab.port.postMessage({ ...answer, failure: null });
+    } catch (error) {
+      const failure = error instanceof Error ? error.message : String(error);
+      tab.port.postMessage({ ...answer, failure });
+    }
   }
 
   private async verify(tab: Tab, id: number, topics: readonly Topic[]): Promise<void> {

@@ -38,7 +38,8 @@ export class SharedDemand {
     const added = [...wanted].filter((topic) => !this.subscribed.has(topic));
     for (const topic of added) {
       this.subscribed.set(topic, null);
-      if (/^(trades|bars\.1[sm]):/.test(topic)) this.histories.set(topic, new Conflation());
+      if (/^(trades|bars\.1[sm]|messages):/.test(topic))
+        this.histories.set(topic, new Conflation());
     }
     this.end(now);
     if (added.length > 0) this.client.subscribe(added);

@@ -35,6 +35,8 @@ export class Desk {
   dialog = $state<Dialog | null>(null);
   /** Whether the details of the connection are open. */
   details = $state(false);
+  /** Whether the desk panel is open. */
+  talking = $state(false);
   paused = $state(false);
   /** The last change of a list. */
   said = $state("");

@@ -10,6 +10,7 @@ export type Command =
   | "heatmap"
   | "list"
   | "details"
+  | "talk"
   | `timeframe ${1 | 2 | 3 | 4 | 5 | 6}`;
 
 export interface Binding {
@@ -29,6 +30,7 @@ export const BINDINGS: readonly { group: string; bindings: readonly Binding[] }[
       { keys: ["H"], says: "Heatmap", command: "heatmap" },
       { keys: ["L"], says: "Put the open symbol on the list, or take it off", command: "list" },
       { keys: ["I"], says: "Details of the connection", command: "details" },
+      { keys: ["M"], says: "Messages of the desk, and who watches", command: "talk" },
       { keys: ["T"], says: "Theme: system, dark, light", command: "theme" },
       { keys: ["D"], says: "Density of rows", command: "density" },
       { keys: ["C"], says: "Columns of the watchlist", command: "columns" },

@@ -23,6 +23,8 @@ interface Saved {
   letterKeys: boolean;
   /** Null: as many of the usual ones as there is room for. */
   columns: ColumnChoice[] | null;
+  /** Under which the user says something to the desk; empty for none. */
+  name: string;
 }
 
 const KEY = "tickcast.settings";
@@ -38,6 +40,7 @@ export class Settings implements Saved {
   /** Keys of one letter or sign, which speech input and sticky keys press by accident (WCAG 2.1.4). */
   letterKeys = $state(true);
   columns = $state.raw<ColumnChoice[] | null>(null);
+  name = $state("");
 
   private readonly systemIsLight = matchMedia("(prefers-color-scheme: light)");
   private readonly systemIsCalm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -104,8 +107,9 @@ export class Settings implements Saved {
     root.style.setProperty("--row", `${this.rowHeight}px`);
     root.style.setProperty("--line-row", `${this.lineHeight}px`);
     root.style.setProperty("--head", `${this.headHeight}px`);
-    const { theme, palette, density, flash, reducedMotion, letterKeys, columns } = this;
-    const saved: Saved = { theme, palette, density, flash, reducedMotion, letterKeys, columns };
+    const { theme, palette, density, flash, reducedMotion, letterKeys, columns, name } = this;
+    const choices = { theme, palette, density, flash, reducedMotion, letterKeys };
+    const saved: Saved = { ...choices, columns, name };
     try {
       this.storage.setItem(KEY, JSON.stringify(saved));
     } catch {
@@ -127,6 +131,7 @@ export class Settings implements Saved {
     this.reducedMotion = flag(saved.reducedMotion) ?? this.reducedMotion;
     this.letterKeys = flag(saved.letterKeys) ?? this.letterKeys;
     // The names of columns are checked at layout.
+    if (typeof saved.name === "string") this.name = saved.name.slice(0, 32);
     if (Array.isArray(saved.columns)) this.columns = saved.columns as ColumnChoice[];
   }
 }
