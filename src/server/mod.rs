@@ -104,6 +104,8 @@ pub struct Config {
     pub ops: Option<bool>,
     /// Whether sessions may have their own connection impaired (`fault`), for tests.
     pub allow_faults: bool,
+    /// Whether the door of Socket.IO sends back what comes, as the public test suites want it.
+    pub protocol_echo: bool,
 }
 
 /// A running server.
@@ -163,6 +165,7 @@ struct App {
     all_prints: bool,
     started: Timestamp,
     leaving: AtomicBool,
+    protocol_echo: bool,
 }
 
 /// Connections that may be queued to be accepted.
@@ -246,6 +249,7 @@ impl Server {
             all_prints: config.all_prints,
             started: Timestamp::now(),
             leaving: AtomicBool::new(false),
+            protocol_echo: config.protocol_echo,
         });
         let (stop, stopped) = watch::channel(false);
         let telling = tokio::spawn(stats::tell(Arc::clone(&app), stopped.clone()));
@@ -348,12 +352,18 @@ async fn watch(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
 }
 
 fn routes(app: Arc<App>) -> Router {
-    Router::new()
+    let mut routes = Router::new();
+    if app.protocol_echo {
+        routes = routes.route("/engine.io/", any(doors::socketio::engine));
+    }
+    routes
         .route("/v1/ws", any(doors::websocket::upgrade))
         .route("/v1/sse", any(doors::stream::events))
         .route("/v1/lines", any(doors::stream::lines))
         .route("/socket.io", any(doors::socketio::engine))
         .route("/socket.io/", any(doors::socketio::engine))
+        .route("/socket.io/msgpack", any(doors::socketio::engine))
+        .route("/socket.io/msgpack/", any(doors::socketio::engine))
         .route("/v1/publish", post(publish::publish))
         .route("/v1/instruments", get(api::instruments))
         .route("/v1/quotes", get(api::quotes))
