@@ -5,6 +5,7 @@
 
 use super::echo::{Echo, Events};
 use super::heartbeat::Heartbeat;
+use super::namespaces::Namespaces;
 use super::slot::{Fetched, Slot};
 use super::{INVALID_NAMESPACE, Origin, Settings, lock};
 use crate::server::App;
@@ -40,22 +41,12 @@ struct State {
     /// Packets that go before those of the slots.
     outgoing: Vec<Data>,
     heartbeat: Heartbeat,
-    namespaces: Vec<Namespace>,
+    namespaces: Namespaces,
     /// In place of namespaces, for the suites.
     echo: Option<Echo>,
-    /// The number of the next slot, and of the one whose turn is next.
-    next: u32,
-    turn: usize,
     /// While it is in no namespace, since then. A namespace has a permit of its own.
     permit: Option<Permit>,
     without: Instant,
-}
-
-/// A namespace that the client is in.
-struct Namespace {
-    name: String,
-    number: u32,
-    slot: Arc<Slot>,
 }
 
 /// What is to be done for a packet.
@@ -86,10 +77,8 @@ impl Connection {
         let state = State {
             outgoing: Vec::new(),
             heartbeat: Heartbeat::new(settings.timing, now),
-            namespaces: Vec::new(),
+            namespaces: Namespaces::default(),
             echo,
-            next: 0,
-            turn: 0,
             permit,
             without: now,
         };
@@ -111,8 +100,8 @@ impl Connection {
                 engineio::Packet::Close => return Ok(Taken::Close),
                 engineio::Packet::Pong => {
                     let number = state.heartbeat.answered(Instant::now());
-                    let sender = state.namespaces.iter().find(|namespace| Some(namespace.number) == number);
-                    let pass = |sender: &Namespace| Taken::Passes(Arc::clone(&sender.slot), data.clone());
+                    let sender = number.and_then(|number| state.namespaces.by_number(number));
+                    let pass = |slot: &Arc<Slot>| Taken::Passes(Arc::clone(slot), data.clone());
                     return Ok(sender.map_or(Taken::Nothing, pass));
                 }
                 engineio::Packet::Message(message) if state.echo.is_none() => {
@@ -208,7 +197,7 @@ impl Connection {
         let connected = self.connected(&name);
         let mut state = lock(&self.state);
         state.outgoing.push(connected);
-        state.add(name, Arc::new(slot));
+        state.add(name, slot);
         drop(state);
         self.nudge.notify_waiters();
         Ok(())
@@ -217,7 +206,7 @@ impl Connection {
     /// Takes over a session, whose heartbeats the client has yet to answer so many of.
     pub fn adopt(&self, name: String, slot: Slot, pings: u8) {
         let mut state = lock(&self.state);
-        let number = state.add(name, Arc::new(slot));
+        let number = state.add(name, slot);
         for _ in 0..pings {
             state.heartbeat.sent(Some(number), Instant::now());
         }
@@ -244,33 +233,21 @@ impl Connection {
         let mut state = lock(&self.state);
         let mut fetched =
             Fetched { packets: std::mem::take(&mut state.outgoing), end: state.end(now, &self.settings) };
-        let mut left = bytes;
-        for _ in 0..state.namespaces.len() {
-            if fetched.end.is_some() || left == 0 || state.namespaces.is_empty() {
-                break;
-            }
-            let at = state.turn % state.namespaces.len();
-            state.turn = at + 1;
-            let Namespace { name, number, slot } = &state.namespaces[at];
-            let (number, of_slot) = (*number, slot.fetch(left));
-            let gone = of_slot.end.is_some().then(|| name.clone());
-            for packet in of_slot.packets {
-                left = left.saturating_sub(packet.len());
+        let State { namespaces, heartbeat, .. } = &mut *state;
+        while fetched.end.is_none() {
+            let ended = namespaces.fetch(bytes, |number, packet| {
                 if packet == Data::ping() {
-                    state.heartbeat.sent(Some(number), now);
+                    heartbeat.sent(Some(number), now);
                 }
                 fetched.packets.push(packet);
-            }
-            if let Some((code, reason)) = of_slot.end
-                && let Some(name) = gone
-            {
-                state.namespaces.remove(at);
+            });
+            match ended {
                 // A room is over: others go on. Whatever else ends a session concerns the connection.
-                if code == CloseCode::ROOM_CLOSED && !state.namespaces.is_empty() {
+                Some((name, (CloseCode::ROOM_CLOSED, _))) if !namespaces.is_empty() => {
                     fetched.packets.push(self.origin.parser.disconnected(&name));
-                } else {
-                    fetched.end = Some((code, reason));
                 }
+                Some((_, end)) => fetched.end = Some(end),
+                None => break,
             }
         }
         if fetched.end.is_none() && state.heartbeat.due() <= now {
@@ -282,10 +259,7 @@ impl Connection {
 
     /// Waits until a session has sent something, or has ended.
     pub async fn readable(&self) {
-        let slots: Vec<Arc<Slot>> = {
-            let state = lock(&self.state);
-            state.namespaces.iter().map(|namespace| Arc::clone(&namespace.slot)).collect()
-        };
+        let slots = lock(&self.state).namespaces.slots();
         if slots.is_empty() {
             return std::future::pending().await;
         }
@@ -298,10 +272,11 @@ impl Connection {
         lock(&self.state).end(Instant::now(), &self.settings)
     }
 
-    /// When to look at it again, whatever happens.
-    pub fn next_due(&self) -> Instant {
+    /// When to look at it again, whatever happens. `fetches`: whether what is there for it can be sent then.
+    pub fn next_due(&self, fetches: bool) -> Instant {
         let state = lock(&self.state);
-        state.ends(&self.settings).min(state.heartbeat.due())
+        let ends = state.ends(&self.settings);
+        if fetches { ends.min(state.heartbeat.due()) } else { ends }
     }
 
     /// Whether it is in no namespace and can be passed to a shard once it is.
@@ -318,10 +293,7 @@ impl Connection {
     /// Takes out the packets that wait, and the only namespace that it is in, if that can get another socket.
     pub fn take_only(&self) -> Option<(Vec<Data>, String, Arc<Slot>)> {
         let mut state = lock(&self.state);
-        if state.namespaces.len() != 1 || state.namespaces[0].slot.seat.is_none() {
-            return None;
-        }
-        let Namespace { name, slot, .. } = state.namespaces.pop()?;
+        let (name, slot) = state.namespaces.take_only()?;
         Some((std::mem::take(&mut state.outgoing), name, slot))
     }
 
@@ -337,12 +309,9 @@ impl Connection {
 
 impl State {
     fn take(&mut self, packet: Packet, data: Data, connection: &Connection) -> Result<Taken, String> {
-        let at = |namespaces: &[Namespace], name: &str| {
-            namespaces.iter().position(|namespace| namespace.name == name)
-        };
         match packet {
             Packet::Connect { namespace, auth } => {
-                let refused = if at(&self.namespaces, &namespace).is_some() {
+                let refused = if self.namespaces.find(&namespace).is_some() {
                     "this connection is in that namespace already".to_owned()
                 } else if self.namespaces.len() >= MAX_NAMESPACES {
                     format!(
@@ -357,28 +326,23 @@ impl State {
                 Ok(Taken::Nothing)
             }
             Packet::Disconnect { namespace } => {
-                let at = at(&self.namespaces, &namespace);
-                Ok(at.map_or(Taken::Nothing, |at| Taken::Leaves(self.namespaces.remove(at).slot)))
+                Ok(self.namespaces.remove(&namespace).map_or(Taken::Nothing, Taken::Leaves))
             }
             Packet::Event { .. } if self.namespaces.is_empty() => {
                 Err("an event before its namespace was connected".to_owned())
             }
             // Of a namespace that it is not in it is dropped.
             Packet::Event { namespace, .. } => {
-                let at = at(&self.namespaces, &namespace);
-                let pass = |at: usize| Taken::Passes(Arc::clone(&self.namespaces[at].slot), data);
-                Ok(at.map_or(Taken::Nothing, pass))
+                let pass = |slot: &Arc<Slot>| Taken::Passes(Arc::clone(slot), data);
+                Ok(self.namespaces.find(&namespace).map_or(Taken::Nothing, pass))
             }
             Packet::Ack => Ok(Taken::Nothing),
         }
     }
 
-    fn add(&mut self, name: String, slot: Arc<Slot>) -> u32 {
-        let number = self.next;
-        self.next += 1;
+    fn add(&mut self, name: String, slot: Slot) -> u32 {
         self.permit = None;
-        self.namespaces.push(Namespace { name, number, slot });
-        number
+        self.namespaces.add(name, slot)
     }
 
     fn is_without(&self) -> bool {

@@ -23,8 +23,10 @@
 mod connection; // what both transports have in common
 mod echo; // for the public test suites
 mod heartbeat;
+mod namespaces; // those that a client is in
 mod polls;
 mod slot; // a session behind a pair of sockets
+mod socket; // the bytes of a WebSocket
 mod websocket;
 
 pub(in crate::server) use polls::Polls;

@@ -123,7 +123,7 @@ async fn wait(poll: &Poll<'_>) -> Result<Vec<Data>, Problem> {
         tokio::select! {
             () = nudged => {}
             () = connection.readable(), if !is_upgrading => {}
-            () = tokio::time::sleep_until(until.min(connection.next_due().into())) => {}
+            () = tokio::time::sleep_until(until.min(connection.next_due(!is_upgrading).into())) => {}
         }
     }
 }

@@ -1,55 +1,37 @@
 //! Connections over WebSocket while no shard has them, and the upgrade of those that polled. On tokio's
 //! threads.
 //!
-//! Invariant: frames go out complete and in order; what the socket has not taken is in `out`, and nothing
-//! more is fetched before that is gone.
+//! Invariant: nothing is fetched for a client before its socket has taken what was fetched before.
 
-use super::connection::{Connection, End, Taken};
+use super::connection::{Connection, Taken};
 use super::polls::{Client, Over};
 use super::slot::Slot;
+use super::socket::Socket;
 use super::{EngineError, Origin, Settings};
 use crate::server::App;
 use crate::server::doors::websocket::accept_key;
 use crate::server::doors::{self, Admitted, Takeover, size_for_sessions};
 use crate::server::problem::Problem;
 use crate::server::shard::{Home, Homecoming, Replacement};
+use crate::wire::CloseCode;
 use crate::wire::engineio::{self, Data, handshake};
-use crate::wire::{CloseCode, Encoding, FrameError, FrameReader, Framing, Incoming, Opcode, write_frame};
 use axum::extract::Request;
 use axum::http::Version;
 use serde_json::Value;
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 /// How long an upgrade may take.
 const UPGRADE_TIME: Duration = Duration::from_secs(10);
-/// How long a last word may take to leave.
-const CLOSE_TIME: Duration = Duration::from_secs(2);
 /// Bytes that are fetched at a time: as old as the last write when they are sent.
 const FETCH_BYTES: usize = 16 * 1024;
 /// Bytes that may wait for a client that goes on to send.
 const MAX_OUT_BYTES: usize = 64 * 1024;
-/// Bytes of one read.
-const READ_BYTES: usize = 4 * 1024;
-
-/// A WebSocket.
-struct Socket {
-    stream: TcpStream,
-    reader: FrameReader,
-    /// What was read and is not taken yet.
-    messages: VecDeque<Incoming>,
-    /// How the client broke the protocol after that.
-    broke: Option<FrameError>,
-    /// What the socket is still to be sent.
-    out: Vec<u8>,
-}
 
 /// A namespace whose session is being admitted.
 type Joining = Pin<Box<dyn Future<Output = (String, Result<Admitted, Data>)> + Send>>;
@@ -274,7 +256,7 @@ async fn serve(app: Arc<App>, connection: Arc<Connection>, mut socket: Socket) -
                     return socket.close(end).await;
                 }
             }
-            () = tokio::time::sleep_until(connection.next_due().into()) => {}
+            () = tokio::time::sleep_until(connection.next_due(is_sent).into()) => {}
         }
     }
 }
@@ -308,108 +290,4 @@ async fn hand_over(
     let home = home(app, connection, namespace);
     let (stream, early) = socket.into_parts()?;
     admitted.hand_over(&head, TcpStream::from_std(stream)?, early, Some(home)).await
-}
-
-impl Socket {
-    fn new(stream: TcpStream) -> Self {
-        Self {
-            stream,
-            reader: FrameReader::default(),
-            messages: VecDeque::new(),
-            broke: None,
-            out: Vec::new(),
-        }
-    }
-
-    /// Answers the handshake of RFC 6455. `early`: the bytes that came after it.
-    async fn begin(stream: TcpStream, early: &[u8], accept: &str) -> io::Result<Self> {
-        let mut socket = Self::new(stream);
-        let head = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {accept}\r\n\r\n"
-        );
-        socket.stream.write_all(head.as_bytes()).await?;
-        socket.feed(early);
-        Ok(socket)
-    }
-
-    /// The socket, and the bytes that were read of it and not taken.
-    fn into_parts(self) -> io::Result<(std::net::TcpStream, Vec<u8>)> {
-        let mut early = Vec::new();
-        self.messages.iter().for_each(|message| message.write_frame(&mut early));
-        self.reader.write_unread(&mut early);
-        Ok((self.stream.into_std()?, early))
-    }
-
-    /// Reads what is there; `None` if that is nothing, 0 at the end.
-    fn read(&mut self) -> io::Result<Option<usize>> {
-        let mut bytes = [0; READ_BYTES];
-        match self.stream.try_read(&mut bytes) {
-            Ok(len) => {
-                self.feed(&bytes[..len]);
-                Ok(Some(len))
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn feed(&mut self, bytes: &[u8]) {
-        let messages = &mut self.messages;
-        if let Err(error) = self.reader.read(bytes, 0, |message| messages.push_back(message)) {
-            self.broke.get_or_insert(error);
-        }
-    }
-
-    /// The next packet that was read; how the connection has to end if there is none any more.
-    fn next(&mut self) -> Option<Result<Data, End>> {
-        while let Some(message) = self.messages.pop_front() {
-            return Some(match message {
-                // The reader has checked that it is UTF-8.
-                Incoming::Message(Encoding::Json, text) => {
-                    Ok(Data::Text(String::from_utf8_lossy(&text).into_owned()))
-                }
-                Incoming::Message(Encoding::MessagePack, bytes) => Ok(Data::Binary(bytes)),
-                Incoming::Close(code) => Err((code.unwrap_or(CloseCode::NORMAL), String::new())),
-                Incoming::Ping(payload) => {
-                    write_frame(Opcode::Pong, &payload, &mut self.out);
-                    continue;
-                }
-                Incoming::Pong(_) => continue,
-            });
-        }
-        let broke = self.broke.take()?;
-        Some(Err((broke.code(), broke.to_string())))
-    }
-
-    fn say(&mut self, packet: &Data) {
-        packet.write_frame(&mut self.out);
-    }
-
-    /// Writes what the socket takes now.
-    fn write(&mut self) -> io::Result<()> {
-        match self.stream.try_write(&self.out) {
-            Ok(written) => drop(self.out.drain(..written)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-
-    /// Writes all.
-    async fn flush(&mut self) -> io::Result<()> {
-        self.stream.write_all(&self.out).await?;
-        self.out.clear();
-        Ok(())
-    }
-
-    /// Ends the connection, after what is still to be sent.
-    async fn close(mut self, (code, reason): End) -> io::Result<()> {
-        let reason: String = reason.chars().filter(char::is_ascii).collect();
-        Framing::WebSocket.append_close(code, &reason, &mut self.out);
-        let said = async {
-            self.flush().await?;
-            self.stream.shutdown().await
-        };
-        tokio::time::timeout(CLOSE_TIME, said).await?
-    }
 }

@@ -1,10 +1,14 @@
 //! A namespace is a room, and a connection may be in several.
 
 use super::{Client, MSGPACK_POLLING, MSGPACK_WEBSOCKET, POLLING, Said, WEBSOCKET, soon};
-use crate::server::support::{Seen, TestServer, trade};
+use crate::server::support::{Seen, TestServer, quote, trade};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
+use tickcast::feed::Recordings;
+use tickcast::feed::formats::OpenOptions;
 
 /// What a client has been told in each namespace.
 #[derive(Default)]
@@ -200,4 +204,66 @@ async fn a_room_that_ends_takes_only_its_namespace_along() {
         assert_eq!((&*left.namespace, left.data), ("/one", Value::Null));
         seen.ping(&mut client, "/", 1).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_may_be_in_sixteen_namespaces() {
+    let server = TestServer::start_with(|config| {
+        // Rooms of a few ticks, which are soon at their end.
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("feeds/example-quotes.csv");
+        config.source = Some(Arc::new(Recordings::new(vec![path], OpenOptions::default())));
+        config.max_rooms = 17;
+    })
+    .await;
+    server.until_ready().await;
+    for target in [WEBSOCKET, POLLING] {
+        let (mut client, mut seen) = (Client::open(&server, target).await, SeenIn::default());
+        let rooms: Vec<String> = (0..16).map(|room| format!("/room-{room}")).collect();
+        for room in &rooms {
+            let joined = seen.join(&mut client, room, json!({ "topics": ["quote:*"] })).await;
+            assert_eq!(joined.kind, 0, "{joined:?}");
+        }
+        let refused = seen.join(&mut client, "/", Value::Null).await;
+        let message = refused.data["message"].as_str().unwrap();
+        assert!(refused.kind == 4 && message.contains("16 namespaces"), "{refused:?}");
+        // Leaving one makes room for another.
+        client.say(1, &rooms[0], None, &Value::Null).await;
+        assert_eq!(seen.join(&mut client, "/", Value::Null).await.kind, 0);
+        for (id, room) in (0..).zip(&rooms[1..]) {
+            seen.ping(&mut client, room, id).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_reads_seldom_gets_the_newest_of_each_namespace() {
+    let server = TestServer::start().await;
+    server.publish(&quote("A", "1", "2000000")).await;
+    let (mut client, mut seen) = (Client::open(&server, WEBSOCKET).await, SeenIn::default());
+    seen.join(&mut client, "/one", json!({ "topics": ["quote:*"], "seed": 7 })).await;
+    seen.join(&mut client, "/", json!({ "topics": ["quote:A", "trades:A"] })).await;
+    let mut position = 0;
+    for round in 0..20_u64 {
+        let of_round = round * 1000..(round + 1) * 1000;
+        let lines: String =
+            of_round.map(|n| quote("A", &(n + 2).to_string(), "2000000") + &trade("A", "1", n + 1)).collect();
+        position = server.publish(&lines).await["position"].as_u64().unwrap();
+    }
+    seen.until(&mut client, "the newest quote", |_, seen| seen.position("/") >= position).await;
+    let public = &seen.0["/"];
+    assert_eq!(public.field("quote:A", "bid"), "20001.00");
+    let numbers = public.numbers("trades:A");
+    assert!(numbers.windows(2).all(|two| two[0] < two[1]), "each at most once and in order");
+    assert!(numbers.ends_with(&(20_000 - 1024..20_000).collect::<Vec<u64>>()), "all that the ring holds");
+    assert!(public.updates < 200, "{} updates", public.updates);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_leaves_closes_a_connection_with_several_namespaces() {
+    let server = TestServer::start().await;
+    let (mut client, mut seen) = (Client::open(&server, WEBSOCKET).await, SeenIn::default());
+    seen.join(&mut client, "/", Value::Null).await;
+    seen.join(&mut client, "/one", json!({ "seed": 7 })).await;
+    let ((), closed) = tokio::join!(server.shutdown(), client.closed());
+    assert_eq!(closed, (1012, "server is shutting down".to_owned()));
 }
