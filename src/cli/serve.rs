@@ -158,6 +158,10 @@ pub struct Args {
     #[arg(long, hide = true)]
     pub while_stdin: bool,
 
+    /// Let the door of Socket.IO send back what comes, for the public test suites of its protocols
+    #[arg(long, hide = true)]
+    pub protocol_echo: bool,
+
     /// Let pages of this origin connect and ask, besides the server's own: <https://desk.example>, a host, or
     /// * for all
     #[arg(long, value_name = "ORIGIN")]
@@ -259,6 +263,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         record,
         ops: args.ops,
         allow_faults: args.allow_faults,
+        protocol_echo: args.protocol_echo,
     };
     let server = Server::start(config).await?;
     tell(&args.listen, server.addresses(), &about, topics);

@@ -196,7 +196,9 @@ fn methods(request: &Request) -> Option<&'static str> {
     let read = "GET, HEAD, OPTIONS";
     match request.uri().path() {
         "/v1/ws" | "/v1/sse" | "/v1/lines" => Some("GET, OPTIONS"),
-        "/socket.io" | "/socket.io/" => Some("GET, POST, OPTIONS"),
+        "/socket.io" | "/socket.io/" | "/socket.io/msgpack" | "/socket.io/msgpack/" => {
+            Some("GET, POST, OPTIONS")
+        }
         "/v1/publish" => Some("POST, OPTIONS"),
         // Of the server as a whole (RFC 9110, section 9.3.7).
         "*" | "/v1/replay" => Some("GET, HEAD, POST, OPTIONS"),

@@ -108,6 +108,8 @@ pub struct Config {
     pub ops: Option<bool>,
     /// Whether sessions may have their own connection impaired (`fault`), for tests.
     pub allow_faults: bool,
+    /// Whether the door of Socket.IO sends back what comes, as the public test suites want it.
+    pub protocol_echo: bool,
 }
 
 /// A running server.
@@ -168,6 +170,7 @@ struct App {
     all_prints: bool,
     started: Timestamp,
     leaving: AtomicBool,
+    protocol_echo: bool,
 }
 
 /// Connections that may be queued to be accepted.
@@ -253,6 +256,7 @@ impl Server {
             all_prints: config.all_prints,
             started: Timestamp::now(),
             leaving: AtomicBool::new(false),
+            protocol_echo: config.protocol_echo,
         });
         let telling = tokio::spawn(stats::tell(Arc::clone(&app), stopped.clone()));
         let watching = tokio::spawn(watch(Arc::clone(&app), stopped.clone()));
@@ -367,12 +371,18 @@ fn routes(app: Arc<App>) -> Router {
         .fallback(page_or_problem)
         .layer(compress::layer())
         .layer(map_response(compress::weaken));
-    Router::new()
+    let mut routes = Router::new();
+    if app.protocol_echo {
+        routes = routes.route("/engine.io/", any(doors::socketio::engine));
+    }
+    routes
         .route("/v1/ws", any(doors::websocket::upgrade))
         .route("/v1/sse", any(doors::stream::events))
         .route("/v1/lines", any(doors::stream::lines))
         .route("/socket.io", any(doors::socketio::engine))
         .route("/socket.io/", any(doors::socketio::engine))
+        .route("/socket.io/msgpack", any(doors::socketio::engine))
+        .route("/socket.io/msgpack/", any(doors::socketio::engine))
         .route("/v1/publish", post(publish::publish))
         .route("/v1/poll", get(poll::poll))
         .route("/v1/replay", get(replay::state).post(replay::control))

@@ -1,4 +1,4 @@
-use super::fanout::{AskedOfRoom, Done, Fanout, Opening, Report, Task};
+use super::fanout::{AskedOfRoom, Done, Fanout, Opening, Report, Returned, Task};
 use super::inbox::{Inbox, Pending, WAITING_BATCHES};
 use super::link::{Breakable, Link};
 use super::metrics::{ShardMonitor, ShardStatus};
@@ -34,6 +34,8 @@ const MAX_SWEEP_LAG: Duration = Duration::from_secs(1);
 const SWEEPS_PER_COUNT: u32 = 20;
 /// Ten times a second.
 const SWEEPS_PER_WATCHERS: u32 = 2;
+/// Bytes that a shard may have in a pair of sockets: as old as the last look when they are fetched.
+const PAIR_BYTES: usize = 32 * 1024;
 /// How long a shard that shuts down waits for its peers to close.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -83,6 +85,23 @@ impl Budget {
     pub const PRIVATE: Self = Self { waiting_batches: 8, rings: Some((512, 240)), steps_back: true };
 }
 
+/// Takes a connection back whose client names another namespace.
+pub(super) struct Home(pub Box<dyn FnOnce(Homecoming) + Send>);
+
+/// A connection that goes back to its door. The session stays in its shard, which has an end of a pair of
+/// sockets now.
+pub(super) struct Homecoming {
+    pub stream: std::net::TcpStream,
+    /// The bytes that its peer has sent, from the packet on that names a namespace.
+    pub early: Vec<u8>,
+    /// What is to be sent to the peer first.
+    pub rest: Vec<u8>,
+    /// Heartbeats of the session that the peer has not answered.
+    pub pings: u8,
+    /// The other end of the pair.
+    pub end: std::os::unix::net::UnixStream,
+}
+
 /// Another socket for a session whose socket is one of a pair.
 pub(super) struct Replacement {
     pub stream: std::net::TcpStream,
@@ -92,6 +111,7 @@ pub(super) struct Replacement {
     pub rest: Vec<u8>,
     /// The other end.
     pub end: std::os::unix::net::UnixStream,
+    pub home: Home,
 }
 
 enum Command {
@@ -100,6 +120,7 @@ enum Command {
         guest: Guest,
         opening: Opening,
         early: Vec<u8>,
+        home: Option<Home>,
         /// For who wants to replace its socket later.
         key: Option<oneshot::Sender<usize>>,
     },
@@ -166,6 +187,7 @@ struct TcpLink {
     /// take 8 bytes of every connection.
     is_one_way: bool,
     reader: FrameReader,
+    home: Option<Box<Home>>,
     _guest: Guest,
 }
 
@@ -224,8 +246,15 @@ impl Shard {
     }
 
     /// Passes a connection to it, after its handshake.
-    pub fn open(&self, stream: std::net::TcpStream, guest: Guest, opening: Opening, early: Vec<u8>) {
-        self.command(Command::Open { stream, guest, opening, early, key: None });
+    pub fn open(
+        &self,
+        stream: std::net::TcpStream,
+        guest: Guest,
+        opening: Opening,
+        early: Vec<u8>,
+        home: Option<Home>,
+    ) {
+        self.command(Command::Open { stream, guest, opening, early, home, key: None });
     }
 
     /// As [`Self::open`]; returns the session's key, `None` if the shard is gone.
@@ -236,7 +265,7 @@ impl Shard {
         opening: Opening,
     ) -> Option<usize> {
         let (key, opened) = oneshot::channel();
-        self.command(Command::Open { stream, guest, opening, early: Vec::new(), key: Some(key) });
+        self.command(Command::Open { stream, guest, opening, early: Vec::new(), home: None, key: Some(key) });
         opened.await.ok()
     }
 
@@ -443,7 +472,7 @@ impl Run {
                 Ok(0) => return self.fanout.closed(key),
                 Ok(len) => {
                     let (messages, broke) = link.take(&self.buffer[..len], self.start.elapsed());
-                    receive(&mut self.fanout, key, messages, broke.as_ref());
+                    self.receive(key, messages, broke.as_ref());
                     if len < self.buffer.len() && !to_the_end {
                         return;
                     }
@@ -477,12 +506,12 @@ impl Run {
         match command {
             Command::Serve(service) => self.service = Some(service),
             Command::Done { key, number, outcome } => self.fanout.answer_asked(key, number, outcome),
-            Command::Open { stream, guest, opening, early, key: told } => {
+            Command::Open { stream, guest, opening, early, home, key: told } => {
                 let registry = self.poll.registry();
                 let mut broken = false;
                 let (mut messages, mut broke) = (Vec::new(), None);
                 let key = self.fanout.open(&opening, |key| {
-                    let mut link = TcpLink::new(stream, guest, opening.form.framing());
+                    let mut link = TcpLink::new(stream, guest, opening.form.framing(), home);
                     broken = link.register(registry, key).is_err();
                     (messages, broke) = link.take(&early, self.start.elapsed());
                     Breakable::new(link)
@@ -494,7 +523,7 @@ impl Run {
                     let _ = told.send(key);
                 }
                 if !early.is_empty() {
-                    receive(&mut self.fanout, key, messages, broke.as_ref());
+                    self.receive(key, messages, broke.as_ref());
                 }
             }
             Command::Replace { key, cookie, replacement } => self.replace(key, cookie, replacement),
@@ -520,12 +549,13 @@ impl Run {
         if SockRef::from(&link.stream).cookie().ok() != Some(cookie) {
             return;
         }
-        let Replacement { stream, early, mut rest, mut end } = replacement;
+        let Replacement { stream, early, mut rest, mut end, home } = replacement;
         // Until it would block: the shard, which writes, is here.
         let _ = end.read_to_end(&mut rest);
         let registry = self.poll.registry();
         let _ = registry.deregister(&mut link.stream);
         link.stream = TcpStream::from_std(stream);
+        link.home = Some(Box::new(home));
         let is_broken = link.register(registry, key).is_err();
         let (messages, broke) = link.take(&early, self.start.elapsed());
         self.fanout.relinked(key, rest);
@@ -533,25 +563,68 @@ impl Run {
             return self.fanout.closed(key);
         }
         if !early.is_empty() {
-            receive(&mut self.fanout, key, messages, broke.as_ref());
+            self.receive(key, messages, broke.as_ref());
         }
+    }
+
+    /// Passes on what a peer has sent.
+    fn receive(&mut self, key: usize, messages: Vec<Incoming>, broke: Option<&FrameError>) {
+        let reason = broke.map(ToString::to_string);
+        let broke = broke.map(FrameError::code).zip(reason.as_deref());
+        self.fanout.received(key, messages, broke);
+        if let Some(returned) = self.fanout.take_returned() {
+            self.give_back(returned);
+        }
+    }
+
+    /// Gives a connection back to its door, which has several namespaces on it from here on. The session gets
+    /// an end of a pair of sockets. A session that has one already has its door at the other end.
+    fn give_back(&mut self, Returned { key, messages }: Returned) {
+        let Some(link) = self.fanout.link(key) else { return };
+        let Some(home) = link.inner_mut().home.take() else { return };
+        let (rest, pings) = self.fanout.unlink(key);
+        let Some(link) = self.fanout.link(key) else { return };
+        let link = link.inner_mut();
+        let mut early = Vec::new();
+        for message in &messages {
+            message.write_frame(&mut early);
+        }
+        std::mem::take(&mut link.reader).write_unread(&mut early);
+        let registry = self.poll.registry();
+        let _ = registry.deregister(&mut link.stream);
+        let swapped = slot_pair()
+            .map(|(end, shards)| (std::mem::replace(&mut link.stream, TcpStream::from_std(shards)), end));
+        let swapped = swapped.and_then(|swapped| link.register(registry, key).map(|()| swapped));
+        let Ok((stream, end)) = swapped else { return self.fanout.closed(key) };
+        self.fanout.relinked(key, Vec::new());
+        home.0(Homecoming { stream: stream.into(), early, rest, pings, end });
     }
 }
 
-/// Passes on what a peer has sent.
-fn receive(fanout: &mut Fanout<ShardLink>, key: usize, messages: Vec<Incoming>, broke: Option<&FrameError>) {
-    let reason = broke.map(ToString::to_string);
-    let broke = broke.map(FrameError::code).zip(reason.as_deref());
-    fanout.received(key, messages, broke);
+/// A pair of sockets: a door's end, and a shard's. A shard only sends and receives, which is the same for
+/// both kinds of sockets.
+pub(super) fn slot_pair() -> io::Result<(std::os::unix::net::UnixStream, std::net::TcpStream)> {
+    let (end, shards) = std::os::unix::net::UnixStream::pair()?;
+    end.set_nonblocking(true)?;
+    shards.set_nonblocking(true)?;
+    SockRef::from(&shards).set_send_buffer_size(PAIR_BYTES)?;
+    Ok((end, std::net::TcpStream::from(std::os::fd::OwnedFd::from(shards))))
+}
+
+impl std::fmt::Debug for Home {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Home")
+    }
 }
 
 impl TcpLink {
-    fn new(stream: std::net::TcpStream, guest: Guest, framing: Framing) -> Self {
+    fn new(stream: std::net::TcpStream, guest: Guest, framing: Framing, home: Option<Home>) -> Self {
         let is_one_way = !framing.has_close();
         Self {
             stream: TcpStream::from_std(stream),
             reader: FrameReader::default(),
             is_one_way,
+            home: home.map(Box::new),
             _guest: guest,
         }
     }

@@ -103,6 +103,16 @@ pub fn write_frame(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
+/// Appends a frame as a client sends it, for a message that is passed on within the server.
+pub fn write_client_frame(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    write_header(opcode, payload.len(), out);
+    // The mask follows the length. It is of zeros, which change nothing.
+    out[start + 1] |= 0x80;
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(payload);
+}
+
 /// Appends what precedes a payload of that length.
 pub(super) fn write_header(opcode: Opcode, payload: usize, out: &mut Vec<u8>) {
     out.push(0x80 | opcode as u8);
@@ -126,7 +136,38 @@ pub fn mask(payload: &mut [u8], key: [u8; 4]) {
     }
 }
 
+impl Incoming {
+    /// Appends it in a frame as its client sent it, for another reader.
+    pub fn write_frame(&self, out: &mut Vec<u8>) {
+        let code;
+        let (opcode, payload) = match self {
+            Self::Message(Encoding::Json, text) => (Opcode::Text, &text[..]),
+            Self::Message(Encoding::MessagePack, bytes) => (Opcode::Binary, &bytes[..]),
+            Self::Ping(payload) => (Opcode::Ping, &payload[..]),
+            Self::Pong(payload) => (Opcode::Pong, &payload[..]),
+            Self::Close(None) => (Opcode::Close, &[][..]),
+            Self::Close(Some(close)) => {
+                code = close.0.to_be_bytes();
+                (Opcode::Close, &code[..])
+            }
+        };
+        write_client_frame(opcode, payload, out);
+    }
+}
+
 impl FrameReader {
+    /// Appends what it holds of an incomplete message, for another reader.
+    pub fn write_unread(self, out: &mut Vec<u8>) {
+        let Some(Unfinished { partial, message, .. }) = self.0.map(|unfinished| *unfinished) else { return };
+        if let Some((opcode, payload)) = message {
+            let start = out.len();
+            write_client_frame(opcode, &payload, out);
+            // More fragments follow.
+            out[start] &= 0x7f;
+        }
+        out.extend_from_slice(&partial);
+    }
+
     /// Takes bytes from the socket, in the second `now` of the caller's clock, and passes on every message
     /// that they complete.
     ///
@@ -285,6 +326,39 @@ fn close(payload: &[u8]) -> Result<Incoming, FrameError> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_one_reader_has_begun_another_goes_on_with() {
+        let mut bytes = Vec::new();
+        for message in [
+            Incoming::Message(Encoding::Json, b"a text".to_vec()),
+            Incoming::Message(Encoding::MessagePack, vec![7; 300]),
+            Incoming::Ping(b"x".to_vec()),
+            Incoming::Pong(Vec::new()),
+            Incoming::Close(Some(CloseCode::NORMAL)),
+            Incoming::Close(None),
+        ] {
+            message.write_frame(&mut bytes);
+        }
+        let first = bytes.len();
+        // And one in two fragments.
+        bytes.extend(client(0x01, b"frag"));
+        bytes.extend(client(0x80, b"ments"));
+        let whole = {
+            let (mut reader, mut read) = (FrameReader::default(), Vec::new());
+            reader.read(&bytes, 0, |message| read.push(message)).unwrap();
+            read
+        };
+        assert_eq!(whole.len(), 7);
+        for cut in 0..bytes.len() {
+            let (mut reader, mut read, mut rest) = (FrameReader::default(), Vec::new(), Vec::new());
+            reader.read(&bytes[..cut], 0, |message| read.push(message)).unwrap();
+            reader.write_unread(&mut rest);
+            rest.extend_from_slice(&bytes[cut..]);
+            FrameReader::default().read(&rest, 0, |message| read.push(message)).unwrap();
+            assert_eq!(read, whole, "cut at {cut}, fragments from {first} on");
+        }
+    }
 
     /// A client's frame: first byte as given, payload masked with a fixed key.
     fn client(first: u8, payload: &[u8]) -> Vec<u8> {

@@ -7,7 +7,7 @@ use super::close::CloseCode;
 use super::fault::Garbled;
 use super::frame::{Opcode, write_frame, write_header};
 use super::message::Answer;
-use super::socketio;
+use super::socketio::Parser;
 use crate::hub::FormId;
 use crate::tape::{Epoch, Position};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -28,8 +28,9 @@ pub enum Encoding {
 pub enum Framing {
     /// Frames of RFC 6455, as a server sends them.
     WebSocket,
-    /// Socket.IO over WebSocket: an event each.
-    SocketIo,
+    /// Socket.IO over WebSocket: an event each, whose argument is the payload, which is JSON. Its parser may
+    /// write that as `MessagePack`.
+    SocketIo(Parser),
     /// Server-Sent Events: a `data` field each, and the position to resume from in `id`.
     Events,
     /// One line for each message.
@@ -74,7 +75,9 @@ impl Form {
     /// JSON over WebSocket: `tickcast.v1.json`.
     pub const JSON: Self = Self::of_changes(Encoding::Json, Framing::WebSocket);
     /// JSON as events of Socket.IO.
-    pub const SOCKET_IO: Self = Self::of_changes(Encoding::Json, Framing::SocketIo);
+    pub const SOCKET_IO: Self = Self::of_changes(Encoding::Json, Framing::SocketIo(Parser::Json));
+    /// The values of JSON as events of Socket.IO in `MessagePack`.
+    pub const SOCKET_IO_MSGPACK: Self = Self::of_changes(Encoding::Json, Framing::SocketIo(Parser::Msgpack));
     /// JSON as Server-Sent Events.
     pub const EVENTS: Self = Self::of_changes(Encoding::Json, Framing::Events);
     /// `MessagePack` as Server-Sent Events, in base64.
@@ -85,7 +88,7 @@ impl Form {
     pub const BARE: Self = Self::of_changes(Encoding::MessagePack, Framing::Bare);
 
     /// All forms of first sessions.
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::MSGPACK,
         Self::JSON,
         Self::EVENTS,
@@ -96,6 +99,8 @@ impl Form {
         Self::SOCKET_IO,
         Self::SOCKET_IO.of_images(),
         Self::EVENTS_MSGPACK,
+        Self::SOCKET_IO_MSGPACK,
+        Self::SOCKET_IO_MSGPACK.of_images(),
     ];
 
     const fn of_changes(encoding: Encoding, framing: Framing) -> Self {
@@ -191,7 +196,7 @@ impl Form {
     /// Appends a complete answer, in a namespace where there are some.
     pub fn write_answer(self, namespace: &str, answer: &Answer, out: &mut Vec<u8>) {
         match (self.framing, self.encoding) {
-            (Framing::SocketIo, _) => socketio::write_answer(namespace, answer, out),
+            (Framing::SocketIo(parser), _) => parser.write_answer(namespace, answer, out),
             (_, Encoding::MessagePack) => self.write(&answer.to_msgpack(), out),
             (_, Encoding::Json) => self.write(answer.to_json().as_bytes(), out),
         }
@@ -205,8 +210,8 @@ impl Form {
         resume: Option<(Epoch, Position)>,
         out: &mut Vec<u8>,
     ) {
-        if self.framing == Framing::SocketIo {
-            return socketio::write_event(namespace, "update", payload, out);
+        if let Framing::SocketIo(parser) = self.framing {
+            return parser.write_event(namespace, "update", payload, out);
         }
         self.write_id(resume, out);
         self.write(payload, out);
@@ -232,10 +237,10 @@ impl Form {
     #[inline]
     fn begin_frame(self, payload: usize, out: &mut Vec<u8>) {
         match (self.framing, self.encoding) {
-            (Framing::WebSocket | Framing::SocketIo, Encoding::MessagePack) => {
+            (Framing::WebSocket | Framing::SocketIo(_), Encoding::MessagePack) => {
                 write_header(Opcode::Binary, payload, out);
             }
-            (Framing::WebSocket | Framing::SocketIo, Encoding::Json) => {
+            (Framing::WebSocket | Framing::SocketIo(_), Encoding::Json) => {
                 write_header(Opcode::Text, payload, out);
             }
             (Framing::Events, _) => out.extend_from_slice(b"data: "),
@@ -262,7 +267,7 @@ impl Form {
     #[inline]
     pub(super) fn end(self, out: &mut Vec<u8>) {
         match self.framing {
-            Framing::WebSocket | Framing::SocketIo | Framing::Bare => {}
+            Framing::WebSocket | Framing::SocketIo(_) | Framing::Bare => {}
             Framing::Events => out.extend_from_slice(b"\n\n"),
             Framing::Lines => out.push(b'\n'),
         }
@@ -271,7 +276,7 @@ impl Form {
     /// Appends what cannot be read: a message, or (where there is one) a frame.
     pub fn write_garbled(self, what: Garbled, out: &mut Vec<u8>) {
         match (what, self.framing, self.encoding) {
-            (Garbled::Frame, Framing::WebSocket | Framing::SocketIo, _) => {
+            (Garbled::Frame, Framing::WebSocket | Framing::SocketIo(_), _) => {
                 out.extend_from_slice(&BROKEN_FRAME);
             }
             (_, _, Encoding::MessagePack) => self.write(BROKEN_MSGPACK, out),
@@ -314,11 +319,20 @@ impl fmt::Display for SessionNumber {
 }
 
 impl Framing {
+    /// The parser of Socket.IO, if it is that.
+    #[must_use]
+    pub const fn parser(self) -> Option<Parser> {
+        match self {
+            Self::SocketIo(parser) => Some(parser),
+            _ => None,
+        }
+    }
+
     /// Whether a peer answers pings, which show how far it has read.
     #[must_use]
     #[inline]
     pub const fn has_pings(self) -> bool {
-        matches!(self, Self::WebSocket | Self::SocketIo)
+        matches!(self, Self::WebSocket | Self::SocketIo(_))
     }
 
     /// Whether a peer sends a Close frame: the end of such a connection waits for it.
@@ -333,7 +347,7 @@ impl Framing {
     pub const fn ping_len(self) -> usize {
         match self {
             Self::WebSocket => PING_LEN,
-            Self::SocketIo => HEARTBEAT.len(),
+            Self::SocketIo(_) => HEARTBEAT.len(),
             Self::Events | Self::Lines | Self::Bare => 0,
         }
     }
@@ -358,7 +372,7 @@ impl Framing {
     pub fn append_ping(self, out: &mut Vec<u8>) {
         match self {
             Self::WebSocket => write_frame(Opcode::Ping, &[0; 4], out),
-            Self::SocketIo => out.extend_from_slice(HEARTBEAT),
+            Self::SocketIo(_) => out.extend_from_slice(HEARTBEAT),
             Self::Events | Self::Lines | Self::Bare => {}
         }
     }
@@ -420,8 +434,8 @@ mod tests {
         Framing::WebSocket.stamp_ping(&mut ping, 0x0102_0304);
         assert_eq!(ping, [0x89, 4, 1, 2, 3, 4]);
         let mut heartbeat = Vec::new();
-        Framing::SocketIo.append_ping(&mut heartbeat);
-        Framing::SocketIo.stamp_ping(&mut heartbeat, 0x0102_0304);
+        Framing::SocketIo(Parser::Json).append_ping(&mut heartbeat);
+        Framing::SocketIo(Parser::Json).stamp_ping(&mut heartbeat, 0x0102_0304);
         assert_eq!(heartbeat, [0x81, 1, b'2']);
     }
 

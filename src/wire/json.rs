@@ -3,9 +3,9 @@
 //!
 //! Invariant: prices and sizes are decimal strings, moments RFC 3339 in UTC, so no price is rounded.
 
-use super::framing::{Form, Framing};
+use super::framing::Form;
 use super::schema::{self, BarFields, Fields};
-use super::socketio;
+use super::socketio::Parser;
 use crate::hub::{Entries, Image, Kind, Owed, Run, ServerStats, StateRun, Topic, Upto, bar_field};
 use crate::market::{
     Bar, FeedStatus, Instrument, Message, Price, Size, Status, Symbol, Timestamp, Trade, decimal_text,
@@ -24,7 +24,7 @@ pub(super) struct JsonUpdate {
     /// Whether all fields of a changed image are written.
     images: bool,
     /// For Socket.IO: events of their own, with their names, that go before the update.
-    notices: Option<Vec<(&'static str, Value)>>,
+    notices: Option<(Parser, Vec<(&'static str, Value)>)>,
     from: Option<Upto>,
     upto: Option<Upto>,
     /// It is full once entries have this many bytes.
@@ -165,7 +165,7 @@ impl JsonUpdate {
         self.delivered = 0;
         self.gaps = 0;
         (self.times, self.images) = (times, form.has_images());
-        self.notices = (form.framing() == Framing::SocketIo).then(Vec::new);
+        self.notices = form.framing().parser().map(|parser| (parser, Vec::new()));
         (self.from, self.upto) = (Some(from), Some(upto));
     }
 
@@ -187,13 +187,14 @@ impl JsonUpdate {
 
     /// Appends the events that go before the update.
     pub(super) fn write_notices(&self, namespace: &str, out: &mut Vec<u8>) {
-        for (name, value) in self.notices.iter().flatten() {
-            socketio::write_event(namespace, name, value.to_string().as_bytes(), out);
+        let Some((parser, notices)) = &self.notices else { return };
+        for (name, value) in notices {
+            parser.write_event(namespace, name, value.to_string().as_bytes(), out);
         }
     }
 
     fn notice(&mut self, name: &'static str, value: impl FnOnce() -> Value) {
-        if let Some(notices) = &mut self.notices {
+        if let Some((_, notices)) = &mut self.notices {
             notices.push((name, value()));
         }
     }

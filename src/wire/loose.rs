@@ -1,7 +1,7 @@
 //! Requests as libraries of other languages write them: integers as floats, and entries that are `undefined`.
 //! Pure; any thread.
 //!
-//! Invariant: it is tried only on a request that the strict reader has refused.
+//! Invariant: of a request it is tried only on one that the strict reader has refused.
 
 use crate::market::Extension;
 use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
@@ -17,6 +17,11 @@ impl Loose {
     /// Reads a request that the strict reader has refused.
     pub(super) fn into_request<T: DeserializeOwned>(self) -> Option<T> {
         serde_json::from_value(self.0?).ok()
+    }
+
+    /// The value itself; `None` if it is undefined.
+    pub(super) fn into_value(self) -> Option<Value> {
+        self.0
     }
 }
 

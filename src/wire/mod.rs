@@ -9,6 +9,7 @@ mod checksum;
 mod close;
 #[warn(missing_docs)]
 mod decode;
+pub mod engineio; // what carries packets of Socket.IO
 mod fault; // faults that a client asks for
 #[warn(missing_docs)]
 mod fields;
@@ -36,7 +37,9 @@ pub use checksum::checksum;
 pub use close::{CloseCode, CloseSchema, Return};
 pub use decode::{Entry, Numbered, States, Update, UpdateDecoder};
 pub use fault::{Fault, Garbled};
-pub use frame::{FrameError, FrameReader, Incoming, MAX_MESSAGE_BYTES, Opcode, mask, write_frame};
+pub use frame::{
+    FrameError, FrameReader, Incoming, MAX_MESSAGE_BYTES, Opcode, mask, write_client_frame, write_frame,
+};
 pub use framing::{Encoding, Form, Framing, MAX_SESSIONS, SessionNumber};
 pub use message::{
     Answer, ErrorCode, Id, Limits, MAX_HZ, MIN_HZ, Op, Refusal, Request, RequestError, Resume, TopicAnswer,

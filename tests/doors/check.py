@@ -187,15 +187,83 @@ def socketio_client_survives_a_restart(transports: str) -> list[str]:
         server.stop()
 
 
-def python_socketio_goes_on_where_it_was(transports: list[str]) -> list[str]:
+def socketio_client_shares_a_connection(parser: str, transports: str) -> list[str]:
+    """npm's client, which puts several namespaces on one connection by itself."""
+    server = Server()
+    try:
+        server.publish([1])
+        script = Path(__file__).parent / "namespaces.mjs"
+        child = subprocess.Popen(
+            ["node", script, NODE_MODULES, server.url, parser, transports, str(TRADES)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if child.stdout.readline() != "ready\n":
+            return [child.stderr.read()]
+        for size in range(2, TRADES + 1):
+            server.publish([size])
+        out, err = child.communicate(timeout=60)
+        if child.returncode:
+            return [err]
+        saw = json.loads(out)
+        expected = {
+            "isShared": True,
+            "numbers": list(range(TRADES)),
+            "prices": True,
+            "refused": "Invalid namespace",
+            "left": "io client disconnect",
+            "pong": "pong",
+        }
+        return [] if saw == expected else [out]
+    finally:
+        server.stop()
+
+
+def python_socketio_shares_a_connection(serializer: str) -> list[str]:
+    """python-socketio in two namespaces, one of which it leaves."""
+    server = Server()
+    try:
+        server.publish(range(1, 11))
+        client = socketio.Client(serializer=serializer, reconnection=False)
+        found, is_traded, is_priced = [], threading.Event(), threading.Event()
+
+        def traded(message: dict) -> None:
+            found.extend(numbers(message))
+            if len(found) == TRADES:
+                is_traded.set()
+
+        client.on("update", traded)
+        client.on("update", lambda message: message["updates"] and is_priced.set(), namespace="/desk")
+        path = "socket.io/msgpack" if serializer == "msgpack" else "socket.io"
+        auth = {"topics": ["trades:A"]}
+        # It says the same of itself in each namespace, so another one opens the room, with a seed.
+        session = requests.Session()
+        session.trust_env = False
+        opener = session.get(f"{server.url}/v1/lines?room=desk&seed=7&topics=status", stream=True)
+        client.connect(server.url, socketio_path=path, namespaces=["/", "/desk"], auth=auth)
+        server.publish(range(11, TRADES + 1))
+        client.call("subscribe", "quote:*", namespace="/desk")
+        if not is_traded.wait(30) or not is_priced.wait(30):
+            return [f"only {found}"]
+        kinds = [client.call("ping", namespace=namespace)["type"] for namespace in ("/", "/desk")]
+        client.disconnect()
+        opener.close()
+        return [] if found == list(range(TRADES)) and kinds == ["pong", "pong"] else [f"{found} {kinds}"]
+    finally:
+        server.stop()
+
+
+def python_socketio_goes_on_where_it_was(transports: list[str], serializer: str = "default") -> list[str]:
     """python-socketio, which connects its namespace only after the upgrade."""
+    path = "socket.io/msgpack" if serializer == "msgpack" else "socket.io"
     server = Server()
     try:
         server.publish(range(1, 11))
         found, place = [], {}
 
         def run(upto: int) -> None:
-            client = socketio.Client(reconnection=False)
+            client = socketio.Client(serializer=serializer, reconnection=False)
             done = threading.Event()
             client.on("welcome", lambda welcome: place.update(epoch=welcome["epoch"]))
 
@@ -208,7 +276,8 @@ def python_socketio_goes_on_where_it_was(transports: list[str]) -> list[str]:
 
             client.on("update", update)
             since = place if "position" in place else None
-            client.connect(server.url, transports=transports, auth={"topics": ["trades:A"], "since": since})
+            auth = {"topics": ["trades:A"], "since": since}
+            client.connect(server.url, socketio_path=path, transports=transports, auth=auth)
             if not done.wait(30):
                 raise RuntimeError(f"only {found[-3:]}")
             if client.call("ping")["type"] != "pong":
@@ -243,6 +312,27 @@ def main() -> int:
             (
                 f"python-socketio goes on where it was, by {' and '.join(transports)}",
                 lambda transports=transports: python_socketio_goes_on_where_it_was(transports),
+            )
+        )
+    checks.append(
+        (
+            "python-socketio goes on where it was, in MessagePack",
+            lambda: python_socketio_goes_on_where_it_was(["polling", "websocket"], "msgpack"),
+        )
+    )
+    for parser in ("json", "msgpack"):
+        for transports in ("websocket", "polling", "polling,websocket"):
+            checks.append(
+                (
+                    f"npm socket.io-client shares a connection, in {parser} by {transports}",
+                    lambda parser=parser, transports=transports: socketio_client_shares_a_connection(parser, transports),
+                )
+            )
+    for serializer in ("default", "msgpack"):
+        checks.append(
+            (
+                f"python-socketio shares a connection, serializer {serializer}",
+                lambda serializer=serializer: python_socketio_shares_a_connection(serializer),
             )
         )
     for name, check in checks:

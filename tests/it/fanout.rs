@@ -1720,6 +1720,92 @@ fn heartbeats_of_socket_io_pace_a_client_as_pings_do() {
 }
 
 #[test]
+fn clients_of_one_parser_share_their_frames_whose_values_are_the_same_in_either() {
+    let [text, binary] = [Form::SOCKET_IO, Form::SOCKET_IO_MSGPACK].map(|form| {
+        let (mut world, pipes) = watchers(3, form, "quote:A");
+        pipes.iter().for_each(|pipe| pipe.borrow_mut().bytes.clear());
+        let before = world.shards[0].counters();
+        for key in 0..pipes.len() {
+            // The welcome, what was asked for and the first update came with heartbeats.
+            let answers = (0..3).map(|_| Incoming::Message(Encoding::Json, b"3".to_vec()));
+            world.shards[0].received(key, answers, None);
+        }
+        world.publish(&[Tick::Quote(0, Some(200), 5, None, 0, false)]);
+        world.shards[0].flush();
+        let after = world.shards[0].counters();
+        assert_eq!((after.built - before.built, after.sent - before.sent), (1, 3));
+        let sent = pipes.iter().map(|pipe| frames(pipe).0).collect::<Vec<_>>();
+        assert!(sent[0] == sent[1] && sent[1] == sent[2], "they share their bytes");
+        sent[0].clone()
+    });
+    let text = text.iter().find(|(opcode, _)| *opcode == Opcode::Text as u8).unwrap();
+    let text: serde_json::Value = serde_json::from_slice(text.1.strip_prefix(b"42").unwrap()).unwrap();
+    let binary = binary.iter().find(|(opcode, _)| *opcode == Opcode::Binary as u8).unwrap();
+    let binary: serde_json::Value = rmp_serde::from_slice(&binary.1).unwrap();
+    assert_eq!(text[1]["updates"][0]["bid"], "2.00");
+    assert_eq!(binary, json!({ "type": 2, "data": text, "nsp": "/" }));
+}
+
+#[test]
+fn a_packet_about_a_namespace_sends_its_connection_back_with_what_follows() {
+    let (mut world, pipes) = watchers(1, Form::SOCKET_IO, "quote:A");
+    let text = |packet: &str| Incoming::Message(Encoding::Json, packet.as_bytes().to_vec());
+    world.publish(&[Tick::Quote(0, Some(200), 5, None, 0, false)]);
+    world.pass(Duration::from_secs(1));
+    let (_, heartbeats) = taken_packets(&pipes[0]);
+    let shard = &mut world.shards[0];
+    // A frame that was begun belongs to the socket that it was begun on.
+    pipes[0].borrow_mut().room = 10;
+    let follows = ["40/desk,{}", "3", "42[\"ping\"]", "nonsense"];
+    shard.received(0, [text("421[\"ping\"]")].into_iter().chain(follows.map(text)), None);
+    let returned = shard.take_returned().expect("it goes back");
+    assert_eq!((returned.key, returned.messages), (0, follows.map(text).to_vec()));
+    assert_eq!(shard.take_returned(), None);
+    let (rest, pings) = shard.unlink(0);
+    assert_eq!((heartbeats, pings), (1, 1), "the client has yet to answer it");
+    let begun: Vec<u8> = pipes[0].borrow().bytes.iter().copied().collect();
+    assert_eq!(begun.len(), 10);
+    let sent = [begun, rest].concat();
+    let (_, pong, len) = whole_frame(&sent).expect("the answer");
+    assert!(pong.starts_with(b"431[{\"type\":\"pong\"") && len == sent.len());
+    // The session goes on, on its new link.
+    pipes[0].borrow_mut().bytes.clear();
+    pipes[0].borrow_mut().room = usize::MAX;
+    shard.relinked(0, Vec::new());
+    shard.received(0, [text("3"), text("422[\"ping\"]")], None);
+    assert!(taken_packets_of(&pipes[0]).iter().any(|packet| packet.starts_with(b"432[")));
+    // Its own namespace is the door's as well, and a client that breaks the protocol goes nowhere.
+    shard.received(0, [text("41")], None);
+    assert_eq!(shard.take_returned().expect("it goes back").messages, [text("41")]);
+    shard.received(0, [text("41")], Some((CloseCode::PROTOCOL_ERROR, "reserved bits are set")));
+    assert_eq!(shard.take_returned(), None);
+}
+
+#[test]
+fn a_connection_under_a_fault_keeps_its_namespace() {
+    let mut world = World::new();
+    let pipe = Rc::new(RefCell::new(Pipe { room: usize::MAX, ..Pipe::default() }));
+    let opening = Opening::new(Form::SOCKET_IO, Rights::ALL);
+    let shard = &mut world.shards[0];
+    shard.open(&opening, |_| pipe_end(&pipe));
+    let text = |packet: &str| Incoming::Message(Encoding::Json, packet.as_bytes().to_vec());
+    shard.received(0, [text("42[\"fault\",{\"fault\":\"delay\",\"by_ms\":10}]")], None);
+    shard.received(0, [text("40/desk,")], None);
+    assert_eq!(shard.take_returned(), None);
+    shard.received(0, [text("42[\"fault\",{\"fault\":\"none\"}]")], None);
+    world.pass(Duration::from_millis(50));
+    let refused = b"44/desk,{\"message\":\"this connection is impaired at its own request";
+    assert!(taken_packets_of(&pipe).iter().any(|packet| packet.starts_with(refused)));
+}
+
+/// The packets that a client of Socket.IO was sent since it was last asked.
+fn taken_packets_of(pipe: &RefCell<Pipe>) -> Vec<Vec<u8>> {
+    let (frames, _) = frames(pipe);
+    pipe.borrow_mut().bytes.clear();
+    frames.into_iter().map(|(_, payload)| payload).collect()
+}
+
+#[test]
 fn a_topic_given_up_within_a_flush_leaves_what_is_yet_to_be_told_of_a_move_alone() {
     let topic = |name| TOPICS.iter().position(|&topic| topic == name).expect("a topic");
     let mut world = World::new();

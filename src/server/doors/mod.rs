@@ -13,6 +13,7 @@ use super::problem::Problem;
 use super::rights::Rights;
 use super::room::{Guest, Room};
 use super::rooms::{Entry, RoomRequest};
+use super::shard::Home;
 use crate::hint::hint;
 use crate::market::Speed;
 use crate::wire::{Encoding, Form, MAX_HZ, MIN_HZ, Resume};
@@ -120,20 +121,28 @@ impl Taken {
     /// The operating system's: the peer has gone.
     pub async fn hand_over(self, stream: TcpStream, early: Vec<u8>) -> io::Result<()> {
         match self {
-            Self::Session { head, admitted } => admitted.hand_over(head.as_bytes(), stream, early).await,
+            Self::Session { head, admitted } => {
+                admitted.hand_over(head.as_bytes(), stream, early, None).await
+            }
             Self::Door(door) => door(stream, early).await,
         }
     }
 }
 
 impl Admitted {
-    /// Sends `head`, and passes the connection to a shard.
-    async fn hand_over(self, head: &[u8], mut stream: TcpStream, early: Vec<u8>) -> io::Result<()> {
+    /// Sends `head`, and passes the connection to a shard. `home`: takes it back when its client says so.
+    async fn hand_over(
+        self,
+        head: &[u8],
+        mut stream: TcpStream,
+        early: Vec<u8>,
+        home: Option<Home>,
+    ) -> io::Result<()> {
         tokio::time::timeout(HTTP.read_time, stream.write_all(head)).await??;
         let stream = stream.into_std()?;
         size_for_sessions(&stream)?;
         let Self { opening, guest, room } = self;
-        room.open(guest, opening, stream, early);
+        room.open(guest, opening, stream, early, home);
         Ok(())
     }
 }

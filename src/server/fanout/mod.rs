@@ -14,6 +14,7 @@ mod requests;
 mod sessions; // several on one connection
 mod tally;
 
+pub use packets::Returned;
 pub use report::{MAX_SLOW, Report};
 pub use tally::Tally;
 
@@ -26,8 +27,8 @@ use crate::server::link::Link;
 use crate::server::rights::Rights;
 use crate::tape::{Batch, Epoch, Position};
 use crate::wire::{
-    Answer, CloseCode, FULL_BYTES, Form, Framing, Incoming, PROTOCOL, ReplayAction, ReplayState, Request,
-    Resume, SessionNumber, UpdateEncoder,
+    Answer, CloseCode, FULL_BYTES, Form, Incoming, PROTOCOL, ReplayAction, ReplayState, Request, Resume,
+    SessionNumber, UpdateEncoder,
 };
 use connection::{Connection, Member, State};
 use delivery::{Delivery, FrameCache};
@@ -106,6 +107,8 @@ pub struct Fanout<L> {
     /// Requests to the room, to be taken by the shard, and how many there were so far.
     asked: Vec<AskedOfRoom>,
     all_asked: u64,
+    /// A connection that its door is to take back.
+    returned: Option<Returned>,
 }
 
 /// A session's request to its room.
@@ -183,6 +186,7 @@ impl<L: Link> Fanout<L> {
             draining: false,
             asked: Vec::new(),
             all_asked: 0,
+            returned: None,
         }
     }
 
@@ -397,6 +401,10 @@ impl<L: Link> Fanout<L> {
             return;
         }
         for message in messages {
+            if let Some(returned) = &mut self.returned {
+                returned.messages.push(message);
+                continue;
+            }
             // A session stays in step for a pong, as there are many.
             let is_over = match message {
                 Incoming::Pong(payload) if self.ponged(key, &payload) => false,
@@ -411,6 +419,7 @@ impl<L: Link> Fanout<L> {
             && let Some(connection) = self.alone(key)
         {
             connection.close(code, reason, now);
+            self.returned = None;
         }
         self.reap(key);
     }
@@ -663,10 +672,10 @@ impl<L: Link> Fanout<L> {
                 connection.say(&pong, now);
             }
             Incoming::Pong(_) | Incoming::Close(_) => {}
-            Incoming::Message(encoding, packet) if connection.form.framing() == Framing::SocketIo => {
-                self.packet(key, encoding, &packet);
-            }
-            Incoming::Message(encoding, payload) => self.request(key, Request::read(encoding, &payload)),
+            Incoming::Message(encoding, payload) => match connection.form.framing().parser() {
+                Some(parser) => self.packet(key, parser, encoding, payload),
+                None => self.request(key, Request::read(encoding, &payload)),
+            },
         }
         self.connections.get(key).is_some_and(|c| matches!(c.state, State::Open | State::Blocked))
     }

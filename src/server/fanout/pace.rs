@@ -238,6 +238,11 @@ impl Pace {
         (self.open == 0 && !self.is_answered()).then_some(self.pinged)
     }
 
+    /// Pings in flight, out of step.
+    pub fn open(&self) -> u8 {
+        self.open
+    }
+
     /// Whether pings up to `since` are all answered, so that [`Self::is_late`] need not be called.
     pub fn has_answered(&self, since: Millis) -> bool {
         !since.is_after(self.answered)

@@ -17,7 +17,7 @@ pub(super) use pulse::Point;
 
 use super::fanout::{Done, Opening, Task};
 use super::rights::{Denial, Rights};
-use super::shard::{Budget, Look, Outcome, Replacement, Service, Shard};
+use super::shard::{Budget, Home, Look, Outcome, Replacement, Service, Shard};
 use crate::feed::{Source, Span, Stop};
 use crate::hub::{Replica, ServerStats};
 use crate::market::{FeedKind, FeedState, Speed, Timestamp};
@@ -255,9 +255,16 @@ impl Room {
     }
 
     /// Passes a session to the next shard.
-    pub fn open(&self, guest: Guest, opening: Opening, stream: std::net::TcpStream, early: Vec<u8>) {
+    pub fn open(
+        &self,
+        guest: Guest,
+        opening: Opening,
+        stream: std::net::TcpStream,
+        early: Vec<u8>,
+        home: Option<Home>,
+    ) {
         let next = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-        self.shards[next].open(stream, guest, opening, early);
+        self.shards[next].open(stream, guest, opening, early, home);
     }
 
     /// Passes a session to the next shard, and returns where it is.

@@ -1,48 +1,103 @@
 //! `/socket.io/`: Socket.IO 5 over Engine.IO 4, by WebSocket or by polls, and the upgrade from one to the
 //! other.
 //!
-//! A connection is read here until its client has named a namespace. Then it is a session of a shard, as any
-//! WebSocket is. A client that polls gets a pair of sockets ([`Slot`]): a shard has one end, and polls read
-//! the other. So the core knows nothing of polls: what is not fetched fills the socket, and is conflated. An
-//! upgrade replaces the shard's end by the WebSocket.
+//! A connection over WebSocket is read here until its client has named a namespace. Then it is a session of a
+//! shard, as any WebSocket is, until its client names another namespace: from then on it is here again, and
+//! each of its sessions has an end of a pair of sockets ([`slot::Slot`]), as those of clients that poll have
+//! from the beginning. So the core knows nothing of polls, nor of several namespaces: what is not fetched
+//! fills the pair, and is conflated.
 //!
 //! ```text
-//!    GET transport=polling          GET transport=websocket
-//!             v                                v
-//!            NEW ------- upgrade ----------> GREETED
-//!             |  40: a namespace               |  40: a namespace
-//!             v                                v
-//!           POLLED ----- upgrade ---------> a shard's session
-//!             |  `1`, a second poll, or silence
-//!             v
-//!            OVER
+//!    GET transport=polling                     GET transport=websocket
+//!             v                 upgrade                   v
+//!          POLLED  ---------------------------------->  HERE
+//!        (polls.rs)                                (websocket.rs)
+//!             |                                         |   ^
+//!             | upgrade with one namespace   one namespace  |  it names another one, or leaves its own
+//!             |                                         v   |
+//!             +------------------------------------> a shard's session
 //! ```
 //!
-//! Invariant: a packet that a shard has sent is answered to a poll, or is still in the slot, or goes over the
-//! WebSocket.
+//! Invariant: a packet that a shard has sent goes to the client by one transport, in its order.
 
+mod connection; // what both transports have in common
+mod echo; // for the public test suites
+mod heartbeat;
+mod namespaces; // those that a client is in
 mod polls;
-mod slot; // a pair of sockets for a client that polls
+mod slot; // a session behind a pair of sockets
+mod socket; // the bytes of a WebSocket
 mod websocket;
 
 pub(in crate::server) use polls::Polls;
 
-use super::{Admitted, Asked, Door};
+use super::{Asked, Door};
 use crate::server::App;
 use crate::server::gate::Pass;
 use crate::server::problem::Problem;
-use crate::wire::socketio::{ENGINE_VERSION, SEPARATOR, refused};
+use crate::wire::engineio::{self, Timing};
+use crate::wire::socketio::Parser;
 use crate::wire::{Form, MAX_MESSAGE_BYTES};
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode, header};
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use polls::{open, poll, take, text};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use websocket::upgrade;
+use std::time::Duration;
 
 const SID_BYTES: usize = 15;
+/// What the protocol says to a client that names a namespace which cannot be.
+const INVALID_NAMESPACE: &str = "Invalid namespace";
+/// The path of the suite of Engine.IO.
+const ENGINE_PATH: &str = "/engine.io";
+
+/// How connections are kept.
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    timing: Timing,
+    /// How long a client may be in no namespace.
+    connect_time: Duration,
+    /// Bytes that a client is told that it may post.
+    max_payload: usize,
+    /// Whether what comes is sent back.
+    echoes: bool,
+}
+
+impl Settings {
+    const USUAL: Self = Self {
+        timing: Timing { ping_interval: Duration::from_secs(25), ping_timeout: Duration::from_secs(20) },
+        connect_time: Duration::from_secs(45),
+        max_payload: MAX_MESSAGE_BYTES,
+        echoes: false,
+    };
+    /// As the suites expect them.
+    const ECHO: Self = Self {
+        timing: Timing {
+            ping_interval: Duration::from_millis(300),
+            ping_timeout: Duration::from_millis(200),
+        },
+        max_payload: 1_000_000,
+        echoes: true,
+        ..Self::USUAL
+    };
+
+    fn of(app: &App) -> Self {
+        if app.protocol_echo { Self::ECHO } else { Self::USUAL }
+    }
+}
+
+/// Where a connection comes from: what its first request says.
+#[derive(Debug)]
+struct Origin {
+    sid: String,
+    pass: Pass,
+    parser: Parser,
+    /// Whether it is of the suite of Engine.IO.
+    is_engine: bool,
+    /// The fields of its query that are for sessions.
+    query: String,
+}
 
 /// What the query of `/socket.io/` says of the transport, and the rest of it.
 #[derive(Debug, Default)]
@@ -54,7 +109,7 @@ struct Query {
 }
 
 /// The choices of a client of Socket.IO.
-struct SocketIo;
+struct SocketIo(Parser);
 
 /// Errors of Engine.IO, which answers them in its own form.
 #[derive(Clone, Copy)]
@@ -67,7 +122,7 @@ enum EngineError {
     Version = 5,
 }
 
-/// Every request to `/socket.io/`.
+/// Every request to `/socket.io/`, and to `/socket.io/msgpack/`.
 pub(in crate::server) async fn engine(
     State(app): State<Arc<App>>,
     pass: Pass,
@@ -78,34 +133,29 @@ pub(in crate::server) async fn engine(
 
 async fn serve(app: Arc<App>, pass: Pass, request: Request) -> Result<Response, Problem> {
     let query = Query::parse(request.uri().query().unwrap_or_default());
-    if query.engine != ENGINE_VERSION {
-        let detail = format!("EIO={:?}: version {ENGINE_VERSION} of Engine.IO is spoken here", query.engine);
+    if query.engine != engineio::VERSION {
+        let detail =
+            format!("EIO={:?}: version {} of Engine.IO is spoken here", query.engine, engineio::VERSION);
         return Err(EngineError::Version.because(detail));
     }
     if pass.check_origin().is_err() {
         return Err(EngineError::Forbidden.because("pages of this origin are not let in"));
     }
-    match (&*query.transport, request.method(), query.sid.clone()) {
-        ("websocket", &Method::GET, sid) => {
-            let never = upgrade(app, pass, request, query, sid).await?;
-            match never {}
+    match (&*query.transport, request.method(), &query.sid) {
+        ("websocket", &Method::GET, None) => {
+            let origin = Origin::new(&request, pass, query);
+            match websocket::open(app, request, origin).await? {}
         }
-        ("polling", &Method::GET, None) => open(&app),
-        ("polling", &Method::GET, Some(sid)) => {
-            let client = app.polls.get(&sid)?;
-            let packets = poll(&app.polls, &sid, &client).await?;
-            Ok(text(packets.join(&SEPARATOR.to_string())))
+        ("websocket", &Method::GET, Some(sid)) => {
+            let sid = sid.clone();
+            match websocket::upgrade(app, request, sid).await? {}
         }
+        ("polling", &Method::GET, None) => polls::open(&app, Origin::new(&request, pass, query)),
+        ("polling", &Method::GET, Some(sid)) => polls::poll(&app.polls, sid).await,
         ("polling", &Method::POST, Some(sid)) => {
-            let client = app.polls.get(&sid)?;
+            let client = app.polls.get(sid)?;
             let body = app.memory.body(request.into_body(), MAX_MESSAGE_BYTES).await?;
-            let body = String::from_utf8(body.bytes)
-                .map_err(|error| EngineError::Request.because(format!("a payload is UTF-8: {error}")))?;
-            let _posting = client.posting.lock().await;
-            for packet in body.split(SEPARATOR) {
-                take(&app, pass, &query, &sid, &client, packet).await?;
-            }
-            Ok(([(header::CONTENT_TYPE, "text/html")], "ok").into_response())
+            polls::post(&app, sid, &client, body.bytes).await
         }
         ("polling" | "websocket", method, _) => {
             Err(EngineError::Method.because(format!("{method} does not begin a connection")))
@@ -115,61 +165,54 @@ async fn serve(app: Arc<App>, pass: Pass, request: Request) -> Result<Response, 
     }
 }
 
-/// Admits the session that a client asks for by its query, its namespace and what it says of itself.
-async fn enter(
-    app: &App,
-    pass: Pass,
-    query: &Query,
-    namespace: &str,
-    auth: &Value,
-) -> Result<Admitted, Problem> {
-    let asked = asked(pass, query, namespace, auth)?;
-    app.enter(asked).await.inspect_err(|problem| app.refused.count(problem.status()))
-}
-
-fn asked(pass: Pass, query: &Query, namespace: &str, auth: &Value) -> Result<Asked, Problem> {
-    let mut fields = form_urlencoded::Serializer::new(query.rest.clone());
-    if let Some(room) = namespace.strip_prefix('/').filter(|room| !room.is_empty()) {
-        fields.append_pair("room", room);
-    }
-    let auth = match auth {
-        Value::Object(auth) => auth.clone(),
-        Value::Null => serde_json::Map::new(),
-        other => return Err(Problem::bad_request(format!("auth: expected a map, not {other}"))),
-    };
-    for (name, value) in &auth {
-        match value {
-            Value::Null => {}
-            Value::String(value) => drop(fields.append_pair(name, value)),
-            Value::Array(topics) if name == "topics" => {
-                for topic in topics {
-                    let topic = topic.as_str().ok_or_else(|| {
-                        Problem::bad_request(format!("auth: topics: {topic} is not a text"))
-                    })?;
-                    fields.append_pair(name, topic);
-                }
-            }
-            Value::Object(since) if name == "since" => {
-                let part = |part: &str| since.get(part).map(Value::to_string).unwrap_or_default();
-                fields.append_pair(name, &format!("{}-{}", part("epoch"), part("position")));
-            }
-            value => drop(fields.append_pair(name, &value.to_string())),
-        }
-    }
-    Asked::parse(&fields.finish(), &SocketIo, pass.rights)
-}
-
-/// The packet that tells a client why it is not in a namespace.
-fn refusal(namespace: &str, problem: &Problem) -> String {
-    refused(namespace, problem.detail(), &json!({ "status": problem.status().as_u16() }))
-}
-
-fn new_sid() -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; SID_BYTES]>())
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Origin {
+    fn new(request: &Request, pass: Pass, query: Query) -> Arc<Self> {
+        let path = request.uri().path().trim_end_matches('/');
+        Arc::new(Self {
+            sid: BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; SID_BYTES]>()),
+            pass,
+            parser: if path.ends_with("/msgpack") { Parser::Msgpack } else { Parser::Json },
+            is_engine: path == ENGINE_PATH,
+            query: query.rest,
+        })
+    }
+
+    /// The session that a client asks for by its query, its namespace and what it says of itself.
+    fn asks(&self, namespace: &str, auth: &Value) -> Result<Asked, Problem> {
+        let mut fields = form_urlencoded::Serializer::new(self.query.clone());
+        if let Some(room) = namespace.strip_prefix('/').filter(|room| !room.is_empty()) {
+            fields.append_pair("room", room);
+        }
+        let auth = match auth {
+            Value::Object(auth) => auth.clone(),
+            Value::Null => serde_json::Map::new(),
+            other => return Err(Problem::bad_request(format!("auth: expected a map, not {other}"))),
+        };
+        for (name, value) in &auth {
+            match value {
+                Value::Null => {}
+                Value::String(value) => drop(fields.append_pair(name, value)),
+                Value::Array(topics) if name == "topics" => {
+                    for topic in topics {
+                        let topic = topic.as_str().ok_or_else(|| {
+                            Problem::bad_request(format!("auth: topics: {topic} is not a text"))
+                        })?;
+                        fields.append_pair(name, topic);
+                    }
+                }
+                Value::Object(since) if name == "since" => {
+                    let part = |part: &str| since.get(part).map(Value::to_string).unwrap_or_default();
+                    fields.append_pair(name, &format!("{}-{}", part("epoch"), part("position")));
+                }
+                value => drop(fields.append_pair(name, &value.to_string())),
+            }
+        }
+        Asked::parse(&fields.finish(), &SocketIo(self.parser), self.pass.rights)
+    }
 }
 
 impl Query {
@@ -216,15 +259,22 @@ impl EngineError {
 
 impl Door for SocketIo {
     fn formats(&self) -> &'static [(&'static str, Form)] {
-        const { &[("json", Form::SOCKET_IO.of_images())] }
+        match self.0 {
+            Parser::Json => const { &[("json", Form::SOCKET_IO.of_images())] },
+            Parser::Msgpack => const { &[("msgpack", Form::SOCKET_IO_MSGPACK.of_images())] },
+        }
     }
 
     fn form(&self) -> Form {
-        Form::SOCKET_IO.of_images()
+        self.formats()[0].1
     }
 
     fn form_of_changes(&self, changes: bool) -> Option<Form> {
-        Some(if changes { Form::SOCKET_IO } else { Form::SOCKET_IO.of_images() })
+        let form = match self.0 {
+            Parser::Json => Form::SOCKET_IO,
+            Parser::Msgpack => Form::SOCKET_IO_MSGPACK,
+        };
+        Some(if changes { form } else { form.of_images() })
     }
 
     fn may_choose(&self, _: Form) -> bool {

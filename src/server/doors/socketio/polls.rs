@@ -1,57 +1,61 @@
 //! The clients that poll, and their requests. On tokio's threads.
+//!
+//! Invariant: at most one poll of a client is under way, and its posts are taken one after the other.
 
-use super::slot::Slot;
-use super::{EngineError, Query, enter, lock, new_sid, refusal};
+use super::connection::{Connection, Taken};
+use super::{EngineError, Origin, Settings, lock};
 use crate::server::App;
-use crate::server::gate::Pass;
 use crate::server::permits::Permit;
 use crate::server::problem::Problem;
-use crate::wire::MAX_MESSAGE_BYTES;
-use crate::wire::socketio::{Packet, connected, handshake};
+use crate::wire::engineio::{Data, SEPARATOR, handshake};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use std::collections::HashMap;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 /// How long a poll waits for something to answer. Less than any proxy does.
 const POLL_TIME: Duration = Duration::from_secs(20);
-/// How long a client that polls may be silent: the time after which it gives up itself.
-const SILENCE: Duration = Duration::from_secs(45);
-/// Packets that may wait for a client that polls beside those of its slot: its refusals.
-const MAX_OUTGOING: usize = 16;
-/// How long a packet may take to get into a slot, and a client over WebSocket in all until it is a session.
-pub(super) const HAND_OVER_TIME: Duration = Duration::from_secs(10);
+/// How long a poll waits that came while an upgrade was under way: its end may have been sent before.
+const UPGRADING_TIME: Duration = Duration::from_millis(100);
+/// Bytes of an answer to a poll, from which on the rest waits for the next one.
+const POLL_BYTES: usize = 64 * 1024;
+/// Clients that are remembered after their upgrade.
+const MAX_UPGRADED: usize = 64;
+/// From one look for clients that are gone to the next.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// The clients that poll, by their `sid`.
 pub(in crate::server) struct Polls {
     clients: Mutex<HashMap<String, Arc<Client>>>,
     max: usize,
+    /// Those that have upgraded last.
+    upgraded: Mutex<VecDeque<String>>,
 }
 
 /// A client that polls.
 pub(super) struct Client {
-    pub stage: Mutex<Stage>,
+    pub connection: Arc<Connection>,
     /// Held while posted packets are taken, so that they stay in order.
     pub posting: tokio::sync::Mutex<()>,
-    /// Packets that go before those of the slot.
-    pub outgoing: Mutex<Vec<String>>,
     pub is_polled: AtomicBool,
     pub is_upgrading: AtomicBool,
-    /// Wakes a poll that waits: the stage or the outgoing packets have changed.
-    pub nudge: Notify,
     /// Wakes an upgrade that waits for a poll to end.
     pub idle: Notify,
-    heard: Mutex<Instant>,
+    over: Mutex<Option<Over>>,
 }
 
-pub(super) enum Stage {
-    /// It has not named its namespace. Without a permit it is being admitted.
-    New(Option<Permit>),
-    Polled(Arc<Slot>),
-    Over,
+/// Why a client polls no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// It has said so. A poll of it may be on its way.
+    ByClient,
+    ByServer,
+    Upgraded,
 }
 
 /// A poll that waits. If its client goes away meanwhile the client is over.
@@ -63,148 +67,120 @@ struct Poll<'a> {
 }
 
 /// The first request of a client that polls.
-pub(super) fn open(app: &App) -> Result<Response, Problem> {
+pub(super) fn open(app: &App, origin: Arc<Origin>) -> Result<Response, Problem> {
     let permit = app.admit()?;
-    let sid = app.polls.add(permit)?;
-    Ok(text(handshake(&sid, &["websocket"], MAX_MESSAGE_BYTES)))
-}
-
-pub(super) fn text(body: String) -> Response {
-    let fields = [(header::CONTENT_TYPE, "text/plain; charset=UTF-8"), (header::CACHE_CONTROL, "no-store")];
-    (fields, body).into_response()
+    let settings = Settings::of(app);
+    let open = handshake(&origin.sid, &["websocket"], settings.timing, settings.max_payload);
+    app.polls.add(origin, settings, permit)?;
+    Ok(payload(&[open]))
 }
 
 /// Waits for packets for a client that polls.
-pub(super) async fn poll(polls: &Polls, sid: &str, client: &Client) -> Result<Vec<String>, Problem> {
+pub(super) async fn poll(polls: &Polls, sid: &str) -> Result<Response, Problem> {
+    let client = polls.find(sid)?;
     if client.is_polled.swap(true, Ordering::SeqCst) {
-        polls.end(sid);
+        polls.end(sid, Over::ByServer);
         return Err(EngineError::Request.because("another poll is under way: the connection is over"));
     }
-    let mut poll = Poll { polls, sid, client, is_answered: false };
-    let until = tokio::time::Instant::now() + POLL_TIME;
-    let packets = loop {
+    let mut poll = Poll { polls, sid, client: &client, is_answered: false };
+    let packets = wait(&poll).await;
+    poll.is_answered = true;
+    packets.map(|packets| payload(&packets))
+}
+
+async fn wait(poll: &Poll<'_>) -> Result<Vec<Data>, Problem> {
+    let Poll { polls, sid, client, .. } = *poll;
+    let connection = &client.connection;
+    let came_late = client.is_upgrading.load(Ordering::SeqCst);
+    let until = Instant::now() + if came_late { UPGRADING_TIME } else { POLL_TIME };
+    loop {
         // Before anything is looked at, so that no change is missed.
-        let nudged = client.nudge.notified();
-        let mut packets = std::mem::take(&mut *lock(&client.outgoing));
-        let slot = match &*lock(&client.stage) {
-            Stage::New(_) => None,
-            Stage::Polled(slot) => Some(Arc::clone(slot)),
-            Stage::Over => break Ok(vec!["1".to_owned()]),
-        };
-        if let Some(slot) = &slot
-            && packets.is_empty()
-            && !client.is_upgrading.load(Ordering::SeqCst)
-        {
-            let Ok(fetched) = slot.fetch() else {
-                polls.end(sid);
-                break Ok(vec!["1".to_owned()]);
-            };
-            packets = fetched;
+        let nudged = connection.nudge.notified();
+        let over = *lock(&client.over);
+        if over.is_some() {
+            polls.forget(sid);
         }
-        if !packets.is_empty() {
-            break Ok(packets);
+        match over {
+            Some(Over::ByServer) => return Ok(vec![Data::close()]),
+            Some(Over::Upgraded) if came_late => return Err(EngineError::unknown(sid)),
+            Some(Over::ByClient | Over::Upgraded) => return Ok(vec![Data::noop()]),
+            None => {}
         }
-        if client.is_upgrading.load(Ordering::SeqCst) {
-            break Ok(vec!["6".to_owned()]);
+        let is_upgrading = client.is_upgrading.load(Ordering::SeqCst);
+        if is_upgrading && !came_late || Instant::now() >= until {
+            return Ok(vec![Data::noop()]);
+        }
+        if !is_upgrading {
+            let mut fetched = connection.fetch(POLL_BYTES);
+            if fetched.end.is_some() {
+                polls.end(sid, Over::ByServer);
+                fetched.packets.push(Data::close());
+            }
+            if !fetched.packets.is_empty() {
+                return Ok(fetched.packets);
+            }
         }
         tokio::select! {
             () = nudged => {}
-            () = readable(slot.as_deref()) => {}
-            () = tokio::time::sleep_until(until) => break Ok(vec!["6".to_owned()]),
+            () = connection.readable(), if !is_upgrading => {}
+            () = tokio::time::sleep_until(until.min(connection.next_due(!is_upgrading).into())) => {}
         }
-    };
-    poll.is_answered = true;
-    packets
-}
-
-async fn readable(slot: Option<&Slot>) {
-    match slot {
-        // An error is seen by the read that follows.
-        Some(slot) => drop(slot.end.readable().await),
-        None => std::future::pending().await,
     }
 }
 
-/// Takes a packet that was posted.
-pub(super) async fn take(
-    app: &App,
-    pass: Pass,
-    query: &Query,
-    sid: &str,
-    client: &Client,
-    packet: &str,
-) -> Result<(), Problem> {
-    // Binary data, in base64, is the attachment of an event: none here has one.
-    if packet.starts_with('b') {
-        return Ok(());
-    }
-    let read = Packet::read(packet).map_err(|error| {
-        app.polls.end(sid);
-        EngineError::Request.because(error.to_string())
-    })?;
-    let slot = match &*lock(&client.stage) {
-        Stage::New(_) => None,
-        Stage::Polled(slot) => Some(Arc::clone(slot)),
-        Stage::Over => return Err(EngineError::unknown(sid)),
+/// Takes the packets of a post.
+pub(super) async fn post(app: &App, sid: &str, client: &Client, body: Vec<u8>) -> Result<Response, Problem> {
+    let refuse = |why: String| {
+        app.polls.end(sid, Over::ByServer);
+        EngineError::Request.because(why)
     };
-    match (read, slot) {
-        (Packet::Close, _) => app.polls.end(sid),
-        (_, Some(slot)) => {
-            let passed = tokio::time::timeout(HAND_OVER_TIME, slot.pass_on(packet)).await;
-            if !matches!(passed, Ok(Ok(()))) {
-                app.polls.end(sid);
-                return Err(EngineError::unknown(sid));
+    let body = String::from_utf8(body).map_err(|error| refuse(format!("a payload is UTF-8: {error}")))?;
+    let _posting = client.posting.lock().await;
+    for part in body.split(SEPARATOR) {
+        if lock(&client.over).is_some() {
+            return Err(EngineError::unknown(sid));
+        }
+        let packet = match part.strip_prefix('b') {
+            Some(binary) => BASE64_STANDARD
+                .decode(binary)
+                .map(Data::Binary)
+                .map_err(|error| refuse(format!("malformed base64: {error}")))?,
+            None => Data::Text(part.to_owned()),
+        };
+        match client.connection.take(packet).map_err(&refuse)? {
+            Taken::Close => app.polls.end(sid, Over::ByClient),
+            taken => {
+                client.connection.settle(app, taken).await.map_err(|(_, reason)| refuse(reason))?;
             }
         }
-        (Packet::Connect { .. }, None) if lock(&client.outgoing).len() >= MAX_OUTGOING => {
-            app.polls.end(sid);
-            let detail = format!("{MAX_OUTGOING} namespaces were refused, and no poll has fetched that");
-            return Err(EngineError::Request.because(detail));
-        }
-        (Packet::Connect { namespace, auth }, None) => {
-            // Its permit becomes the session's.
-            if let Stage::New(permit) = &mut *lock(&client.stage) {
-                drop(permit.take());
-            }
-            let (packet, next) = match enter(app, pass, query, &namespace, &auth).await {
-                Ok(admitted) => {
-                    let slot = Slot::open(admitted).await.map_err(|error| {
-                        Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("no slot: {error}"))
-                    })?;
-                    (connected(&namespace, sid), Stage::Polled(Arc::new(slot)))
-                }
-                Err(problem) => (refusal(&namespace, &problem), Stage::New(Some(app.admit()?))),
-            };
-            lock(&client.outgoing).push(packet);
-            let mut stage = lock(&client.stage);
-            // It may be over by now.
-            if matches!(*stage, Stage::New(_)) {
-                *stage = next;
-            }
-            drop(stage);
-            client.nudge.notify_waiters();
-        }
-        (Packet::Event { .. }, None) => {
-            app.polls.end(sid);
-            return Err(EngineError::Request.because("an event before its namespace was connected"));
-        }
-        _ => {}
     }
-    Ok(())
+    Ok(([(header::CONTENT_TYPE, "text/html")], "ok").into_response())
+}
+
+fn payload(packets: &[Data]) -> Response {
+    let parts: Vec<String> = packets
+        .iter()
+        .map(|packet| match packet {
+            Data::Text(text) => text.clone(),
+            Data::Binary(bytes) => format!("b{}", BASE64_STANDARD.encode(bytes)),
+        })
+        .collect();
+    let fields = [(header::CONTENT_TYPE, "text/plain; charset=UTF-8"), (header::CACHE_CONTROL, "no-store")];
+    (fields, parts.join(&SEPARATOR.to_string())).into_response()
 }
 
 impl Polls {
     /// `max`: how many clients may poll at a time.
     pub fn new(max: usize) -> Self {
-        Self { clients: Mutex::default(), max }
+        Self { clients: Mutex::default(), max, upgraded: Mutex::default() }
     }
 
     /// How many clients poll.
     pub fn len(&self) -> usize {
-        lock(&self.clients).len()
+        lock(&self.clients).values().filter(|client| lock(&client.over).is_none()).count()
     }
 
-    fn add(&self, permit: Permit) -> Result<String, Problem> {
+    fn add(&self, origin: Arc<Origin>, settings: Settings, permit: Permit) -> Result<(), Problem> {
         let mut clients = lock(&self.clients);
         if clients.len() >= self.max {
             let detail = format!("{} clients poll already: use transport=websocket", self.max);
@@ -212,54 +188,88 @@ impl Polls {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).header(header::RETRY_AFTER, "5")
             );
         }
-        let sid = new_sid();
+        let sid = origin.sid.clone();
         let client = Client {
-            stage: Mutex::new(Stage::New(Some(permit))),
+            connection: Arc::new(Connection::new(origin, settings, Some(permit))),
             posting: tokio::sync::Mutex::default(),
-            outgoing: Mutex::default(),
             is_polled: AtomicBool::new(false),
             is_upgrading: AtomicBool::new(false),
-            nudge: Notify::new(),
             idle: Notify::new(),
-            heard: Mutex::new(Instant::now()),
+            over: Mutex::default(),
         };
-        clients.insert(sid.clone(), Arc::new(client));
-        Ok(sid)
+        clients.insert(sid, Arc::new(client));
+        Ok(())
     }
 
     /// # Errors
     /// The answer to a client that is not, or no longer, known.
     pub(super) fn get(&self, sid: &str) -> Result<Arc<Client>, Problem> {
+        let client = self.find(sid)?;
+        if lock(&client.over).is_some() { Err(EngineError::unknown(sid)) } else { Ok(client) }
+    }
+
+    /// As [`Self::get`], but one that has said its goodbye may poll once more.
+    fn find(&self, sid: &str) -> Result<Arc<Client>, Problem> {
         let client = lock(&self.clients).get(sid).cloned().ok_or_else(|| EngineError::unknown(sid))?;
-        *lock(&client.heard) = Instant::now();
+        // Whether or not a sweep has found it.
+        if client.connection.end().is_some() {
+            self.end(sid, Over::ByServer);
+            return Err(EngineError::unknown(sid));
+        }
         Ok(client)
     }
 
-    /// Ends a client: its session, and the poll that waits.
-    pub fn end(&self, sid: &str) {
-        if let Some(client) = lock(&self.clients).remove(sid) {
-            *lock(&client.stage) = Stage::Over;
-            client.nudge.notify_waiters();
-        }
+    /// Ends a client: its sessions, and the poll that waits.
+    fn end(&self, sid: &str, over: Over) {
+        let Some(client) = self.leave(sid, over) else { return };
+        client.connection.close();
     }
 
-    /// Ends the clients that poll no more, until the server stops.
+    /// Whether a client has upgraded not long ago.
+    pub(super) fn has_upgraded(&self, sid: &str) -> bool {
+        lock(&self.upgraded).iter().any(|upgraded| upgraded == sid)
+    }
+
+    /// Removes a client that polls no more, and sends its poll home. `None` if it is over already.
+    pub(super) fn leave(&self, sid: &str, why: Over) -> Option<Arc<Client>> {
+        let mut clients = lock(&self.clients);
+        let client = Arc::clone(clients.get(sid)?);
+        let mut over = lock(&client.over);
+        let is_first = over.is_none();
+        over.get_or_insert(why);
+        drop(over);
+        // A client that says goodbye may have sent a poll just before, which is answered as one that waits.
+        if why != Over::ByClient || client.is_polled.load(Ordering::SeqCst) {
+            clients.remove(sid);
+        }
+        drop(clients);
+        if why == Over::Upgraded && is_first {
+            let mut upgraded = lock(&self.upgraded);
+            upgraded.truncate(MAX_UPGRADED - 1);
+            upgraded.push_front(sid.to_owned());
+        }
+        client.connection.nudge.notify_waiters();
+        is_first.then_some(client)
+    }
+
+    fn forget(&self, sid: &str) {
+        lock(&self.clients).remove(sid);
+    }
+
+    /// Ends the clients that answer no more, until the server stops.
     pub async fn sweep(&self, mut stopped: watch::Receiver<bool>) {
         loop {
             tokio::select! {
-                () = tokio::time::sleep(SILENCE / 8) => {}
+                () = tokio::time::sleep(SWEEP_EVERY) => {}
                 _ = stopped.changed() => return,
             }
-            let is_silent = |client: &Client| {
-                !client.is_polled.load(Ordering::SeqCst) && lock(&client.heard).elapsed() > SILENCE
-            };
-            let silent: Vec<String> = {
+            let is_over = |client: &Client| lock(&client.over).is_some() || client.connection.end().is_some();
+            let over: Vec<String> = {
                 let clients = lock(&self.clients);
-                let silent = clients.iter().filter(|(_, client)| is_silent(client));
-                silent.map(|(sid, _)| sid.clone()).collect()
+                clients.iter().filter(|(_, client)| is_over(client)).map(|(sid, _)| sid.clone()).collect()
             };
-            for sid in silent {
-                self.end(&sid);
+            for sid in over {
+                self.end(&sid, Over::ByServer);
             }
         }
     }
@@ -267,11 +277,10 @@ impl Polls {
 
 impl Drop for Poll<'_> {
     fn drop(&mut self) {
-        *lock(&self.client.heard) = Instant::now();
         self.client.is_polled.store(false, Ordering::SeqCst);
         self.client.idle.notify_waiters();
         if !self.is_answered {
-            self.polls.end(self.sid);
+            self.polls.end(self.sid, Over::ByServer);
         }
     }
 }

@@ -1,83 +1,89 @@
-//! The polls' end of a pair of sockets, of which a shard has the other. On tokio's threads.
+//! A door's end of a pair of sockets, of which a shard has the other. On tokio's threads.
+//!
+//! Invariant: what a shard has sent is in the pair or in `unread`, until it is fetched.
 
 use super::lock;
 use crate::server::doors::Admitted;
 use crate::server::room::{Room, Seat};
-use crate::wire::{Opcode, write_frame};
+use crate::server::shard::slot_pair;
+use crate::wire::engineio::Data;
+use crate::wire::{CloseCode, Opcode, write_client_frame};
 use std::io;
 use std::sync::{Arc, Mutex};
 use tokio::net::UnixStream;
 
-/// Bytes of an answer to a poll, from which on the rest waits for the next one.
-const POLL_BYTES: usize = 64 * 1024;
-/// Bytes that a shard may have in a slot: as old as the last poll when they are fetched.
-const SLOT_BYTES: usize = 32 * 1024;
-
-/// The polls' end of a pair of sockets, of which a shard has the other.
 pub(super) struct Slot {
     pub end: UnixStream,
-    /// What was read from it and is not answered yet: frames of RFC 6455, the last one perhaps in part.
+    /// What was read from it and is not fetched yet: frames of RFC 6455, the last one perhaps in part.
     pub unread: Mutex<Vec<u8>>,
-    pub room: Arc<Room>,
-    pub seat: Seat,
+    /// Where its session is, if it may get another socket.
+    pub seat: Option<(Arc<Room>, Seat)>,
+}
+
+/// What was fetched of a slot.
+#[derive(Debug, Default)]
+pub(super) struct Fetched {
+    pub packets: Vec<Data>,
+    /// How the session has ended, and why.
+    pub end: Option<(CloseCode, String)>,
 }
 
 impl Slot {
-    /// Gives a shard one end of a pair of sockets.
-    pub async fn open(admitted: Admitted) -> io::Result<Self> {
-        let (end, shards) = std::os::unix::net::UnixStream::pair()?;
-        end.set_nonblocking(true)?;
-        shards.set_nonblocking(true)?;
-        socket2::SockRef::from(&shards).set_send_buffer_size(SLOT_BYTES)?;
-        // A shard only sends and receives, which is the same for both kinds.
-        let shards = std::net::TcpStream::from(std::os::fd::OwnedFd::from(shards));
-        let Admitted { opening, guest, room } = admitted;
-        let seat = room.open_in(guest, opening, shards).await?;
-        Ok(Self { end: UnixStream::from_std(end)?, unread: Mutex::default(), room, seat })
+    pub fn new(end: std::os::unix::net::UnixStream, seat: Option<(Arc<Room>, Seat)>) -> io::Result<Self> {
+        Ok(Self { end: UnixStream::from_std(end)?, unread: Mutex::default(), seat })
     }
 
-    /// The packets that are there.
-    ///
-    /// # Errors
-    /// That the shard has closed its end.
-    pub fn fetch(&self) -> io::Result<Vec<String>> {
+    /// Opens a session whose shard has the other end.
+    pub async fn open(admitted: Admitted) -> io::Result<Self> {
+        let (end, shards) = slot_pair()?;
+        let Admitted { opening, guest, room } = admitted;
+        let seat = room.open_in(guest, opening, shards).await?;
+        Self::new(end, Some((room, seat)))
+    }
+
+    /// The packets that are there, up to about so many bytes.
+    pub fn fetch(&self, bytes: usize) -> Fetched {
         let mut unread = lock(&self.unread);
-        let mut is_closed = false;
+        let mut is_over = false;
         // A single frame may be longer.
-        while unread.len() < POLL_BYTES || server_frame(&unread).is_none() {
+        while unread.len() < bytes || server_frame(&unread).is_none() {
             let mut buffer = [0; 8 * 1024];
             match self.end.try_read(&mut buffer) {
-                Ok(0) => is_closed = true,
-                Ok(len) => {
+                Ok(len) if len > 0 => {
                     unread.extend_from_slice(&buffer[..len]);
                     continue;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
+                Ok(_) | Err(_) => is_over = true,
             }
             break;
         }
-        let (mut packets, mut at) = (Vec::new(), 0);
+        let (mut fetched, mut at) = (Fetched::default(), 0);
         while let Some((opcode, payload, len)) = server_frame(&unread[at..]) {
             match opcode {
-                Opcode::Text => packets.push(String::from_utf8_lossy(payload).into_owned()),
-                Opcode::Close => packets.push("1".to_owned()),
+                Opcode::Text => {
+                    fetched.packets.push(Data::Text(String::from_utf8_lossy(payload).into_owned()));
+                }
+                Opcode::Binary => fetched.packets.push(Data::Binary(payload.to_vec())),
+                Opcode::Close => fetched.end = Some(close(payload)),
                 _ => {}
             }
             at += len;
         }
         unread.drain(..at);
-        if is_closed && packets.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(packets) }
+        if is_over && fetched.end.is_none() && fetched.packets.is_empty() {
+            fetched.end = Some((CloseCode::SERVER_ERROR, "the session has ended".to_owned()));
+        }
+        fetched
     }
 
-    /// Passes a packet on to the shard, in a frame as a client sends it.
-    pub async fn pass_on(&self, packet: &str) -> io::Result<()> {
+    /// Passes a packet on to the shard.
+    pub async fn pass_on(&self, packet: &Data) -> io::Result<()> {
         let mut frame = Vec::new();
-        write_frame(Opcode::Text, packet.as_bytes(), &mut frame);
-        // The mask follows the length. It is of zeros, which change nothing.
-        let header = frame.len() - packet.len();
-        frame[1] |= 0x80;
-        frame.splice(header..header, [0; 4]);
+        match packet {
+            Data::Text(text) => write_client_frame(Opcode::Text, text.as_bytes(), &mut frame),
+            Data::Binary(bytes) => write_client_frame(Opcode::Binary, bytes, &mut frame),
+        }
         let mut rest = &frame[..];
         while !rest.is_empty() {
             self.end.writable().await?;
@@ -102,8 +108,19 @@ fn server_frame(bytes: &[u8]) -> Option<(Opcode, &[u8], usize)> {
     let payload = bytes.get(header..header.checked_add(len)?)?;
     let opcode = match first & 0x0f {
         1 => Opcode::Text,
+        2 => Opcode::Binary,
         8 => Opcode::Close,
-        _ => Opcode::Binary,
+        _ => Opcode::Pong,
     };
     Some((opcode, payload, header + len))
+}
+
+/// The code and the reason of a Close frame.
+fn close(payload: &[u8]) -> (CloseCode, String) {
+    match payload {
+        [high, low, reason @ ..] => {
+            (CloseCode(u16::from_be_bytes([*high, *low])), String::from_utf8_lossy(reason).into_owned())
+        }
+        _ => (CloseCode::NORMAL, String::new()),
+    }
 }

@@ -1,111 +1,136 @@
-//! Connections over WebSocket until their session, and the upgrade of those that polled. On tokio's threads.
+//! Connections over WebSocket while no shard has them, and the upgrade of those that polled. On tokio's
+//! threads.
+//!
+//! Invariant: nothing is fetched for a client before its socket has taken what was fetched before.
 
-use super::polls::{Client, HAND_OVER_TIME, Stage};
-use super::{EngineError, Query, enter, lock, new_sid, refusal};
+use super::connection::{Connection, Taken};
+use super::polls::{Client, Over};
+use super::slot::Slot;
+use super::socket::Socket;
+use super::{EngineError, Origin, Settings};
 use crate::server::App;
 use crate::server::doors::websocket::accept_key;
-use crate::server::doors::{self, Takeover, size_for_sessions};
-use crate::server::gate::Pass;
-use crate::server::permits::Permit;
+use crate::server::doors::{self, Admitted, Takeover, size_for_sessions};
 use crate::server::problem::Problem;
-use crate::server::shard::Replacement;
-use crate::wire::socketio::{Packet, connected, handshake};
-use crate::wire::{CloseCode, FrameReader, Framing, Incoming, MAX_MESSAGE_BYTES, Opcode, write_frame};
+use crate::server::shard::{Home, Homecoming, Replacement};
+use crate::wire::CloseCode;
+use crate::wire::engineio::{self, Data, handshake};
 use axum::extract::Request;
 use axum::http::Version;
+use serde_json::Value;
 use std::convert::Infallible;
 use std::io;
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// How long a client may take to name a namespace.
-const CONNECT_TIME: Duration = Duration::from_secs(45);
 /// How long an upgrade may take.
 const UPGRADE_TIME: Duration = Duration::from_secs(10);
-const GREETING_TIME: Duration = CONNECT_TIME.saturating_add(HAND_OVER_TIME);
+/// Bytes that are fetched at a time: as old as the last write when they are sent.
+const FETCH_BYTES: usize = 16 * 1024;
+/// Bytes that may wait for a client that goes on to send.
+const MAX_OUT_BYTES: usize = 64 * 1024;
 
-/// A connection over WebSocket before its session.
-struct Greeting {
-    stream: TcpStream,
-    reader: FrameReader,
-    /// Bytes behind the frames that were read.
-    buffer: Vec<u8>,
-}
+/// A namespace whose session is being admitted.
+type Joining = Pin<Box<dyn Future<Output = (String, Result<Admitted, Data>)> + Send>>;
 
-/// Begins a connection over WebSocket, or the upgrade of a client that polls.
-pub(super) async fn upgrade(
+/// Begins a connection.
+pub(super) async fn open(
     app: Arc<App>,
-    pass: Pass,
     request: Request,
-    query: Query,
-    sid: Option<String>,
+    origin: Arc<Origin>,
 ) -> Result<Infallible, Problem> {
-    if request.version() != Version::HTTP_11 {
-        return Err(EngineError::Request.because("a WebSocket begins with a request of HTTP/1.1"));
-    }
-    let accept = accept_key(request.headers())?;
-    let client = sid.as_deref().map(|sid| app.polls.get(sid)).transpose()?;
-    let permit = match &client {
-        Some(client) if client.is_upgrading.swap(true, Ordering::SeqCst) => {
-            return Err(EngineError::Request.because("an upgrade is under way"));
-        }
-        Some(_) => None,
-        None => Some(app.admit().inspect_err(|problem| app.refused.count(problem.status()))?),
-    };
+    let accept = accept(&request)?;
+    let permit = app.admit().inspect_err(|problem| app.refused.count(problem.status()))?;
     let takeover = Takeover::of(&request)?;
-    let head = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {accept}\r\n\r\n"
-    );
-    let go_on = move |mut stream: TcpStream, buffer: Vec<u8>| {
+    let go_on = move |stream: TcpStream, early: Vec<u8>| {
         let session: doors::Session = Box::pin(async move {
-            stream.write_all(head.as_bytes()).await?;
-            let mut greeting = Greeting { stream, reader: FrameReader::default(), buffer };
-            if let Some((sid, client)) = sid.zip(client) {
-                let probed = tokio::time::timeout(UPGRADE_TIME, probe(&mut greeting, &client)).await;
-                let is_probed = matches!(probed, Ok(Ok(true)));
-                if !is_probed {
-                    client.is_upgrading.store(false, Ordering::SeqCst);
-                    return Ok(());
-                }
-                return move_over(&app, pass, &query, &sid, &client, greeting).await;
-            }
-            let sid = new_sid();
-            greeting.say(&handshake(&sid, &[], MAX_MESSAGE_BYTES)).await?;
-            let greeted = greet(&app, pass, &query, &sid, permit, greeting);
-            tokio::time::timeout(GREETING_TIME, greeted).await?
+            let mut socket = Socket::begin(stream, &early, &accept).await?;
+            let settings = Settings::of(&app);
+            socket.say(&handshake(&origin.sid, &[], settings.timing, settings.max_payload));
+            let connection = Connection::new(origin, settings, Some(permit));
+            serve(app, Arc::new(connection), socket).await
         });
         session
     };
     Ok(takeover.take_over(Box::new(go_on)).await)
 }
 
+/// Begins the upgrade of a client that polls.
+pub(super) async fn upgrade(app: Arc<App>, request: Request, sid: String) -> Result<Infallible, Problem> {
+    let accept = accept(&request)?;
+    let client = if app.polls.has_upgraded(&sid) { None } else { Some(app.polls.get(&sid)?) };
+    let takeover = Takeover::of(&request)?;
+    let client = client.filter(|client| !client.is_upgrading.swap(true, Ordering::SeqCst));
+    let Some(client) = client else { return Ok(turn_away(takeover, accept).await) };
+    let go_on = move |stream: TcpStream, early: Vec<u8>| {
+        let session: doors::Session = Box::pin(async move {
+            let tried = async {
+                let mut socket = Socket::begin(stream, &early, &accept).await?;
+                Ok::<_, io::Error>(probe(&mut socket, &client).await?.then_some(socket))
+            };
+            let tried = tokio::time::timeout(UPGRADE_TIME, tried).await;
+            let Ok(Ok(Some(socket))) = tried else {
+                client.is_upgrading.store(false, Ordering::SeqCst);
+                return Ok(());
+            };
+            move_over(app, &sid, client, socket).await
+        });
+        session
+    };
+    Ok(takeover.take_over(Box::new(go_on)).await)
+}
+
+/// Ends a second WebSocket of a client. As the protocol has it, it is answered first.
+async fn turn_away(takeover: Takeover, accept: String) -> Infallible {
+    let go_on = move |stream: TcpStream, early: Vec<u8>| {
+        let session: doors::Session = Box::pin(async move {
+            let socket = Socket::begin(stream, &early, &accept).await?;
+            socket.close((CloseCode::POLICY, "this client has another WebSocket".to_owned())).await
+        });
+        session
+    };
+    takeover.take_over(Box::new(go_on)).await
+}
+
+fn accept(request: &Request) -> Result<String, Problem> {
+    if request.version() != Version::HTTP_11 {
+        return Err(EngineError::Request.because("a WebSocket begins with a request of HTTP/1.1"));
+    }
+    accept_key(request.headers())
+}
+
 /// The first half of an upgrade: the client tries the WebSocket, and the poll that waits is sent home.
 /// Returns whether the client goes on with the upgrade.
-async fn probe(greeting: &mut Greeting, client: &Client) -> io::Result<bool> {
+async fn probe(socket: &mut Socket, client: &Client) -> io::Result<bool> {
     loop {
-        match greeting.packet().await? {
-            Some(Packet::Ping { is_probe: true }) => {
-                greeting.say("3probe").await?;
-                client.nudge.notify_waiters();
+        socket.flush().await?;
+        while let Some(packet) = socket.next() {
+            let Ok(Data::Text(text)) = packet else { return Ok(false) };
+            match engineio::Packet::read(&text) {
+                Ok(engineio::Packet::Ping { is_probe: true }) => {
+                    socket.say(&Data::Text("3probe".to_owned()));
+                    client.connection.nudge.notify_waiters();
+                }
+                Ok(engineio::Packet::Upgrade) => return Ok(true),
+                _ => return Ok(false),
             }
-            Some(Packet::Upgrade) => return Ok(true),
-            _ => return Ok(false),
+        }
+        socket.flush().await?;
+        socket.stream.readable().await?;
+        if socket.read()? == Some(0) {
+            return Ok(false);
         }
     }
 }
 
 /// The second half: what polls have not fetched goes over the WebSocket, before all that follows.
-async fn move_over(
-    app: &App,
-    pass: Pass,
-    query: &Query,
-    sid: &str,
-    client: &Client,
-    mut greeting: Greeting,
-) -> io::Result<()> {
+async fn move_over(app: Arc<App>, sid: &str, client: Arc<Client>, mut socket: Socket) -> io::Result<()> {
+    if app.polls.leave(sid, Over::Upgraded).is_none() {
+        return Ok(());
+    }
     let polled = async {
         loop {
             let idle = client.idle.notified();
@@ -117,143 +142,152 @@ async fn move_over(
     };
     let _ = tokio::time::timeout(UPGRADE_TIME, polled).await;
     let _posting = client.posting.lock().await;
-    let stage = std::mem::replace(&mut *lock(&client.stage), Stage::Over);
-    app.polls.end(sid);
-    let outgoing = std::mem::take(&mut *lock(&client.outgoing));
-    match stage {
-        Stage::Over => Ok(()),
-        Stage::New(permit) => {
-            for packet in &outgoing {
-                greeting.say(packet).await?;
-            }
-            tokio::time::timeout(GREETING_TIME, greet(app, pass, query, sid, permit, greeting)).await?
-        }
-        Stage::Polled(slot) => {
-            // No poll and no post has it any more.
-            let Some(slot) = Arc::into_inner(slot) else { return Ok(()) };
-            let mut rest = Vec::new();
-            for packet in &outgoing {
-                write_frame(Opcode::Text, packet.as_bytes(), &mut rest);
-            }
-            rest.append(&mut slot.unread.into_inner().unwrap_or_else(PoisonError::into_inner));
-            let stream = greeting.stream.into_std()?;
-            size_for_sessions(&stream)?;
-            let early = greeting.buffer;
-            let replacement = Replacement { stream, early, rest, end: slot.end.into_std()? };
-            slot.room.replace(slot.seat, replacement);
-            Ok(())
-        }
-    }
-}
-
-/// Reads a connection until its client has named a namespace, and passes it to a shard.
-async fn greet(
-    app: &App,
-    pass: Pass,
-    query: &Query,
-    sid: &str,
-    mut permit: Option<Permit>,
-    mut greeting: Greeting,
-) -> io::Result<()> {
-    let until = tokio::time::Instant::now() + CONNECT_TIME;
-    loop {
-        let packet = match tokio::time::timeout_at(until, greeting.packet()).await {
-            Ok(packet) => packet?,
-            Err(_) => return greeting.close(CloseCode::POLICY, "no namespace was connected").await,
-        };
-        match packet {
-            Some(Packet::Connect { namespace, auth }) => {
-                // Its permit becomes the session's.
-                drop(permit.take());
-                match enter(app, pass, query, &namespace, &auth).await {
-                    Ok(admitted) => {
-                        let mut head = Vec::new();
-                        write_frame(Opcode::Text, connected(&namespace, sid).as_bytes(), &mut head);
-                        return admitted.hand_over(&head, greeting.stream, greeting.buffer).await;
-                    }
-                    Err(problem) => {
-                        greeting.say(&refusal(&namespace, &problem)).await?;
-                        match app.admit() {
-                            Ok(again) => permit = Some(again),
-                            Err(_) => return greeting.close(CloseCode::OVERLOADED, "busy").await,
-                        }
-                    }
-                }
-            }
-            Some(Packet::Event { .. }) => {
-                let reason = "an event before its namespace was connected";
-                return greeting.close(CloseCode::POLICY, reason).await;
-            }
-            Some(Packet::Close) => return greeting.close(CloseCode::NORMAL, "").await,
-            Some(_) => {}
-            None => return Ok(()),
-        }
-    }
-}
-
-/// The length of the first frame of a client in these bytes, if it is complete.
-fn client_frame(bytes: &[u8]) -> Option<usize> {
-    let header = match bytes.get(1)? & 0x7f {
-        126 => 4 + usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)),
-        // Longer than any message may be: the reader refuses it by its header.
-        127 => 10,
-        len => 2 + usize::from(len),
+    let connection = &client.connection;
+    let Some((outgoing, namespace, slot)) = connection.take_only() else {
+        return serve(app, Arc::clone(connection), socket).await;
     };
-    let len = header + 4;
-    (bytes.len() >= len).then_some(len)
+    // No poll and no post has it any more.
+    let Some(Slot { end, unread, seat: Some((room, seat)) }) = Arc::into_inner(slot) else { return Ok(()) };
+    let mut rest = std::mem::take(&mut socket.out);
+    for packet in &outgoing {
+        packet.write_frame(&mut rest);
+    }
+    rest.append(&mut unread.into_inner().unwrap_or_else(PoisonError::into_inner));
+    let home = home(&app, connection, namespace);
+    let (stream, early) = socket.into_parts()?;
+    size_for_sessions(&stream)?;
+    room.replace(seat, Replacement { stream, early, rest, end: end.into_std()?, home });
+    Ok(())
 }
 
-impl Greeting {
-    /// The next packet; `None` if the client has gone or broke the protocol, which it was told then.
-    async fn packet(&mut self) -> io::Result<Option<Packet>> {
-        loop {
-            while let Some(len) = client_frame(&self.buffer) {
-                let mut messages = Vec::new();
-                let frame: Vec<u8> = self.buffer.drain(..len).collect();
-                let read = self.reader.read(&frame, 0, |message| messages.push(message));
-                if let Err(error) = read {
-                    self.close(error.code(), &error.to_string()).await?;
-                    return Ok(None);
-                }
-                match messages.pop() {
-                    Some(Incoming::Message(_, text)) => match Packet::read(&String::from_utf8_lossy(&text)) {
-                        Ok(packet) => return Ok(Some(packet)),
-                        Err(error) => {
-                            let reason: String = error.to_string().chars().filter(char::is_ascii).collect();
-                            self.close(CloseCode::POLICY, &reason).await?;
-                            return Ok(None);
-                        }
-                    },
-                    Some(Incoming::Ping(payload)) => {
-                        let mut pong = Vec::new();
-                        write_frame(Opcode::Pong, &payload, &mut pong);
-                        self.stream.write_all(&pong).await?;
-                    }
-                    Some(Incoming::Close(code)) => {
-                        self.close(code.unwrap_or(CloseCode::NORMAL), "").await?;
-                        return Ok(None);
-                    }
-                    Some(Incoming::Pong(_)) | None => {}
-                }
+/// How a shard gives a connection back, whose session is of that namespace.
+fn home(app: &Arc<App>, connection: &Connection, namespace: String) -> Home {
+    let (app, origin) = (Arc::downgrade(app), Arc::clone(&connection.origin));
+    let runtime = tokio::runtime::Handle::current();
+    Home(Box::new(move |homecoming| {
+        // A server that is gone has no connections.
+        let Some(app) = app.upgrade() else { return };
+        runtime.spawn(async move {
+            if let Err(error) = come_home(app, origin, namespace, homecoming).await {
+                tracing::debug!("a connection with several namespaces broke: {error}");
             }
-            let mut bytes = [0; 4 * 1024];
-            match self.stream.read(&mut bytes).await? {
-                0 => return Ok(None),
-                len => self.buffer.extend_from_slice(&bytes[..len]),
+        });
+    }))
+}
+
+async fn come_home(
+    app: Arc<App>,
+    origin: Arc<Origin>,
+    namespace: String,
+    homecoming: Homecoming,
+) -> io::Result<()> {
+    let Homecoming { stream, early, rest, pings, end } = homecoming;
+    let connection = Connection::new(origin, Settings::of(&app), None);
+    connection.adopt(namespace, Slot::new(end, None)?, pings);
+    let mut socket = Socket::new(TcpStream::from_std(stream)?);
+    socket.out = rest;
+    socket.feed(&early);
+    serve(app, Arc::new(connection), socket).await
+}
+
+/// Serves a connection until it ends, or a shard has it.
+async fn serve(app: Arc<App>, connection: Arc<Connection>, mut socket: Socket) -> io::Result<()> {
+    let mut joining: Option<Joining> = None;
+    loop {
+        while joining.is_none()
+            && connection.takes()
+            && let Some(data) = socket.next()
+        {
+            let taken = match data {
+                Ok(data) => connection.take(data).map_err(|reason| (CloseCode::POLICY, reason)),
+                Err(end) => Err(end),
+            };
+            let done = match taken {
+                Ok(Taken::Close) => Err((CloseCode::NORMAL, String::new())),
+                Ok(Taken::Joins { namespace, auth }) => {
+                    joining = Some(admit(Arc::clone(&app), Arc::clone(&connection), namespace, auth));
+                    Ok(())
+                }
+                Ok(taken) => connection.settle(&app, taken).await,
+                Err(end) => Err(end),
+            };
+            if let Err(end) = done {
+                return socket.close(end).await;
             }
         }
+        // Before anything is looked at, so that no change is missed.
+        let nudged = connection.nudge.notified();
+        if let Some(end) = connection.end() {
+            return socket.close(end).await;
+        }
+        if socket.out.is_empty() {
+            let fetched = connection.fetch(FETCH_BYTES);
+            fetched.packets.iter().for_each(|packet| socket.say(packet));
+            if let Some(end) = fetched.end {
+                return socket.close(end).await;
+            }
+        }
+        let is_sent = socket.out.is_empty();
+        // Who does not read what is answered is not read either.
+        let takes = joining.is_none() && connection.takes() && socket.out.len() < MAX_OUT_BYTES;
+        tokio::select! {
+            ready = socket.stream.readable(), if takes => {
+                ready?;
+                if socket.read()? == Some(0) {
+                    return Ok(());
+                }
+            }
+            ready = socket.stream.writable(), if !is_sent => {
+                ready?;
+                socket.write()?;
+            }
+            () = connection.readable(), if is_sent => {}
+            () = nudged => {}
+            (namespace, admitted) = joined(&mut joining) => {
+                joining = None;
+                let done = match admitted {
+                    Ok(admitted) if connection.is_empty() && socket.messages.is_empty() => {
+                        return hand_over(&app, &connection, namespace, admitted, socket).await;
+                    }
+                    Ok(admitted) => connection.join(namespace, admitted).await,
+                    Err(refusal) => connection.refuse(&app, refusal),
+                };
+                if let Err(end) = done {
+                    return socket.close(end).await;
+                }
+            }
+            () = tokio::time::sleep_until(connection.next_due(is_sent).into()) => {}
+        }
     }
+}
 
-    async fn say(&mut self, packet: &str) -> io::Result<()> {
-        let mut frame = Vec::new();
-        write_frame(Opcode::Text, packet.as_bytes(), &mut frame);
-        self.stream.write_all(&frame).await
-    }
+fn admit(app: Arc<App>, connection: Arc<Connection>, namespace: String, auth: Value) -> Joining {
+    Box::pin(async move {
+        let admitted = connection.admit(&app, &namespace, &auth).await;
+        (namespace, admitted)
+    })
+}
 
-    async fn close(&mut self, code: CloseCode, reason: &str) -> io::Result<()> {
-        let mut frame = Vec::new();
-        Framing::SocketIo.append_close(code, reason, &mut frame);
-        self.stream.write_all(&frame).await?;
-        self.stream.shutdown().await
+async fn joined(joining: &mut Option<Joining>) -> (String, Result<Admitted, Data>) {
+    match joining {
+        Some(joining) => joining.await,
+        None => std::future::pending().await,
     }
+}
+
+/// Passes a connection with one namespace to a shard.
+async fn hand_over(
+    app: &Arc<App>,
+    connection: &Connection,
+    namespace: String,
+    admitted: Admitted,
+    mut socket: Socket,
+) -> io::Result<()> {
+    // A refusal may wait, or a heartbeat.
+    connection.fetch(0).packets.iter().for_each(|packet| socket.say(packet));
+    socket.say(&connection.connected(&namespace));
+    let head = std::mem::take(&mut socket.out);
+    let home = home(app, connection, namespace);
+    let (stream, early) = socket.into_parts()?;
+    admitted.hand_over(&head, TcpStream::from_std(stream)?, early, Some(home)).await
 }
