@@ -209,6 +209,7 @@ impl Shard {
         let monitor = ShardMonitor::default();
         let mut fanout = Fanout::new(epoch);
         fanout.set_namespace(namespace);
+        fanout.set_origin(rand::random());
         if let Some((trades, bars)) = budget.rings {
             fanout.keep(trades, bars);
         }

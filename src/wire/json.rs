@@ -5,10 +5,11 @@
 
 use super::framing::Form;
 use super::schema::{self, BarFields, Fields};
-use super::socketio::Parser;
+use super::socketio::{self, Parser};
 use crate::hub::{Entries, Image, Kind, Owed, Run, ServerStats, StateRun, Topic, Upto, bar_field};
 use crate::market::{
-    Bar, FeedStatus, Instrument, Message, Price, Size, Status, Symbol, Timestamp, Trade, decimal_text,
+    Bar, FeedStatus, Instrument, Json, Message, Price, Sender, Size, Status, Symbol, Timestamp, Trade, Word,
+    decimal_text,
 };
 use crate::tape::Position;
 use serde_json::{Map, Value, json};
@@ -24,7 +25,9 @@ pub(super) struct JsonUpdate {
     /// Whether all fields of a changed image are written.
     images: bool,
     /// For Socket.IO: events of their own, with their names, that go before the update.
-    notices: Option<(Parser, Vec<(&'static str, Value)>)>,
+    notices: Option<(Parser, Vec<Value>)>,
+    /// The session whose own messages are left out where it asked for that.
+    except: Option<Sender>,
     from: Option<Upto>,
     upto: Option<Upto>,
     /// It is full once entries have this many bytes.
@@ -164,6 +167,7 @@ impl JsonUpdate {
         self.entries.clear();
         self.delivered = 0;
         self.gaps = 0;
+        self.except = None;
         (self.times, self.images) = (times, form.has_images());
         self.notices = form.framing().parser().map(|parser| (parser, Vec::new()));
         (self.from, self.upto) = (Some(from), Some(upto));
@@ -188,15 +192,20 @@ impl JsonUpdate {
     /// Appends the events that go before the update.
     pub(super) fn write_notices(&self, namespace: &str, out: &mut Vec<u8>) {
         let Some((parser, notices)) = &self.notices else { return };
-        for (name, value) in notices {
-            parser.write_event(namespace, name, value.to_string().as_bytes(), out);
+        for event in notices {
+            parser.event(namespace, event).write_frame(out);
         }
     }
 
     fn notice(&mut self, name: &'static str, value: impl FnOnce() -> Value) {
         if let Some((_, notices)) = &mut self.notices {
-            notices.push((name, value()));
+            notices.push(json!([name, value()]));
         }
+    }
+
+    /// Leaves out the messages that this session does not want back, until the next update.
+    pub(super) fn except(&mut self, sender: Option<Sender>) {
+        self.except = sender;
     }
 
     /// Whether it has no entries.
@@ -293,6 +302,11 @@ impl Owed for JsonUpdate {
                 Value::Object(gap)
             });
         }
+        if let Some((_, notices)) = &mut self.notices {
+            let is_own = |message: &Message| self.except.is_some() && message.except == self.except;
+            let others = messages.iter().filter(|message| !is_own(message));
+            return notices.extend(others.map(|message| socketio::message(message)));
+        }
         let list: Vec<Value> =
             (messages.number..).zip(messages.iter()).map(|(number, it)| message(number, it)).collect();
         let mut entry = topic();
@@ -305,6 +319,13 @@ impl Owed for JsonUpdate {
 
     fn states(&mut self, channel: &Symbol, states: &StateRun<'_>) {
         self.delivered += states.states.len() as u64;
+        if let Some((_, notices)) = &mut self.notices {
+            let event = |(key, data): &(&Word, Option<&Json>)| {
+                let data = data.map_or(Value::Null, |data| data.value());
+                json!(["state", key.as_str(), data, channel.as_str()])
+            };
+            return notices.extend(states.states.iter().map(event));
+        }
         let values = states
             .states
             .iter()

@@ -5,7 +5,7 @@
 use super::framing::{Encoding, Form};
 use super::{json::JsonUpdate, msgpack::MsgpackUpdate};
 use crate::hub::{Entries, Image, Kind, Owed, Run, ServerStats, StateRun, TopicKey, Upto};
-use crate::market::{FeedStatus, Instrument, Message, Status, Symbol};
+use crate::market::{FeedStatus, Instrument, Message, Sender, Status, Symbol};
 use crate::tape::{Epoch, Position};
 use std::borrow::Cow;
 use std::{ops::Range, sync::Arc};
@@ -67,6 +67,12 @@ impl UpdateEncoder {
             Encoding::MessagePack => self.msgpack.begin(times, from, upto),
             Encoding::Json => self.json.begin(times, form, from, upto),
         }
+    }
+
+    /// Leaves the messages out of the update that was begun which this session does not want back: of the
+    /// forms only Socket.IO's can.
+    pub fn except(&mut self, sender: Sender) {
+        self.json.except(Some(sender));
     }
 
     /// Ends the update and appends it to `out`, in the framing of its form. `whole`: it ends the flush.

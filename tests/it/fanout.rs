@@ -587,14 +587,24 @@ impl World {
         }
     }
 
+    /// What a session of this connection knows from before that position is void: also one that is opened
+    /// later.
+    fn note_reset(&mut self, host: usize, at: u64) {
+        if let Some(Answer::Welcome { begins, .. }) = &mut self.clients[host].welcome {
+            *begins = at.max(*begins);
+        }
+    }
+
     /// A message of one of the sessions on a connection.
     fn hear(&mut self, host: usize, number: SessionNumber, message: &[u8]) {
         // A map; updates are lists.
         let is_answer = matches!(message[0], 0x80..=0x8f | 0xde);
         let answer = is_answer.then(|| rmp_serde::from_slice::<Answer>(message).expect("an answer"));
         if number == SessionNumber::FIRST {
-            if let Some(welcome @ Answer::Welcome { .. }) = answer {
-                self.clients[host].welcome = Some(welcome);
+            match answer {
+                Some(welcome @ Answer::Welcome { .. }) => self.clients[host].welcome = Some(welcome),
+                Some(Answer::Reset { begins }) => self.note_reset(host, begins),
+                _ => {}
             }
             return self.handle(host, Input::Binary(message));
         }
@@ -742,8 +752,12 @@ impl World {
 
     /// Trades must be the model's, each once, in order, or exactly counted as missed.
     fn check_event(&mut self, client: usize, event: Event) {
-        if let Event::Update { changes, .. } = &event {
-            self.check_order(self.clients[client].host, changes);
+        if let Event::Update { changes, position, .. } = &event {
+            let host = self.clients[client].host;
+            self.check_order(host, changes);
+            if changes.contains(&Change::Reset) {
+                self.note_reset(host, position.get());
+            }
         }
         let Client { next_trade, maybe_next, left, granted_at, .. } = &mut self.clients[client];
         let changes = match event {
@@ -987,6 +1001,23 @@ fn whole_frame(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
         length => (2, usize::from(length)),
     };
     Some((first & 0x0f, bytes.get(header..header + length)?, header + length))
+}
+
+#[test]
+fn a_session_that_is_opened_again_after_a_reset_keeps_nothing_from_before() {
+    let trade = || Op::Publish(vec![Tick::Trade(3, 1, 0, false)]);
+    let quiet = || [Op::Publish(Vec::new()), Op::Pass(0)];
+    let mut world = World::new();
+    quiet().into_iter().for_each(|op| world.apply(op));
+    world.apply(trade());
+    quiet().into_iter().chain(quiet()).for_each(|op| world.apply(op));
+    for op in [Op::Read(0, 250), Op::Pass(0), trade(), Op::Subscribe(4, vec![9, 5]), Op::Reset] {
+        world.apply(op);
+    }
+    for op in [Op::Read(3, 207), trade(), Op::Drop(4)] {
+        world.apply(op);
+    }
+    world.settle_and_check();
 }
 
 proptest! {

@@ -15,7 +15,7 @@ use super::room::{Guest, Room};
 use super::rooms::{Entry, RoomRequest};
 use super::shard::Home;
 use crate::hint::hint;
-use crate::market::Speed;
+use crate::market::{Speed, Word};
 use crate::wire::{Encoding, Form, MAX_HZ, MIN_HZ, Resume};
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -180,9 +180,9 @@ impl Asked {
     /// # Errors
     /// What is wrong with it.
     pub fn parse<D: Door>(query: &str, door: &D, rights: Rights) -> Result<Self, Problem> {
-        const KNOWN: [&str; 15] = [
+        const KNOWN: [&str; 16] = [
             "topics", "new", "max_hz", "times", "since", "epoch", "position", "format", "delta", "room",
-            "key", "control", "seed", "start", "speed",
+            "key", "control", "seed", "start", "speed", "name",
         ];
         let mut room = RoomRequest::default();
         let mut opening = Opening::new(door.form(), rights);
@@ -208,6 +208,7 @@ impl Asked {
                     let hz = value.parse().ok().filter(|hz| (MIN_HZ..=MAX_HZ).contains(hz));
                     opening.max_hz = Some(hz.ok_or_else(|| wrong("a number from 0.1 to 1000"))?);
                 }
+                "name" => opening.name = Some(Word::new(&value).ok_or_else(|| wrong(Word::EXPECTED))?),
                 "times" => opening.times = value.parse().map_err(|_| wrong("true or false"))?,
                 "room" => {
                     RoomRequest::check_name(&value).map_err(|expected| wrong(&expected))?;

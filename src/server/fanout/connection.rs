@@ -26,6 +26,7 @@ use super::pace::{Clock, Millis, Pace, Pings};
 use super::tally::GONE;
 use super::{Opening, second};
 use crate::hub::{Cohort, Session, Upto, Views};
+use crate::market::{Sender, Word};
 use crate::server::link::{Impaired, Link};
 use crate::server::rights::Rights;
 use crate::tape::Position;
@@ -99,6 +100,12 @@ pub(super) struct Extras {
     pub begins: Position,
     /// Requests to the room without an answer yet: their numbers, and the ids to answer with.
     pub asked_of_room: Vec<(u64, Option<Id>)>,
+    /// How its client calls itself.
+    pub name: Option<Word>,
+    /// Under which its own messages are known, if it does not want some of them back; and up to where such
+    /// messages are pending.
+    pub sender: Option<Sender>,
+    pub own_upto: Position,
 }
 
 /// What a session asked for in addition to topics.
@@ -391,6 +398,11 @@ impl<L: Link> Connection<L> {
         self.state = State::Closing;
         self.sent = second;
         self.finish_when_sent();
+    }
+
+    /// As whom it does not want messages back that are pending from there.
+    pub fn does_not_want(&self, from: Position) -> Option<Sender> {
+        self.extras.as_ref().filter(|extras| from < extras.own_upto)?.sender
     }
 
     /// Whether its link takes nothing for now, on its client's own request.

@@ -7,6 +7,7 @@ use super::Counters;
 use super::connection::{Connection, State};
 use super::pace::{Clock, Millis, Pings};
 use crate::hub::{Cohort, Flush, Owed as _, Replica, Since, TopicKey, Upto, View, ViewId, tell};
+use crate::market::Sender;
 use crate::server::link::Link;
 use crate::tape::Position;
 use crate::wire::{Form, Framing, UpdateEncoder};
@@ -88,7 +89,7 @@ impl Delivery<'_> {
                 continue;
             }
             let since = |_| Since { position: flush.from.position, numbered: false };
-            let frame = *frame.get_or_insert_with(|| self.frame(flush, true, since));
+            let frame = *frame.get_or_insert_with(|| self.frame(flush, true, None, since));
             if frame.next.is_some() {
                 connection.fall_out(self.cohort, &self.pings, now);
                 others.push(key);
@@ -151,8 +152,9 @@ impl Delivery<'_> {
         if flush.resets(self.replica) && !connection.announce_reset(self.replica.reset_at(), self.second) {
             return false;
         }
-        let shares = connection.session.shares();
-        let frame = self.frame(flush, shares, |topic| connection.session.since(topic));
+        let except = connection.does_not_want(flush.from.position);
+        let shares = connection.session.shares() && except.is_none();
+        let frame = self.frame(flush, shares, except, |topic| connection.session.since(topic));
         let ping = with_ping.then_some(connection.form.framing());
         let bytes = self.frames.bytes(frame, ping, self.clock.now);
         let sent = connection.send_frame(bytes, self.second);
@@ -212,7 +214,13 @@ impl Delivery<'_> {
 
     /// The frame of that flush for a session for which each topic is pending from `since`; from the cache, if
     /// other sessions share it.
-    fn frame(&mut self, flush: Flush, shares: bool, since: impl Fn(TopicKey) -> Since) -> Frame {
+    fn frame(
+        &mut self,
+        flush: Flush,
+        shares: bool,
+        except: Option<Sender>,
+        since: impl Fn(TopicKey) -> Since,
+    ) -> Frame {
         let owed = (self.cohort.view(), flush);
         if shares && let Some(frame) = self.frames.get(owed) {
             return frame;
@@ -220,6 +228,9 @@ impl Delivery<'_> {
         self.frames.make_room();
         let form = self.form();
         self.encoder.begin(form, self.view.key.options.times, flush.from, flush.upto);
+        if let Some(sender) = except {
+            self.encoder.except(sender);
+        }
         if flush.resets(self.replica) {
             self.encoder.reset();
         }

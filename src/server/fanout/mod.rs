@@ -21,7 +21,7 @@ pub use tally::Tally;
 use crate::hub::{
     COHORT, ChannelId, CohortId, Replica, ServerStats, Session, TopicKey, Upto, ViewOptions, Views,
 };
-use crate::market::{Event, InstrumentId, Post, Symbol};
+use crate::market::{Event, InstrumentId, Post, Sender, Symbol, Word};
 use crate::server::limits::SESSION;
 use crate::server::link::Link;
 use crate::server::rights::Rights;
@@ -34,6 +34,7 @@ use connection::{Connection, Member, State};
 use delivery::{Delivery, FrameCache};
 use faults::PUMP_EVERY;
 use pace::{Clock, Millis, Pings};
+use rustc_hash::FxHashMap;
 use slab::Slab;
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -58,13 +59,16 @@ pub struct Opening {
     /// Topics given there of which the client has nothing yet, whatever `since` says.
     pub new: Vec<String>,
     pub rights: Rights,
+    /// How its client calls itself.
+    pub name: Option<Word>,
 }
 
 impl Opening {
     /// Without topics.
     #[must_use]
     pub fn new(form: Form, rights: Rights) -> Self {
-        Self { form, topics: Vec::new(), max_hz: None, times: false, since: None, new: Vec::new(), rights }
+        let (topics, new) = (Vec::new(), Vec::new());
+        Self { form, topics, max_hz: None, times: false, since: None, new, rights, name: None }
     }
 }
 
@@ -107,6 +111,9 @@ pub struct Fanout<L> {
     /// Requests to the room, to be taken by the shard, and how many there were so far.
     asked: Vec<AskedOfRoom>,
     all_asked: u64,
+    /// Clients that do not want some of their own messages back; their names count from a random one.
+    senders: FxHashMap<Sender, usize>,
+    origin: u64,
     /// A connection that its door is to take back.
     returned: Option<Returned>,
 }
@@ -186,6 +193,8 @@ impl<L: Link> Fanout<L> {
             draining: false,
             asked: Vec::new(),
             all_asked: 0,
+            senders: FxHashMap::default(),
+            origin: 0,
             returned: None,
         }
     }
@@ -200,6 +209,11 @@ impl<L: Link> Fanout<L> {
     pub fn set_namespace(&mut self, namespace: &str) {
         self.namespace = namespace.to_owned().into();
         self.encoder.set_namespace(namespace);
+    }
+
+    /// Sets the random number by which its clients are told from those of other shards.
+    pub fn set_origin(&mut self, origin: u64) {
+        self.origin = origin;
     }
 
     #[must_use]
@@ -275,6 +289,7 @@ impl<L: Link> Fanout<L> {
     /// Folds a batch in. Nothing is sent before [`Self::flush`], so that what is pending together is sent
     /// together.
     pub fn apply(&mut self, batch: &Batch) {
+        self.part_senders(batch);
         self.touched.clear();
         self.frames.clear();
         let (mut known, channels) = (self.replica.books().len(), self.replica.channels().len());
@@ -367,6 +382,9 @@ impl<L: Link> Fanout<L> {
             limits: SESSION.told(),
         };
         connection.answer(&welcome, &self.namespace, second(self.now));
+        if let Some(name) = &opening.name {
+            connection.extras.get_or_insert_default().name = Some(name.clone());
+        }
         entry.insert(connection);
         self.tally.opened += 1;
         if self.draining {
@@ -380,6 +398,9 @@ impl<L: Link> Fanout<L> {
         if !opening.new.is_empty() && self.connections[key].is_open() {
             let max_hz = Some(opening.max_hz);
             self.subscribe(key, None, opening.new.clone(), None, max_hz, Some(opening.times));
+        }
+        if opening.form.framing().parser().is_some() && self.connections[key].is_open() {
+            self.join_all(key, opening.since);
         }
         self.reap(key);
         key
@@ -800,7 +821,13 @@ impl<L: Link> Fanout<L> {
     /// Removes the connection if it is gone.
     fn reap(&mut self, key: usize) {
         if self.connections.get(key).is_some_and(|connection| connection.state == State::Gone) {
+            if self.connections[key].form.framing().parser().is_some() {
+                self.tell_of(key, "left", &self.channels_of(key));
+            }
             let connection = self.connections.remove(key);
+            if let Some(sender) = connection.extras.as_ref().and_then(|extras| extras.sender) {
+                self.senders.remove(&sender);
+            }
             // Its view's number may be reused.
             self.frames.clear();
             self.tally.close(connection.ends_with);

@@ -4,11 +4,20 @@
 //! gets an answer; and namespaces are the door's: a packet about one takes its connection back there.
 
 use super::pace::Millis;
-use super::{Fanout, second};
+use super::{AskedOfRoom, Fanout, Task, second};
+use crate::hub::{Kind, Scope, Topic, ViewKey};
+use crate::market::{Event, Json, Message, Post, Sender, State, Symbol, Word};
+use crate::server::limits::SESSION;
 use crate::server::link::Link;
-use crate::wire::socketio::{self, Packet, PacketError, Parser};
-use crate::wire::{CloseCode, Encoding, ErrorCode, Id, Incoming, Request, RequestError, engineio};
-use serde_json::Value;
+use crate::server::rights::Action;
+use crate::tape::{Batch, Epoch, Position};
+use crate::wire::socketio::{self, Packet, PacketError, Parser, Said};
+use crate::wire::{
+    Answer, CloseCode, Encoding, ErrorCode, Id, Incoming, Op, Request, RequestError, Resume, SessionNumber,
+    TopicAnswer, engineio,
+};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// A connection that its door is to take back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,16 +99,160 @@ impl<L: Link> Fanout<L> {
         }
     }
 
-    /// Handles an event, which is a request.
+    /// Handles an event: a request, or what others are to be told.
     fn event(&mut self, key: usize, ack: Option<u64>, args: &[Value], attachments: usize) {
-        let request = if attachments > 0 {
-            let message = "no event here takes binary data".to_owned();
-            Err(RequestError { id: ack.map(Id::Number), code: ErrorCode::BadRequest, message })
+        let id = ack.map(Id::Number);
+        let refuse = |message: String| RequestError { id: id.clone(), code: ErrorCode::BadRequest, message };
+        let asked = if attachments > 0 {
+            Err(refuse("no event here takes binary data".to_owned()))
         } else {
-            socketio::request(ack, args).and_then(|request| Request::from_json(&request))
+            socketio::said(ack, args)
         };
-        self.request(key, request);
+        let op = match asked {
+            Err(error) => return self.request(key, Err(error)),
+            Ok(Said::Request(request)) => return self.request(key, Request::from_json(&request)),
+            Ok(Said::Join(rooms)) => return self.join(key, id, &rooms),
+            Ok(Said::Leave(rooms)) => {
+                self.tell_of(key, "left", &rooms);
+                Op::Unsubscribe { topics: topics_of(&rooms) }
+            }
+            Ok(Said::Post { post, but_me }) => Op::Publish(self.signed(key, post, but_me)),
+            Ok(Said::State { channel, data, ttl }) => {
+                let state =
+                    self.name(key).ok_or("a state is of somebody: say your name in auth").map(|name| {
+                        let data = Some(data).filter(|data| !data.is_null());
+                        let data = data.map(|data| Json::new(&data, State::MAX_DATA)).transpose();
+                        data.map(|data| State { channel, key: name, data })
+                    });
+                match state {
+                    Ok(Ok(state)) => Op::Publish(Box::new(Post::State { state, ttl: Some(ttl) })),
+                    Ok(Err(error)) => return self.request(key, Err(refuse(format!("state: {error}")))),
+                    Err(message) => return self.request(key, Err(refuse(message.to_owned()))),
+                }
+            }
+        };
+        self.request(key, Ok(Request { id, session: SessionNumber::FIRST, op }));
     }
+
+    /// A client is in the channel of all in its namespace from the start: what it missed since it was there
+    /// comes, and nothing older.
+    pub(super) fn join_all(&mut self, key: usize, since: Option<Resume>) {
+        let all = Symbol::new(socketio::ALL).expect("it is a name");
+        let from = since.map(|since| (Epoch::new(since.epoch), Position::new(since.position)));
+        self.add_channels(key, std::slice::from_ref(&all), from);
+        self.tell_of(key, "joined", &[all]);
+    }
+
+    fn join(&mut self, key: usize, id: Option<Id>, rooms: &[Symbol]) {
+        let view = &self.connections[key].session.view(&self.views).key;
+        if view.topics.len() + 2 * rooms.len() > SESSION.topics {
+            let (code, message) =
+                (ErrorCode::TooManyTopics, format!("a session may have {} topics", SESSION.topics));
+            return self.request(key, Err(RequestError { id, code, message }));
+        }
+        let is_new = |room: &&Symbol| !view.topics.iter().any(|topic| topic.is_messages_of(room));
+        let new: Vec<Symbol> = rooms.iter().filter(is_new).cloned().collect();
+        self.add_channels(key, &new, None);
+        self.tell_of(key, "joined", &new);
+        let answer = Answer::Subscribed {
+            id,
+            epoch: self.replica.epoch().get(),
+            position: self.replica.position().get(),
+            resumed: None,
+            topics: topics_of(rooms).into_iter().map(TopicAnswer::granted).collect(),
+        };
+        self.answer(key, &answer);
+    }
+
+    /// `since`: from where what was said there is pending; `None`: from now on.
+    fn add_channels(&mut self, key: usize, channels: &[Symbol], since: Option<(Epoch, Position)>) {
+        let view = &self.connections[key].session.view(&self.views).key;
+        let (mut topics, options) = (view.topics.iter().cloned().collect::<BTreeSet<_>>(), view.options);
+        for channel in channels {
+            topics.extend(Kind::OF_CHANNELS.map(|kind| Topic::of(kind, channel)));
+        }
+        let now = (self.replica.epoch(), self.replica.position());
+        let view = ViewKey { topics: topics.into_iter().collect(), options };
+        self.change_view(key, view, Some(since.unwrap_or(now)));
+    }
+
+    /// Tells the others in these channels that one who says a name has come or gone.
+    pub(super) fn tell_of(&mut self, key: usize, event: &str, channels: &[Symbol]) {
+        let Some(connection) = self.connections.get(key) else { return };
+        let Some(name) = self.name(key).filter(|_| connection.rights.may(Action::Publish).is_ok()) else {
+            return;
+        };
+        for channel in channels {
+            let data = json!({ "name": name.as_str(), "room": channel.as_str() });
+            let data = Json::new(&data, Message::MAX_DATA).expect("two names are short");
+            let mut post = Box::new(Post::message(channel.clone(), data));
+            if let Post::Message { message, .. } = &mut *post {
+                message.event = Word::new(event);
+            }
+            let post = self.signed(key, post, true);
+            self.all_asked += 1;
+            self.asked.push(AskedOfRoom { key, number: self.all_asked, task: Task::Post(post) });
+        }
+    }
+
+    /// The channels that a client of Socket.IO is in.
+    pub(super) fn channels_of(&self, key: usize) -> Vec<Symbol> {
+        let Some(connection) = self.connections.get(key) else { return Vec::new() };
+        let topics = connection.session.view(&self.views).key.topics.iter();
+        let of_messages = topics.filter_map(|topic| match (&topic.scope, topic.kind) {
+            (Scope::Symbol(channel), Kind::Messages) => Some(channel.clone()),
+            _ => None,
+        });
+        of_messages.collect()
+    }
+
+    fn signed(&mut self, key: usize, mut post: Box<Post>, but_me: bool) -> Box<Post> {
+        let from = self.name(key);
+        let except = but_me.then(|| self.sender(key));
+        if let Post::Message { message, .. } = &mut *post {
+            message.from = from;
+            message.except = except;
+        }
+        post
+    }
+
+    fn name(&self, key: usize) -> Option<Word> {
+        self.connections.get(key)?.extras.as_ref()?.name.clone()
+    }
+
+    /// Under which its own messages are known when they come back.
+    fn sender(&mut self, key: usize) -> Sender {
+        let extras = self.connections[key].extras.get_or_insert_default();
+        let sender = *extras.sender.get_or_insert_with(|| {
+            self.all_asked += 1;
+            Sender(self.origin.wrapping_add(self.all_asked))
+        });
+        self.senders.insert(sender, key);
+        sender
+    }
+
+    /// Before a batch is folded in: those who do not want their own messages back are sent what is pending
+    /// for them alone.
+    pub(super) fn part_senders(&mut self, batch: &Batch) {
+        if self.senders.is_empty() {
+            return;
+        }
+        for event in &batch.events {
+            let Event::Message(message) = event else { continue };
+            let Some(&key) = message.except.as_ref().and_then(|sender| self.senders.get(sender)) else {
+                continue;
+            };
+            self.views.settle();
+            let Some(connection) = self.alone(key) else { continue };
+            connection.extras.get_or_insert_default().own_upto = batch.position;
+        }
+    }
+}
+
+fn topics_of(rooms: &[Symbol]) -> Vec<String> {
+    let topics =
+        rooms.iter().flat_map(|room| Kind::OF_CHANNELS.map(|kind| Topic::of(kind, room).to_string()));
+    topics.collect()
 }
 
 /// What a text is to a session.

@@ -7,7 +7,7 @@ use super::connection::{Extras, Member, Stats};
 use super::{AskedOfRoom, Done, Fanout, Task, second};
 use crate::hint::nearest;
 use crate::hub::{Replica, Scope, Topic, ViewKey};
-use crate::market::Timestamp;
+use crate::market::{Post, Timestamp};
 use crate::server::limits::SESSION;
 use crate::server::link::Link;
 use crate::server::rights::Action;
@@ -147,7 +147,12 @@ impl<L: Link> Fanout<L> {
         self.catch_up(key);
     }
 
-    fn change_view(&mut self, key: usize, view: ViewKey, since: Option<(Epoch, Position)>) -> bool {
+    pub(super) fn change_view(
+        &mut self,
+        key: usize,
+        view: ViewKey,
+        since: Option<(Epoch, Position)>,
+    ) -> bool {
         let counted = self.events_counted(key);
         // The number of the view it leaves may be reused.
         self.frames.clear();
@@ -250,6 +255,13 @@ impl<L: Link> Fanout<L> {
             let message = "too many requests of this kind are not answered yet";
             return self.answer(key, &refuse(ErrorCode::BadRequest, message));
         }
+        let mut task = task;
+        if let Task::Post(post) = &mut task
+            && let Post::Message { message, .. } = &mut **post
+            && message.from.is_none()
+        {
+            message.from.clone_from(&extras.name);
+        }
         self.all_asked += 1;
         extras.asked_of_room.push((self.all_asked, id));
         self.asked.push(AskedOfRoom { key, number: self.all_asked, task });
@@ -262,6 +274,11 @@ impl<L: Link> Fanout<L> {
         let asked = &mut extras.asked_of_room;
         let Some(at) = asked.iter().position(|&(known, _)| known == number) else { return };
         let (_, id) = asked.remove(at);
+        // An event without an acknowledgement is answered only if something is wrong.
+        let is_event = self.connections[key].form.framing().parser().is_some();
+        if id.is_none() && is_event && matches!(outcome, Ok(Done::Posted(_))) {
+            return;
+        }
         let answer = match outcome {
             Ok(Done::Posted(position)) => Answer::Published { id, position: position.get() },
             Ok(Done::Replay(state)) => {

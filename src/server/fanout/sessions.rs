@@ -19,6 +19,11 @@ impl<L: Link> Fanout<L> {
         let member = Member::new(key, number).get();
         let session = Session::open(member, options, &self.replica, &mut self.views);
         connection.park(number, session, second(self.now));
+        // One that begins after a reset need not be sent it, so its client learns of it here.
+        let begins = self.replica.reset_at();
+        if connection.sessions().any(|(_, session)| session.position() < begins) {
+            connection.announce_reset(begins, second(self.now));
+        }
         let (position, time) = (self.replica.position().get(), self.replica.time().micros());
         self.answer(key, &Answer::Opened { id, position, time });
     }

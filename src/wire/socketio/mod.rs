@@ -10,7 +10,10 @@ mod text; // the usual one
 
 use super::engineio::{self, Data};
 use super::message::{Answer, ErrorCode, Id, RequestError};
+use super::schema::{ANSWERS, OPS};
+use crate::market::{Json, Message, Post, State, Symbol, Word};
 use serde_json::{Map, Value, json};
+use std::time::Duration;
 
 /// The longest namespace, bytes; a room's name with a slash is shorter.
 const MAX_NAMESPACE: usize = 128;
@@ -211,11 +214,166 @@ enum Kind {
     Refused = 4,
 }
 
+/// The channel that every client of a namespace is in, and what plain events go to.
+pub const ALL: &str = "all";
+
+/// Events that are a server's, or a library's own: what people post comes under no such name.
+const RESERVED: [&str; 9] = [
+    "update",
+    "gap",
+    "state",
+    "connect",
+    "connect_error",
+    "disconnect",
+    "disconnecting",
+    "newListener",
+    "removeListener",
+];
+/// Events that are no requests of the protocol.
+const OF_CHANNELS: [&str; 5] = ["join", "leave", "to", "broadcast", "state"];
+
+/// What an event of a client asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Said {
+    /// A request of the protocol, in JSON.
+    Request(String),
+    /// To be in these channels, from now on.
+    Join(Vec<Symbol>),
+    /// To be in them no more.
+    Leave(Vec<Symbol>),
+    /// To tell others. `but_me`: not the one who asks.
+    Post { post: Box<Post>, but_me: bool },
+    /// That the client is in a state; it is named by who asks.
+    State { channel: Symbol, data: Value, ttl: Duration },
+}
+
+/// How long a state lasts that does not say so.
+const TTL: Duration = Duration::from_secs(10);
+
+/// The event of a message: its name and arguments.
+pub(super) fn message(message: &Message) -> Value {
+    let name = message.event.as_ref().map(Word::as_str).filter(|name| !is_reserved(name));
+    let mut event = vec![name.unwrap_or("message").into()];
+    match message.data.value() {
+        Value::Array(args) if message.is_spread => event.extend(args),
+        data => event.push(data),
+    }
+    Value::Array(event)
+}
+
+fn is_reserved(name: &str) -> bool {
+    RESERVED.contains(&name) || ANSWERS.contains(&name)
+}
+
+/// What an event asks for. One that is no request, nor nearly one, is for all in the namespace.
+///
+/// # Errors
+/// [`RequestError`], which is the answer.
+pub fn said(ack: Option<u64>, args: &[Value]) -> Result<Said, RequestError> {
+    let refuse = |message: String| {
+        let (id, code) = (ack.map(Id::Number), ErrorCode::BadRequest);
+        RequestError { id, code, message }
+    };
+    let [Value::String(name), rest @ ..] = args else {
+        return Err(refuse("the name of an event is a text".to_owned()));
+    };
+    let channel = |name: &str| Symbol::new(name).map_err(|error| refuse(format!("a room: {error}")));
+    let all = || channel(ALL);
+    match name.as_str() {
+        "join" | "leave" => {
+            let named = rest.iter().flat_map(|arg| match arg {
+                Value::Array(list) => list.as_slice(),
+                one => std::slice::from_ref(one),
+            });
+            let rooms: Vec<Symbol> = named
+                .map(|room| {
+                    let room = room.as_str().ok_or_else(|| refuse(format!("{name}: {room} is no room")))?;
+                    channel(room)
+                })
+                .collect::<Result<_, _>>()?;
+            if rooms.is_empty() {
+                return Err(refuse(format!("{name} needs at least one room")));
+            }
+            Ok(if name == "join" { Said::Join(rooms) } else { Said::Leave(rooms) })
+        }
+        "to" => match rest {
+            [Value::String(room), Value::String(event), args @ ..] => {
+                Ok(Said::Post { post: post(channel(room)?, event, args).map_err(refuse)?, but_me: true })
+            }
+            _ => Err(refuse("to: expected a room, an event, and its arguments".to_owned())),
+        },
+        "broadcast" => match rest {
+            [Value::String(event), args @ ..] => {
+                Ok(Said::Post { post: post(all()?, event, args).map_err(refuse)?, but_me: true })
+            }
+            _ => Err(refuse("broadcast: expected an event, and its arguments".to_owned())),
+        },
+        "state" => state(rest, all()?).map_err(refuse),
+        name if OPS.iter().any(|op| op.name == name) => request(ack, args).map(Said::Request),
+        event => {
+            let mut known = OPS.iter().map(|op| op.name).chain(OF_CHANNELS);
+            // Whoever misspells a request does not mean to tell everybody.
+            let is_slip = |known: &&str| known.len() > 4 && strsim::damerau_levenshtein(event, known) == 1;
+            if let Some(near) = known.find(is_slip) {
+                let (id, code) = (ack.map(Id::Number), ErrorCode::UnknownOp);
+                let message = format!("unknown event {event:?}: did you mean {near:?}?");
+                return Err(RequestError { id, code, message });
+            }
+            Ok(Said::Post { post: post(all()?, event, rest).map_err(refuse)?, but_me: false })
+        }
+    }
+}
+
+fn post(channel: Symbol, event: &str, args: &[Value]) -> Result<Box<Post>, String> {
+    if is_reserved(event) {
+        return Err(format!("the event {event:?} is the server's: choose another name"));
+    }
+    let word =
+        Word::new(event).ok_or_else(|| format!("the name of an event: expected {}", Word::EXPECTED))?;
+    let data = match args {
+        [] => Value::Null,
+        [one] => one.clone(),
+        several => several.into(),
+    };
+    let data = Json::new(&data, Message::MAX_DATA).map_err(|error| format!("{event}: {error}"))?;
+    let mut post = Post::message(channel, data);
+    if let Post::Message { message, .. } = &mut post {
+        message.event = Some(word);
+        message.is_spread = args.len() > 1;
+    }
+    Ok(Box::new(post))
+}
+
+/// `state(DATA)`, or with `{ room, ttl_ms }`.
+fn state(args: &[Value], all: Symbol) -> Result<Said, String> {
+    let (data, options) = match args {
+        [data] => (data, None),
+        [data, Value::Object(options)] => (data, Some(options)),
+        _ => return Err("state: expected its content, and perhaps { room, ttl_ms }".to_owned()),
+    };
+    let (mut channel, mut ttl) = (all, TTL);
+    for (name, value) in options.into_iter().flatten() {
+        match (name.as_str(), value) {
+            ("room", Value::String(room)) => {
+                channel = Symbol::new(room).map_err(|error| format!("a room: {error}"))?;
+            }
+            ("ttl_ms", value) if value.as_u64().is_some_and(|ms| (1..=State::MAX_TTL_MS).contains(&ms)) => {
+                ttl = Duration::from_millis(value.as_u64().unwrap_or_default());
+            }
+            ("ttl_ms", value) => {
+                return Err(format!("ttl_ms {value} is not from 1 to {}", State::MAX_TTL_MS));
+            }
+            (name, _) => return Err(format!("state: unknown field {name:?}: there are room and ttl_ms")),
+        }
+    }
+    Ok(Said::State { channel, data: data.clone(), ttl })
+}
+
 /// An event as a request in JSON: `subscribe` with topics, a list of topics or a map of fields.
 ///
 /// # Errors
 /// [`RequestError`], which is the answer.
-pub fn request(ack: Option<u64>, args: &[Value]) -> Result<String, RequestError> {
+fn request(ack: Option<u64>, args: &[Value]) -> Result<String, RequestError> {
     let id = ack.map(Id::Number);
     let refuse = |code, message| Err(RequestError { id: id.clone(), code, message });
     let [Value::String(name), args @ ..] = args else {

@@ -315,7 +315,7 @@ async fn a_session_is_the_same_by_either_transport_and_parser() {
         assert_eq!(client.seen.numbers("trades:A"), (first..last).collect::<Vec<u64>>());
 
         // What is wrong is answered where it was asked, else it is an event.
-        client.say(2, "/", None, &json!(["shout", "hello"])).await;
+        client.say(2, "/", None, &json!(["subscrbe", "hello"])).await;
         assert_eq!(client.next("error").await["code"], "unknown_op");
         client.say(2, "/", Some(7), &json!(["subscribe", "quote:A", 5])).await;
         assert_eq!(client.next("ack").await["code"], "bad_request");
