@@ -136,6 +136,18 @@ test("topics that are added come whole, and the others go on where they were", (
   });
 });
 
+test("another rate opens another flow, and nothing comes whole again", () => {
+  const { client, last, greet, update, turn, trades } = live();
+  client.setMaxHz(2);
+  turn();
+  turn();
+  const query = { topics: ["trades:AAPL"], since: "7-101", fresh: [], maxHz: 2 };
+  expect(last().query).toMatchObject(query);
+  greet(110, true);
+  update([1, 0, 3, ...trade(11)], 110);
+  expect(trades).toEqual([10, 11]);
+});
+
 test("what comes before the end of a flush is not taken for had", () => {
   const { client, last, greet, update, turn, trades } = live();
   client.subscribe(["trades:MSFT"]);

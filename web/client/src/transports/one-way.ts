@@ -223,8 +223,6 @@ class Lane {
   subscribe(request: Extract<Request, { op: "subscribe" }>): void {
     const { id, topics, since, max_hz, times } = request;
     for (const topic of topics) {
-      // One that is asked for again comes whole again.
-      if (!since) this.had.delete(topic);
       this.wanted.add(topic);
       this.answers.delete(topic);
     }
