@@ -37,7 +37,8 @@ const PLACEHOLDER: &str = "<!doctype html>
 </html>
 ";
 
-const NO_CLIENT: &str = "throw new Error(\"this server was built without its client (TICKCAST_WEB=skip)\");\n";
+const NO_CLIENT: &str =
+    "throw new Error(\"this server was built without its client (TICKCAST_WEB=skip)\");\n";
 
 fn main() {
     // A client has no page.

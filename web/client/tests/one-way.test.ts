@@ -302,6 +302,27 @@ test("what is asked of the server goes by HTTP, or is refused", async () => {
   ]);
 });
 
+test("a post goes by HTTP as well", async () => {
+  const { client, clock, greet, asked } = oneWay({
+    "/market/v1/publish": [200, { accepted: 1, rejected: [], position: 131 }],
+  });
+  client.connect();
+  greet();
+  const posted = [
+    client.publish({ topic: "messages:desk", from: "Ann", data: "hello" }),
+    client.publish({ topic: "states:desk", key: "Ann", data: null }),
+  ];
+  clock.advance(0);
+  expect(await Promise.all(posted)).toMatchObject([{ position: 131 }, { position: 131 }]);
+  expect(asked).toEqual([
+    [
+      "/market/v1/publish?room=one",
+      { type: "message", channel: "desk", from: "Ann", data: "hello" },
+    ],
+    ["/market/v1/publish?room=one", { type: "state", channel: "desk", key: "Ann", data: null }],
+  ]);
+});
+
 test("a control that is refused says why", async () => {
   const { client, clock, greet } = oneWay({
     "/market/v1/replay": [403, { detail: "not from here" }],

@@ -15,6 +15,7 @@ import { encode } from "@msgpack/msgpack";
 import { after, moved, type Place } from "../frame-head.js";
 import type { Request, RequestId, Subscribed, Topic, TopicAnswer, Welcome } from "../protocol.js";
 import { FIRST_SESSION } from "../session-number.js";
+import { unescapeSymbol } from "../topic.js";
 import type { Connection, TransportEvents, TransportName } from "../transport.js";
 import type { Endpoint } from "./endpoint.js";
 
@@ -91,6 +92,8 @@ export class OneWay implements Connection {
         const { op: _, id: __, ...action } = request;
         return void this.replay(id, action);
       }
+      case "publish":
+        return void this.publish(request);
       case "stats":
       case "checksum":
         return this.refuse(id, "not_supported", `${request.op}: only a WebSocket answers that`);
@@ -161,17 +164,40 @@ export class OneWay implements Connection {
     else if (status !== 0) this.refuse(id, "unavailable", `the server's time: HTTP ${status}`);
   }
 
+  /** A post to a channel, as the line of it. */
+  private async publish(post: Extract<Request, { op: "publish" }>): Promise<void> {
+    const { op: _, id, topic, ...rest } = post;
+    const [kind, channel = ""] = topic.split(/:(.*)/s);
+    const line = {
+      type: kind === "states" ? "state" : "message",
+      channel: unescapeSymbol(channel),
+      ...rest,
+    };
+    const { status, body } = await this.endpoint.json("publish", line);
+    const { position, rejected } = body as { position?: number; rejected?: { reason: string }[] };
+    const [why] = rejected ?? [];
+    if (status !== 200) return this.failed(id, status, body);
+    if (why) return this.refuse(id, "bad_request", why.reason);
+    this.tell({ type: "published", id, position });
+  }
+
   private async replay(id: RequestId | undefined, action: object): Promise<void> {
     const asks = Object.keys(action).length > 0;
     const { status, body } = await this.endpoint.json("replay", asks ? action : null);
     if (status === 200) return this.tell({ type: "replay", id, ...body });
-    const detail = body["detail"];
+    this.failed(id, status, body);
+  }
+
+  /** What was asked by HTTP is refused. */
+  private failed(
+    id: RequestId | undefined,
+    status: number,
+    body: Readonly<Record<string, unknown>>,
+  ): void {
+    const { detail } = body;
     const message = typeof detail === "string" ? detail : `HTTP ${status}`;
-    this.refuse(
-      id,
-      CODES[status] ?? (status >= 500 || status === 0 ? "unavailable" : "bad_request"),
-      message,
-    );
+    const code = CODES[status] ?? (status >= 500 || status === 0 ? "unavailable" : "bad_request");
+    this.refuse(id, code, message);
   }
 }
 
