@@ -66,7 +66,10 @@ impl PollQuery {
         let rest = known.and_then(|since| since.rest).filter(|&(upto, _)| upto <= replica.position());
         let upto = match rest {
             Some((position, _)) => Upto { position, ..upto },
-            None if from > upto.position => Upto { position: replica.position(), time: replica.time() },
+            // Position 0 is before everything: who is there has had nothing, so it ends no answer with something.
+            None if from > upto.position || upto.position == Position::START => {
+                Upto { position: replica.position(), time: replica.time() }
+            }
             None => upto,
         };
         let next = rest.map(|(_, next)| next);
