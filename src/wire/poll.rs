@@ -66,7 +66,8 @@ impl PollQuery {
         let rest = known.and_then(|since| since.rest).filter(|&(upto, _)| upto <= replica.position());
         let upto = match rest {
             Some((position, _)) => Upto { position, ..upto },
-            // Position 0 is before everything: who is there has had nothing, so it ends no answer with something.
+            // Position 0 is before everything: who is there has had nothing, so no answer that has anything
+            // ends there.
             None if from > upto.position || upto.position == Position::START => {
                 Upto { position: replica.position(), time: replica.time() }
             }
