@@ -1,4 +1,5 @@
-//! Builds the dashboard into `$OUT_DIR/web`, from where the server embeds it.
+//! Builds the dashboard, and the client for other pages, into `$OUT_DIR/web`, from where the server embeds
+//! them.
 //!
 //! `TICKCAST_WEB=skip` embeds a page that says so instead, for machines without Node. `TICKCAST_NPM` names
 //! the npm to run. Nothing is generated into the source tree except `web/node_modules`.
@@ -10,8 +11,9 @@ use std::process::{Command, exit};
 
 /// The sources of the page. Directories are watched with all their contents. Each must exist, as Cargo would
 /// rebuild every time if one did not.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 14] = [
     "client/src",
+    "client/tsconfig.json",
     "dashboard/index.html",
     "dashboard/ops.html",
     "dashboard/public",
@@ -20,6 +22,7 @@ const SOURCES: [&str; 12] = [
     "licences.ts",
     "package-lock.json",
     "package.json",
+    "rolldown.config.ts",
     "svelte.config.js",
     "tsconfig.json",
     "vite.config.ts",
@@ -33,6 +36,9 @@ const PLACEHOLDER: &str = "<!doctype html>
 <p>This server was built without its dashboard (TICKCAST_WEB=skip). Everything else works.</p>
 </html>
 ";
+
+const NO_CLIENT: &str =
+    "throw new Error(\"this server was built without its client (TICKCAST_WEB=skip)\");\n";
 
 fn main() {
     // A client has no page.
@@ -65,7 +71,8 @@ fn write_placeholder(out: &Path) -> Result<(), String> {
         .or_else(|error| if out.exists() { Err(error) } else { Ok(()) })
         .and_then(|()| fs::create_dir_all(out))
         .and_then(|()| fs::write(out.join("index.html"), PLACEHOLDER))
-        .and_then(|()| fs::write(out.join("ops.html"), PLACEHOLDER));
+        .and_then(|()| fs::write(out.join("ops.html"), PLACEHOLDER))
+        .and_then(|()| fs::write(out.join("client.js"), NO_CLIENT));
     written.map_err(|error| format!("cannot write {}: {error}", out.display()))
 }
 

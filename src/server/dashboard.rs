@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rust_embed::RustEmbed;
 
-/// The pages that `build.rs` made.
+/// The pages that `build.rs` made, and the client as `client.js` for other pages.
 #[derive(RustEmbed)]
 #[folder = "$OUT_DIR/web"]
 struct Page;
@@ -31,7 +31,10 @@ pub(super) fn file(request: &Request) -> Option<Response> {
     let mut response = if knows(request.headers(), &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        let mime = HeaderValue::from_str(file.metadata.mimetype()).expect("MIME types are ASCII");
+        // By its ending it would be a film.
+        let is_types = path.ends_with(".d.ts");
+        let mime = if is_types { "text/plain; charset=utf-8" } else { file.metadata.mimetype() };
+        let mime = HeaderValue::from_str(mime).expect("MIME types are ASCII");
         ([(header::CONTENT_TYPE, mime)], file.data).into_response()
     };
     // Vite puts a content hash into the names of all but the page itself.

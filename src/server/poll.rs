@@ -1,8 +1,8 @@
 //! `GET /v1/poll`: what is pending of some topics, for clients without a session.
 //!
 //! Nothing is kept of a client. What is kept is for all of them: queries that were read, and the answers of
-//! the last moments. Clients that poll at their own pace are at few positions ([`Room::point`]), so the answer
-//! to most polls is there already.
+//! the last moments. Clients that poll at their own pace are at few positions ([`Room::point`]), so the
+//! answer to most polls is there already.
 //!
 //! A poll that waits is woken by the watch of its view, which looks at the market once for all that wait for
 //! the same topics.
@@ -19,7 +19,7 @@ use super::replay::asked_room;
 use super::rights::Rights;
 use super::room::{Point, Refusal, Room};
 use super::rooms::RoomRequest;
-use crate::hub::Topic;
+use crate::hub::{Kind, Topic};
 use crate::tape::{Epoch, Position};
 use crate::wire::{Encoding, Form, POLL_BYTES, PollQuery, PollSince};
 use axum::body::Bytes;
@@ -351,8 +351,8 @@ impl<'a> Asking<'a> {
 /// Sorted, each once.
 fn parse_topics(texts: &[String]) -> Result<Vec<Topic>, Problem> {
     let parse = |text: &String| match Topic::parse(text) {
-        Ok(Topic::STATS) => {
-            let detail = "stats is of one server, and not polled: /metrics has its figures";
+        Ok(topic) if matches!(topic.kind, Kind::Stats | Kind::Watchers) => {
+            let detail = format!("{text} is of one server and its sessions, and not polled");
             Err(Problem::bad_request(detail).with("topic", text.as_str()))
         }
         Ok(topic) => Ok(topic),

@@ -66,7 +66,11 @@ impl PollQuery {
         let rest = known.and_then(|since| since.rest).filter(|&(upto, _)| upto <= replica.position());
         let upto = match rest {
             Some((position, _)) => Upto { position, ..upto },
-            None if from > upto.position => Upto { position: replica.position(), time: replica.time() },
+            // Position 0 is before everything: who is there has had nothing, so no answer that has anything
+            // ends there.
+            None if from > upto.position || upto.position == Position::START => {
+                Upto { position: replica.position(), time: replica.time() }
+            }
             None => upto,
         };
         let next = rest.map(|(_, next)| next);
@@ -276,7 +280,7 @@ mod tests {
             "17-4711-x",
             "17-0-4711",
             "17-0-4711-1",
-            "17-0-4711-1-6",
+            "17-0-4711-1-99",
             "17-0-4711-1-2-3",
             "17-0-4711-4294967297-0",
             "17-18446744073709551616",

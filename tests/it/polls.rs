@@ -165,7 +165,10 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(256), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases.max(256),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn who_polls_when_a_session_is_flushed_is_told_the_same(

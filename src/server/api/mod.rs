@@ -18,6 +18,7 @@ use super::room::Room;
 use super::stats;
 use crate::feed::sim::SimConfig;
 use crate::hint::nearest;
+use crate::market::Timestamp;
 use crate::tape::Timeline;
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -90,6 +91,7 @@ pub(super) async fn feed(
         "simulator": simulator,
         "scenario": scenario,
         "clock": { "feed_us": feed.micros(), "wall_us": wall.micros() },
+        "now_us": Timestamp::now().micros(),
         "reanchored": reanchored,
         "behind_ms": u64::try_from(room.progress.behind().as_millis()).unwrap_or(u64::MAX),
         "records": { "unreadable": room.progress.faults(), "left_out": room.progress.left_out() },
@@ -110,9 +112,10 @@ fn reset_meanwhile() -> Problem {
 
 /// Any other path.
 pub(super) fn not_found(uri: &axum::http::Uri) -> Problem {
-    const PATHS: [&str; 16] = [
+    const PATHS: [&str; 17] = [
         "/",
         "/ops",
+        "/client.js",
         "/v1/ws",
         "/v1/publish",
         "/v1/instruments",

@@ -184,10 +184,11 @@ async fn what_is_wrong_with_a_poll_is_said() {
     check("", "name them with topics=").await;
     check("topics=", "name them with topics=").await;
     check("topics=qoute:A", "did you mean \"quote:A\"").await;
-    check("topics=stats", "/metrics has its figures").await;
+    check("topics=stats", "stats is of one server").await;
+    check("topics=quote:A&new=watchers:A", "watchers:A is of one server").await;
     let wrong = server.get("/v1/poll?topics=quote:A,nothing:B").await.json();
     assert_eq!(wrong["topic"], "nothing:B", "a client knows which one to leave out");
-    for since in ["", "17", "17-x", "17-1-2", "17-1-2-3-9", "x-1", "-"] {
+    for since in ["", "17", "17-x", "17-1-2", "17-1-2-3-99", "x-1", "-"] {
         check(&format!("topics=quote:A&since={since}"), "an epoch and a position, as 17-4711").await;
     }
     check("topics=quote:A&epoch=1&position=2", "since=EPOCH-POSITION").await;

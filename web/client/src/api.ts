@@ -15,6 +15,7 @@ import type {
 } from "./protocol.js";
 import type { ServerStats } from "./server-stats.js";
 import type { Transport } from "./transport.js";
+import type { TransportMemory } from "./transports/automatic.js";
 import type { WebSocketClass } from "./transports/websocket.js";
 
 /** Whether `image` holds the present. */
@@ -106,14 +107,22 @@ export interface SubscribeOptions {
 export interface ClientOptions {
   /** Default: the global one, which browsers, workers and Node since 22 have. */
   WebSocket?: WebSocketClass;
-  /** Another transport to the server. Default: {@link WebSocket}. */
+  /**
+   * What the server is reached by, the best first: the first that gets through is used, and given up for a better one when that does.
+   * Default: all three, of those that there is a `WebSocket` or `fetch` for.
+   */
+  transports?: readonly ("websocket" | "sse" | "poll")[];
+  /** Remembers which one served last. Default: the browser's `localStorage`, if there is one. */
+  memory?: TransportMemory;
+  /** Another transport to the server, in place of these. */
   transport?: Transport;
   /** Default: that of the system. */
   clock?: Clock;
   /** In [0, 1). Default: `Math.random`. */
   random?: () => number;
   /**
-   * Asks by HTTP why a handshake failed, if the WebSocket does not say. Default: the global one; null never asks.
+   * For streams and polls, and to ask why a handshake failed, if the WebSocket does not say. Default: the global one; null: nothing goes
+   * by HTTP.
    */
   fetch?: typeof globalThis.fetch | null;
   /** Whose suspend, resume and network events are followed. Default: the window or worker, if there is one; null for none. */

@@ -18,6 +18,7 @@ import type { Post, Published, ReplayState, Welcome } from "./protocol.js";
 import { ReplayControl } from "./replay.js";
 import { FIRST_SESSION } from "./session-number.js";
 import { Shell } from "./shell.js";
+import type { TransportName } from "./transport.js";
 import type { WebSocketLike } from "./transports/websocket.js";
 
 export type * from "./api.js";
@@ -35,7 +36,7 @@ export class TickcastClient extends SessionApi<ClientEvents> {
 
   /**
    * @param url of the endpoint, as in `wss://example.com/v1/ws`
-   * @throws {TypeError} if there is no WebSocket and neither that nor a transport was given
+   * @throws {TypeError} if there is neither a WebSocket nor `fetch`, and no transport was given
    */
   constructor(
     readonly url: string,
@@ -66,6 +67,11 @@ export class TickcastClient extends SessionApi<ClientEvents> {
   /** The server's welcome; null while there is no session. */
   get session(): Welcome | null {
     return this.shell.session.welcome;
+  }
+
+  /** What it is connected by; null while it is not. */
+  get transport(): TransportName | null {
+    return this.shell.transportName;
   }
 
   /** Connects, and keeps connected until {@link close}. */

@@ -53,5 +53,6 @@ export {
 } from "./number.js";
 export { minus, plus, type Integer } from "./units.js";
 export type { PageLike } from "./presence.js";
-export type { Connection, Transport, TransportEvents } from "./transport.js";
+export type { Connection, Transport, TransportEvents, TransportName } from "./transport.js";
+export type { TransportMemory } from "./transports/automatic.js";
 export { followVisibility, type VisibilityOptions, type VisiblePage } from "./visibility.js";

@@ -56,7 +56,13 @@ export type Input =
   | { readonly kind: "text"; readonly text: string }
   | { readonly kind: "binary"; readonly bytes: Uint8Array }
   /** The connection is gone, or could not be made; 1006 if no code came. */
-  | { readonly kind: "closed"; readonly code: number; readonly reason: string }
+  | {
+      readonly kind: "closed";
+      readonly code: number;
+      readonly reason: string;
+      /** A better one is there already. */
+      readonly atOnce?: boolean;
+    }
   | { readonly kind: "command"; readonly command: Command }
   /** The page is suspended, comes back, or a wait has become pointless. */
   | { readonly kind: "page"; readonly change: "sleep" | "wake" | "stir" }

@@ -11,6 +11,8 @@ export const PROBE_TIMEOUT_MS = 3_000;
 /** The part of an answer that says why there is no connection. */
 export const PROBLEM_BYTES = 4_096;
 
+const BODY_TIMEOUT_MS = 500;
+
 /** One search at a time. */
 export class Prober {
   private running: AbortController | null = null;
@@ -68,6 +70,18 @@ async function probe(
   } catch {
     return signal.aborted ? null : "nothing answers there";
   }
+}
+
+/** Why an answer is a refusal; what of its body does not come soon is not waited for. */
+export async function refusal(
+  response: globalThis.Response,
+  clock: Pick<Clock, "after">,
+): Promise<string> {
+  const { status, statusText } = response;
+  const late = new Promise<Uint8Array>((resolve) =>
+    clock.after(BODY_TIMEOUT_MS, () => resolve(new Uint8Array())),
+  );
+  return problem(status, statusText, await Promise.race([start(response), late]));
 }
 
 async function start(response: globalThis.Response): Promise<Uint8Array> {

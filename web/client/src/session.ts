@@ -167,8 +167,9 @@ export class Session {
         break;
       case "closed":
         if (this.isConnected) {
+          const { atOnce = false } = input;
           const explain = "heard" in this.link && !this.link.heard && this.how.canExplain;
-          this.lost(input.code, input.reason, { explain });
+          this.lost(input.code, input.reason, { explain, atOnce, told: atOnce });
         }
         break;
       case "command":

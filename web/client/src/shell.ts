@@ -16,7 +16,10 @@ import type { Topic } from "./protocol.js";
 import { FIRST_SESSION, MOST_SESSIONS } from "./session-number.js";
 import { Session } from "./session.js";
 import { Tickets } from "./tickets.js";
-import type { Connection, Transport } from "./transport.js";
+import type { Connection, Transport, TransportName } from "./transport.js";
+import { AutomaticTransport, type Named, type TransportMemory } from "./transports/automatic.js";
+import { PollTransport } from "./transports/poll.js";
+import { SseTransport } from "./transports/sse.js";
 import { WebSocketTransport } from "./transports/websocket.js";
 
 export class Shell {
@@ -42,8 +45,8 @@ export class Shell {
     options: ClientOptions,
   ) {
     this.clock = completeClock(options.clock ?? systemClock);
-    this.transport = options.transport ?? webSockets(options, this.clock);
     const { fetch = globalThis.fetch?.bind(globalThis) ?? null } = options;
+    this.transport = options.transport ?? transportOf(url, options, fetch, this.clock);
     // What the transport says by itself is not requested.
     this.prober = fetch && !this.transport.tells ? new Prober(url, fetch, this.clock) : null;
     this.page = options.page === undefined ? thisPage() : options.page;
@@ -55,6 +58,13 @@ export class Shell {
       this.handle({ kind: "tick", behind_ms: this.behind() }, now);
     });
     this.ways.set(FIRST_SESSION, this.way());
+  }
+
+  /** What the present connection goes over; null while there is none, or that is not known. */
+  get transportName(): TransportName | null {
+    const { connection, transport } = this;
+    if (!connection) return null;
+    return connection.transport === undefined ? (transport.name ?? "other") : connection.transport;
   }
 
   /** Where updates of a session are delivered. */
@@ -194,7 +204,8 @@ export class Shell {
       opened: () => this.handle({ kind: "connected" }),
       text: (text) => this.handle({ kind: "text", text }),
       binary: (bytes) => this.handle({ kind: "binary", bytes }),
-      closed: (code, reason) => this.handle({ kind: "closed", code, reason }),
+      closed: (code, reason, atOnce = false) =>
+        this.handle({ kind: "closed", code, reason, atOnce }),
     });
   }
 
@@ -233,9 +244,59 @@ interface Way {
   tell: (happening: Happening) => void;
 }
 
-function webSockets({ WebSocket = globalThis.WebSocket }: ClientOptions, clock: Clock): Transport {
-  if (WebSocket) return new WebSocketTransport(WebSocket, clock);
-  throw new TypeError(
-    "there is no WebSocket here: pass one, as in new TickcastClient(url, { WebSocket }) with that of the package ws",
-  );
+/** @throws {TypeError} if there is nothing to reach a server with */
+function transportOf(
+  url: string,
+  { WebSocket = globalThis.WebSocket, transports = TRANSPORTS, memory }: ClientOptions,
+  fetch: typeof globalThis.fetch | null,
+  clock: Required<Clock>,
+): Transport {
+  const made = transports.flatMap((name): Named[] => {
+    switch (name) {
+      case "websocket":
+        return WebSocket ? [new WebSocketTransport(WebSocket, clock)] : [];
+      case "sse":
+        return fetch ? [new SseTransport(fetch, clock)] : [];
+      case "poll":
+        return fetch ? [new PollTransport(fetch, clock)] : [];
+      default:
+        name satisfies never;
+        throw new TypeError(
+          `transports: there is no ${String(name)}, but ${TRANSPORTS.join(", ")}`,
+        );
+    }
+  });
+  const [only, ...more] = made;
+  if (!only)
+    throw new TypeError(
+      "there is no WebSocket here: pass one, as in new TickcastClient(url, { WebSocket }) with that of the package ws",
+    );
+  if (more.length === 0) return only;
+  return new AutomaticTransport(made, memory ?? memoryOf(url), clock);
+}
+
+const TRANSPORTS = ["websocket", "sse", "poll"] as const;
+
+/** By the browser, where it keeps anything for this page; workers and Node have no such thing. */
+function memoryOf(url: string): TransportMemory {
+  const key = `tickcast transport ${new URL(url, globalThis.location?.href).origin}`;
+  let kept: string | null = null;
+  const storage = () => globalThis.localStorage as Storage | undefined;
+  return {
+    get() {
+      try {
+        return storage()?.getItem(key) ?? kept;
+      } catch {
+        return kept; // denied
+      }
+    },
+    set(name) {
+      kept = name;
+      try {
+        storage()?.setItem(key, name);
+      } catch {
+        // Denied, or full: it is remembered as long as the client lives.
+      }
+    },
+  };
 }

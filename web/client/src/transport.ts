@@ -15,13 +15,20 @@
  * - It keeps no clock for the session: no retries, no heartbeat, no time limit on opening. Those are the session's.
  */
 export interface Transport {
+  /** Default: `other`. */
+  readonly name?: TransportName;
   /** Whether `closed` says why opening failed; else the client asks by HTTP. */
   readonly tells: boolean;
   /** Begins one connection to `url`. */
   open(url: string, events: TransportEvents): Connection;
 }
 
+/** `other`: of the application's own making. */
+export type TransportName = "websocket" | "sse" | "poll" | "other";
+
 export interface Connection {
+  /** What it goes over, where several are tried; null before that is known. */
+  readonly transport?: TransportName | null;
   /** One request, as JSON. */
   send(text: string): void;
   close(): void;
@@ -32,6 +39,9 @@ export interface TransportEvents {
   opened(): void;
   text(text: string): void;
   binary(bytes: Uint8Array): void;
-  /** @param code of WebSocket and of `docs/protocol.md`; 1006 if none came */
-  closed(code: number, reason: string): void;
+  /**
+   * @param code of WebSocket and of `docs/protocol.md`; 1006 if none came
+   * @param atOnce a better connection is there: the session goes on over it without a wait
+   */
+  closed(code: number, reason: string, atOnce?: boolean): void;
 }

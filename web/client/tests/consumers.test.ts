@@ -198,7 +198,9 @@ test("where there is no WebSocket the client says what to do", () => {
   const { WebSocket } = globalThis;
   Reflect.deleteProperty(globalThis, "WebSocket");
   try {
-    expect(() => new TickcastClient("ws://test/v1/ws")).toThrow(/pass one.*package ws/);
+    expect(() => new TickcastClient("ws://test/v1/ws", { fetch: null })).toThrow(
+      /pass one.*package ws/,
+    );
   } finally {
     globalThis.WebSocket = WebSocket;
   }

@@ -24,6 +24,7 @@ function needed(file: string, known = new Set<string>()): Set<string> {
 test.each([
   ["session.ts", 12],
   ["pending.ts", 2],
+  ["choice.ts", 1],
 ])("%s and what it needs are pure", (file, least) => {
   const files = [...needed(file)];
   expect(files.length).toBeGreaterThanOrEqual(least);

@@ -164,7 +164,7 @@ test("HTTP is asked after failed handshakes only, now and then, and not for long
     asked.push(signal);
     return new Promise((_, reject) => signal.addEventListener("abort", () => reject(new Error())));
   }) as typeof globalThis.fetch;
-  const { client, clock, socket, said } = world({ fetch });
+  const { client, clock, socket, said } = world({ fetch, transports: ["websocket"] });
   client.connect();
   socket().deliver(welcome());
   socket().drop();

@@ -44,6 +44,7 @@ interface Response {
 }
 
 export class WebSocketTransport implements Transport {
+  readonly name = "websocket";
   readonly tells: boolean;
 
   constructor(

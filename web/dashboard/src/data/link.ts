@@ -17,6 +17,7 @@ import {
   type Quote,
   type Topic,
   type Verification,
+  type TransportName,
   type Welcome,
 } from "@tickcast/client";
 import type { Batch, Condition, Demand, Opened, ToPage, ToRelay } from "./messages.js";
@@ -105,6 +106,8 @@ export class Link extends Emitter<LinkEvents> {
   state: LinkState = { kind: "connecting" };
   /** The server's welcome; null while there is no session. */
   session: Welcome | null = null;
+  /** What the server is reached by; null while it is not. */
+  transport: TransportName | null = null;
   epoch: Epoch | null = null;
   /** The tape's position and time that the page has reached. */
   position = 0 as Position;
@@ -301,8 +304,9 @@ export class Link extends Emitter<LinkEvents> {
   }
 
   private receiveCondition(condition: Condition): void {
-    const { session, epoch, feed, counters, rates, topics } = condition;
+    const { session, transport, epoch, feed, counters, rates, topics } = condition;
     this.session = session;
+    this.transport = transport;
     this.epoch = epoch;
     this.feed = feed;
     this.counters = counters;

@@ -12,6 +12,7 @@ import type {
   Post,
   Topic,
   Verification,
+  TransportName,
   Welcome,
 } from "@tickcast/client";
 
@@ -101,6 +102,8 @@ export interface Batch {
 export interface Condition {
   readonly state: ConnectionState;
   readonly session: Welcome | null;
+  /** What the server is reached by; null while it is not. */
+  readonly transport: TransportName | null;
   readonly epoch: Epoch | null;
   readonly feed: Feed | null;
   readonly counters: Counters;

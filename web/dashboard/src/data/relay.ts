@@ -377,6 +377,7 @@ export class Relay {
     return {
       state: this.onWallClock(watched.state),
       session: watched.session,
+      transport: watched.transport,
       epoch: this.epoch,
       feed: universe.image.feed,
       counters: meter.counters,
