@@ -10,8 +10,9 @@ use std::process::{Command, exit};
 
 /// The sources of the page. Directories are watched with all their contents. Each must exist, as Cargo would
 /// rebuild every time if one did not.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 13] = [
     "client/src",
+    "dashboard/docs.html",
     "dashboard/index.html",
     "dashboard/ops.html",
     "dashboard/public",
@@ -65,7 +66,8 @@ fn write_placeholder(out: &Path) -> Result<(), String> {
         .or_else(|error| if out.exists() { Err(error) } else { Ok(()) })
         .and_then(|()| fs::create_dir_all(out))
         .and_then(|()| fs::write(out.join("index.html"), PLACEHOLDER))
-        .and_then(|()| fs::write(out.join("ops.html"), PLACEHOLDER));
+        .and_then(|()| fs::write(out.join("ops.html"), PLACEHOLDER))
+        .and_then(|()| fs::write(out.join("docs.html"), PLACEHOLDER));
     written.map_err(|error| format!("cannot write {}: {error}", out.display()))
 }
 

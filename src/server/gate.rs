@@ -204,7 +204,7 @@ fn methods(request: &Request) -> Option<&'static str> {
         "*" | "/v1/replay" => Some("GET, HEAD, POST, OPTIONS"),
         "/v1/instruments" | "/v1/quotes" | "/v1/poll" | "/v1/feed" | "/metrics" | "/healthz" | "/readyz"
         | "/version" => Some(read),
-        "/v1/trades" | "/v1/bars" => Some(read),
+        "/v1/trades" | "/v1/bars" | "/v1/openapi.json" | "/v1/asyncapi.json" => Some(read),
         path if path.starts_with("/v1/trades/") || path.starts_with("/v1/bars/") => Some(read),
         _ => dashboard::file(request).map(|_| read),
     }

@@ -367,6 +367,8 @@ fn routes(app: Arc<App>) -> Router {
         .route("/v1/bars", get(api::bars))
         .route("/v1/bars/{*symbol}", get(api::bars_of))
         .route("/v1/feed", get(api::feed))
+        .route("/v1/openapi.json", get(api::openapi))
+        .route("/v1/asyncapi.json", get(api::asyncapi))
         .route("/metrics", get(metrics::metrics))
         .fallback(page_or_problem)
         .layer(compress::layer())
