@@ -18,7 +18,7 @@ use std::borrow::Cow;
 const REQUESTS: &str = include_str!("../../tests/vectors/requests.json");
 const ANSWERED: &str = include_str!("../../tests/vectors/answers.json");
 /// Vectors with examples of updates, and the names of these.
-const UPDATES: [(&str, &[&str]); 5] = [
+const UPDATES: [(&str, &[&str]); 6] = [
     (include_str!("../../tests/vectors/definitions.json"), &["in full"]),
     (include_str!("../../tests/vectors/trades.json"), &["continuing", "numbered anew after a gap"]),
     (include_str!("../../tests/vectors/bars.json"), &["closed seconds that continue", "a whole day"]),
@@ -26,6 +26,7 @@ const UPDATES: [(&str, &[&str]); 5] = [
         include_str!("../../tests/vectors/states.json"),
         &["market and instrument open", "replay paused at speed 10"],
     ),
+    (include_str!("../../tests/vectors/channels.json"), &["messages of a channel"]),
     (include_str!("../../tests/vectors/resets.json"), &["a minute back, more to follow"]),
 ];
 
@@ -185,15 +186,8 @@ fn request(op: &OpSchema, fields: &Value) -> Value {
         }
         properties.insert(name.to_owned(), field);
     }
-    // A request says which fields it needs when they are missing.
-    let least = json!({ "session": 1, "topics": ["status"], "fault": "none" });
-    let is_read = |request: &Value| Request::from_json(&request.to_string()).is_ok();
-    let alone = json!({ "op": op.name });
-    let needed = op.fields.iter().filter(|&&field| {
-        let with = json!({ "op": op.name, field: least[field] });
-        !is_read(&alone) && is_read(&with)
-    });
-    let required: Vec<&str> = ["op"].into_iter().chain(needed.copied()).collect();
+    let needed = op.fields.iter().copied().filter(|field| is_needed(op, field));
+    let required: Vec<&str> = ["op"].into_iter().chain(needed).collect();
     let payload = json!({
         "type": "object",
         "properties": properties,
@@ -201,6 +195,22 @@ fn request(op: &OpSchema, fields: &Value) -> Value {
         "additionalProperties": false,
     });
     message(op.name, op.about, &payload, frames(REQUESTS, |frame| frame["json"]["op"] == op.name))
+}
+
+/// Whether no request of an op does without a field.
+fn is_needed(op: &OpSchema, field: &str) -> bool {
+    let some = [
+        json!({ "session": 1, "topics": ["status"], "fault": "none", "topic": "messages:desk", "data": 1 }),
+        json!({ "session": 1, "topics": ["status"], "fault": "none", "topic": "states:desk", "key": "Ann" }),
+    ];
+    let is_read =
+        |request: Map<String, Value>| Request::from_json(&Value::Object(request).to_string()).is_ok();
+    some.iter().filter_map(Value::as_object).all(|some| {
+        let mut request = Map::from_iter([("op".to_owned(), op.name.into())]);
+        request.extend(some.clone().into_iter().filter(|(name, _)| op.fields.contains(&name.as_str())));
+        request.shift_remove(field);
+        !is_read(request)
+    })
 }
 
 /// One of these words, with what each means.
@@ -280,6 +290,21 @@ fn entries() -> Vec<Value> {
         stats,
         "The server's own figures, replaced entirely.",
     ));
+    let messages = vec![
+        named("topic", topic_of(Kind::Messages)),
+        named("messages", array(&channel_message())),
+        named(
+            "next",
+            json!({ "type": "integer", "description": "Without messages: the number of the next." }),
+        ),
+    ];
+    entries.push(object(messages, &["topic", "messages"], "Each message of a channel, in order."));
+    let states = vec![
+        named("topic", topic_of(Kind::States)),
+        named("whole", json!({ "const": true, "description": "Those that are not here have ended." })),
+        named("states", json!({ "type": "object", "description": "By key; null where one has ended." })),
+    ];
+    entries.push(object(states, &["topic", "states"], "The states in a channel that changed."));
     entries
 }
 
@@ -383,6 +408,17 @@ fn trade() -> Value {
         ),
     ];
     object(fields, &["number", "price", "size", "side", "ts_event"], "")
+}
+
+fn channel_message() -> Value {
+    let fields = vec![
+        named("number", json!({ "type": "integer" })),
+        named("from", json!({ "type": "string" })),
+        named("event", json!({ "type": "string" })),
+        named("data", json!({ "description": "Any JSON value." })),
+        named("ts_event", moment("")),
+    ];
+    object(fields, &["number", "data", "ts_event"], "")
 }
 
 fn named(name: &str, schema: Value) -> (String, Value) {

@@ -442,17 +442,23 @@ pub(super) struct Fields {
     /// With the fault `garble`: `message` or `frame`.
     #[serde(default)]
     what: Option<String>,
-    /// Any value: a request of another op that has it is told that it has no such field.
+    /// `messages:CHANNEL` or `states:CHANNEL`.
+    // Any value: a request of another op that has it is told that it has no such field.
     #[serde(default)]
     topic: Option<Value>,
+    /// Of a message: the sender's own word for itself.
     #[serde(default)]
     from: Option<String>,
+    /// Of a message: the sender's own word for what it is.
     #[serde(default)]
     event: Option<String>,
+    /// Of a message, any JSON value; of a state, null ends it.
     #[serde(default, deserialize_with = "present")]
     data: Option<Value>,
+    /// Of a state: whose it is.
     #[serde(default)]
     key: Option<String>,
+    /// Of a state: when it ends by itself.
     #[serde(default)]
     ttl_ms: Option<u64>,
 }

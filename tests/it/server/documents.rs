@@ -75,7 +75,7 @@ fn address(path: &str, parameters: &[&Value]) -> String {
 }
 
 /// Those whose answer is a session's, or does not end.
-const SESSIONS: [&str; 4] = ["/v1/ws", "/v1/sse", "/v1/lines", "/socket.io/"];
+const SESSIONS: [&str; 5] = ["/v1/ws", "/v1/sse", "/v1/lines", "/socket.io/", "/socket.io/msgpack/"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_is_described_and_every_description_is_of_a_route() {
@@ -90,7 +90,10 @@ async fn every_route_is_described_and_every_description_is_of_a_route() {
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/server/mod.rs")).unwrap();
     let routes = code.split(".route(\"").skip(1).map(|rest| rest.split('"').next().unwrap());
     let mut routes: BTreeSet<String> = routes.map(|route| route.replace("{*", "{")).collect();
-    assert!(routes.remove("/socket.io"), "it is the same as /socket.io/");
+    for same in ["/socket.io", "/socket.io/msgpack"] {
+        assert!(routes.remove(same) && routes.contains(&format!("{same}/")), "{same}");
+    }
+    assert!(routes.remove("/engine.io/"), "it is only there for test suites");
     // The pages are files.
     routes.extend(["/", "/ops", "/docs"].map(str::to_owned));
     assert_eq!(routes, described.keys().map(|&path| path.to_owned()).collect());
@@ -120,9 +123,8 @@ async fn every_parameter_is_described_and_holds_what_its_description_says() {
     let mut checked = 0;
     for (path, method, operation) in operations(&document) {
         // A client of Socket.IO adds what it likes; probes and pages take anything.
-        if method != "GET"
-            || ["/socket.io/", "/healthz", "/readyz", "/version", "/", "/ops", "/docs"].contains(&path)
-        {
+        let takes_anything = ["/healthz", "/readyz", "/version", "/", "/ops", "/docs"].contains(&path);
+        if method != "GET" || takes_anything || path.starts_with("/socket.io/") {
             continue;
         }
         let parameters = parameters(&schemas, operation);
@@ -138,7 +140,17 @@ async fn every_parameter_is_described_and_holds_what_its_description_says() {
         let detail = refused.json()["detail"].as_str().unwrap().to_owned();
         let there = detail.split("there ").nth(1).unwrap();
         let there = ["are none", "are ", "is only "].into_iter().find_map(|start| there.strip_prefix(start));
-        let there: BTreeSet<&str> = there.unwrap().split(", ").filter(|name| !name.is_empty()).collect();
+        let mut there: BTreeSet<&str> = there.unwrap().split(", ").filter(|name| !name.is_empty()).collect();
+        if path == "/v1/poll" {
+            // It reads a session's query, of which it refuses some, and has one of its own.
+            let refused =
+                ["max_hz=1", "epoch=1", "position=1", "control=all", "seed=1", "start=0", "speed=1"];
+            for parameter in refused {
+                assert_eq!(ask(&format!("{base}{and}room=x&{parameter}")).await.status, 400, "{parameter}");
+                there.remove(parameter.split('=').next().unwrap());
+            }
+            there.insert("wait");
+        }
         assert_eq!(there, names, "{path}");
         for parameter in parameters.iter().filter(|parameter| parameter["in"] == "query") {
             checked += 1;
@@ -237,9 +249,20 @@ async fn every_answer_is_as_it_is_described_and_every_field_that_is_described_co
     let wrong = request(server.address, "POST", "/v1/publish", &[], "{}\n".repeat(1001).as_bytes()).await;
     schemas.accept(&document["components"]["schemas"]["Published"], &wrong.json(), "Published");
 
-    // Of a simulation, a recording and a seek other tests tell; of a gap, those of history.
-    let elsewhere =
-        ["Feed.simulator.", "Feed.scenario.", "Replay.seeking", "Ready.recording", "Gap.", "Action."];
+    let since = server.get("/v1/poll?topics=quote:AAPL").await.json()["since"].as_str().unwrap().to_owned();
+    let polled = server.get(&format!("/v1/poll?topics=quote:AAPL&since={since}")).await.json();
+    schemas.accept(&document["components"]["schemas"]["Poll"], &polled, "Poll");
+
+    // What other tests tell of: a long answer to a poll, a simulation, a recording, a seek, a gap.
+    let elsewhere = [
+        "Poll.more",
+        "Feed.simulator.",
+        "Feed.scenario.",
+        "Replay.seeking",
+        "Ready.recording",
+        "Gap.",
+        "Action.",
+    ];
     let all = properties(&document["components"]["schemas"]);
     let missing: Vec<&String> = all
         .iter()

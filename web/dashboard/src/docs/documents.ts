@@ -10,8 +10,8 @@ export interface Schema {
   properties?: Record<string, Schema>;
   required?: string[];
   items?: Schema;
-  anyOf?: Schema[];
-  oneOf?: Schema[];
+  anyOf?: (Schema | true)[];
+  oneOf?: (Schema | true)[];
   additionalProperties?: boolean | Schema;
   minimum?: number;
   maximum?: number;
@@ -155,7 +155,8 @@ export function rows(document: unknown, schema: Schema): Row[] {
 }
 
 /** A schema in a few words. */
-export function typeName(document: unknown, schema: Schema): string {
+export function typeName(document: unknown, schema: Schema | true): string {
+  if (schema === true) return "any";
   const target = resolve(document, schema);
   if (target.const !== undefined) return JSON.stringify(target.const);
   if (target.enum) return target.enum.map((word) => JSON.stringify(word)).join(" | ");
