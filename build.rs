@@ -11,9 +11,10 @@ use std::process::{Command, exit};
 
 /// The sources of the page. Directories are watched with all their contents. Each must exist, as Cargo would
 /// rebuild every time if one did not.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 15] = [
     "client/src",
     "client/tsconfig.json",
+    "dashboard/docs.html",
     "dashboard/index.html",
     "dashboard/ops.html",
     "dashboard/public",
@@ -72,7 +73,8 @@ fn write_placeholder(out: &Path) -> Result<(), String> {
         .and_then(|()| fs::create_dir_all(out))
         .and_then(|()| fs::write(out.join("index.html"), PLACEHOLDER))
         .and_then(|()| fs::write(out.join("ops.html"), PLACEHOLDER))
-        .and_then(|()| fs::write(out.join("client.js"), NO_CLIENT));
+        .and_then(|()| fs::write(out.join("client.js"), NO_CLIENT))
+        .and_then(|()| fs::write(out.join("docs.html"), PLACEHOLDER));
     written.map_err(|error| format!("cannot write {}: {error}", out.display()))
 }
 

@@ -22,7 +22,9 @@ export default defineConfig({
     // build.rs names a directory of its own, so that nothing generated lands in the source tree.
     outDir: process.env["WEB_OUT_DIR"] ?? path("dist"),
     emptyOutDir: true,
-    rolldownOptions: { input: [path("dashboard/index.html"), path("dashboard/ops.html")] },
+    rolldownOptions: {
+      input: ["index.html", "ops.html", "docs.html"].map((page) => path(`dashboard/${page}`)),
+    },
     // The page's content security policy knows no data: or inline sources for scripts and styles.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },

@@ -21,8 +21,8 @@ impl TimeError {
     }
 }
 
-/// Reads RFC 3339 (with `T` or a blank), or a number since the epoch, whose integer part has the unit of
-/// [`time_from_integer`]; decimals beyond the nanosecond are cut off.
+/// Reads RFC 3339 (with `T` or a blank), or a number since the epoch, whose magnitude shows its unit:
+/// seconds, ms, µs or ns. Decimals beyond the nanosecond are cut off.
 ///
 /// # Errors
 /// [`TimeError`] with the text.

@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 /// The figures of one server. They are of this node alone, and so on no tape: a replica takes them in with a
 /// batch, and they get its position, so that they are delivered like everything else.
 ///
-/// Rates (`..._per_s`) are means over the last [`Self::period_ms`]. Sessions and shards are numbers; no
+/// Rates (`..._per_s`) are means over the last `period_ms`. Sessions and shards are numbers; no
 /// address is reported. A field that another version does not send reads as zero, empty or none, a speed as
 /// 1.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct ServerStats {
     /// The server's wall clock when this was put together, in µs since 1970.
@@ -46,6 +47,7 @@ pub struct ServerStats {
 
 /// The tape, and what came to it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct TapeStats {
     /// Of the newest batch.
@@ -66,6 +68,7 @@ pub struct TapeStats {
 
 /// How the tape is recorded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct RecordingStats {
     /// `live` or `ended`; empty where the tape is not recorded.
@@ -82,11 +85,12 @@ pub struct RecordingStats {
 
 /// As the topic `status` has it, with how well the pace is kept.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct FeedStats {
-    /// A name of [`FeedKind`](crate::market::FeedKind).
+    /// `simulator`, `replay` or `publisher`.
     pub kind: String,
-    /// A name of [`FeedState`](crate::market::FeedState).
+    /// `live`, `stale`, `paused`, `ended` or `seeking`.
     pub state: String,
     /// How fast it is played.
     pub speed: Speed,
@@ -100,6 +104,7 @@ pub struct FeedStats {
 
 /// WebSocket connections of all shards.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct SessionStats {
     /// Open now.
@@ -120,6 +125,7 @@ pub struct SessionStats {
 
 /// One fan-out thread.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct ShardStats {
     /// Its connections.
@@ -151,6 +157,7 @@ pub struct ShardStats {
 /// The time from a batch on the tape to the end of the flush that sent it, one for each batch and shard of
 /// the last period.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct LatencyStats {
     /// Upper ends of the buckets.
@@ -169,6 +176,7 @@ pub struct LatencyStats {
 
 /// Topics by changes, and by watchers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct TopicsStats {
     /// The topics with the most changes a second, watched or not; at most 20.
@@ -181,6 +189,7 @@ pub struct TopicsStats {
 
 /// One topic, or set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct TopicStats {
     /// Its name.
@@ -193,6 +202,7 @@ pub struct TopicStats {
 
 /// A session that lags.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct SlowSession {
     /// Its number, which is reused when it is gone.
@@ -201,7 +211,7 @@ pub struct SlowSession {
     pub shard: u64,
     /// Topics that it has, sets as one.
     pub topics: u64,
-    /// Its lag in positions; [`Self::lag_ms`] is the same by the tape's clock.
+    /// Its lag in positions; `lag_ms` is the same by the tape's clock.
     pub lag: u64,
     /// Its lag by the tape's clock, in ms.
     pub lag_ms: u64,

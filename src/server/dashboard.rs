@@ -18,10 +18,10 @@ pub(super) fn file(request: &Request) -> Option<Response> {
     let path = match request.uri().path().trim_start_matches('/') {
         "" => "index.html",
         "ops" => "ops.html",
-        // The page finds everything next to itself, whatever path a proxy serves it under.
-        "ops/" => {
-            return Some((StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, "../ops")]).into_response());
-        }
+        "docs" => "docs.html",
+        // A page finds everything next to itself, whatever path a proxy serves it under.
+        "ops/" => return Some(moved("../ops")),
+        "docs/" => return Some(moved("../docs")),
         path => path,
     };
     let file = Page::get(path)?;
@@ -45,4 +45,8 @@ pub(super) fn file(request: &Request) -> Option<Response> {
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     Some(response)
+}
+
+fn moved(to: &'static str) -> Response {
+    (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, to)]).into_response()
 }

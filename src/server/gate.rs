@@ -203,7 +203,7 @@ fn methods(request: &Request) -> Option<&'static str> {
         // Of the server as a whole (RFC 9110, section 9.3.7).
         "*" | "/v1/replay" => Some("GET, HEAD, POST, OPTIONS"),
         "/v1/instruments" | "/v1/quotes" | "/v1/poll" | "/v1/feed" | "/metrics" | "/healthz" | "/readyz"
-        | "/version" | "/v1/trades" | "/v1/bars" => Some(read),
+        | "/version" | "/v1/trades" | "/v1/bars" | "/v1/openapi.json" | "/v1/asyncapi.json" => Some(read),
         path if path.starts_with("/v1/trades/") || path.starts_with("/v1/bars/") => Some(read),
         _ => dashboard::file(request).map(|_| read),
     }

@@ -93,6 +93,7 @@ pub enum Op {
 
 /// A client's own name for a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Id {
     /// Below 2^53.
@@ -103,6 +104,7 @@ pub enum Id {
 
 /// A position to resume from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Resume {
     /// Of the tape, from `welcome`.
@@ -127,6 +129,7 @@ macro_rules! error_codes {
     ($($(#[$doc:meta])* $code:ident),+) => {
         /// Why a request, or one topic of it, failed; in snake case on the wire.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
         #[serde(rename_all = "snake_case")]
         pub enum ErrorCode { $($(#[$doc])* $code),+ }
 
@@ -160,6 +163,7 @@ error_codes! {
 
 /// Every message of the server except `update`. `id` is that of the request that it answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Answer {
@@ -321,6 +325,7 @@ pub enum Answer {
 
 /// Limits of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 pub struct Limits {
     /// Topics; a set counts as one.
     pub topics: usize,
@@ -334,6 +339,7 @@ pub struct Limits {
 
 /// The result for one topic of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 pub struct TopicAnswer {
     /// As the client wrote it.
     pub topic: String,
@@ -353,10 +359,11 @@ pub struct TopicAnswer {
 
 /// The checksum of one topic of a request, or why there is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 pub struct TopicChecksum {
     /// As the client wrote it.
     pub topic: String,
-    /// As [`checksum`](super::checksum()) has it.
+    /// A hash of the image's fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<u32>,
     /// `None`: there is a checksum.
@@ -366,6 +373,7 @@ pub struct TopicChecksum {
 
 /// Why one topic was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 pub struct Refusal {
     /// For programs.
     pub code: ErrorCode,
@@ -378,55 +386,79 @@ pub struct Refusal {
 
 /// All fields of any op.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct Fields {
+pub(super) struct Fields {
     op: String,
+    /// The client's own name for the request, which its answer repeats.
     #[serde(default)]
     id: Option<Id>,
+    /// The session of the connection that it is for; without it, or 0, the first.
     #[serde(default)]
     session: Option<u64>,
+    /// At least one.
     #[serde(default)]
     topics: Option<Vec<String>>,
+    /// Where to go on.
     #[serde(default)]
     since: Option<Resume>,
+    /// The most updates a second, from 0.1 to 1000; null lifts it.
     #[serde(default, deserialize_with = "present")]
     #[expect(clippy::option_option, reason = "absent, null and a number differ")]
     max_hz: Option<Option<f64>>,
+    /// Whether quotes have `ts_event`.
     #[serde(default)]
     times: Option<bool>,
+    /// Default true.
     #[serde(default)]
     enabled: Option<bool>,
+    /// Without one only the state is asked for.
     #[serde(default)]
     action: Option<String>,
+    /// With the action `speed`.
     #[serde(default)]
     speed: Option<Speed>,
+    /// With the action `seek`: the moment, RFC 3339.
     #[serde(default)]
     to: Option<String>,
+    /// With the action `step`: `event`, or an interval from `1ms` to `10m`.
     #[serde(default)]
     by: Option<String>,
+    /// It replaces the one before.
     #[serde(default)]
     fault: Option<String>,
+    /// When the fault ends by itself.
     #[serde(default)]
     for_ms: Option<u64>,
+    /// With the fault `delay`.
     #[serde(default)]
     by_ms: Option<u64>,
+    /// With the fault `slow`.
     #[serde(default)]
     bytes_per_second: Option<u32>,
+    /// With the fault `drop`: of the Close frame.
     #[serde(default)]
     code: Option<u16>,
+    /// With the fault `garble`: `message` or `frame`.
     #[serde(default)]
     what: Option<String>,
-    /// Any value: a request of another op that has it is told that it has no such field.
+    /// `messages:CHANNEL` or `states:CHANNEL`.
+    // Any value: a request of another op that has it is told that it has no such field.
     #[serde(default)]
     topic: Option<Value>,
+    /// Of a message: the sender's own word for itself.
     #[serde(default)]
     from: Option<String>,
+    /// Of a message: the sender's own word for what it is.
     #[serde(default)]
     event: Option<String>,
+    /// Of a message, any JSON value; of a state, null ends it.
     #[serde(default, deserialize_with = "present")]
     data: Option<Value>,
+    /// Of a state: whose it is.
     #[serde(default)]
     key: Option<String>,
+    /// Of a state: when it ends by itself.
     #[serde(default)]
     ttl_ms: Option<u64>,
 }

@@ -4,6 +4,8 @@
 //! Pure: bytes in, bytes out, on any thread. Invariant: each word of the protocol is in [`schema`] or in one
 //! type here, once.
 
+#[cfg(feature = "server")]
+pub(crate) mod asyncapi; // the messages, described for programs
 mod checksum;
 #[warn(missing_docs)]
 mod close;

@@ -30,6 +30,7 @@ pub enum ReplayAction {
 
 /// The state of a replay, over HTTP and on a WebSocket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 pub struct ReplayState {
     /// The request's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,6 +61,7 @@ pub struct ReplayState {
 
 /// A seek under way: the replay goes on as it was until the seek is done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 pub struct Seeking {
     /// `None`: to the beginning.
     pub to: Option<String>,

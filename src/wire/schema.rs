@@ -324,35 +324,55 @@ pub const SIDES: [Side; 3] = [Side::None, Side::Buy, Side::Sell];
 
 /// The ops of requests, and the fields of each in addition to `op` and `id`.
 pub const OPS: [OpSchema; 10] = [
-    OpSchema { name: "open", fields: &["session"] },
-    OpSchema { name: "close", fields: &["session"] },
-    OpSchema { name: "subscribe", fields: &["session", "topics", "since", "max_hz", "times"] },
-    OpSchema { name: "unsubscribe", fields: &["session", "topics"] },
-    OpSchema { name: "ping", fields: &[] },
-    OpSchema { name: "stats", fields: &["session", "enabled"] },
-    OpSchema { name: "checksum", fields: &["session", "topics"] },
-    OpSchema { name: "replay", fields: &["action", "speed", "to", "by"] },
-    OpSchema { name: "fault", fields: &["fault", "for_ms", "by_ms", "bytes_per_second", "code", "what"] },
-    OpSchema { name: "publish", fields: &["topic", "from", "event", "data", "key", "ttl_ms"] },
+    OpSchema { name: "open", about: "Opens one more session on the connection.", fields: &["session"] },
+    OpSchema { name: "close", about: "Ends a session that is not the first.", fields: &["session"] },
+    OpSchema {
+        name: "subscribe",
+        about: "Adds topics, and changes the session's options.",
+        fields: &["session", "topics", "since", "max_hz", "times"],
+    },
+    OpSchema { name: "unsubscribe", about: "Removes topics.", fields: &["session", "topics"] },
+    OpSchema { name: "ping", about: "Asks for a `pong`.", fields: &[] },
+    OpSchema {
+        name: "stats",
+        about: "Starts or ends the session's own `stats`, once a second.",
+        fields: &["session", "enabled"],
+    },
+    OpSchema { name: "checksum", about: "Asks for the checksums of images.", fields: &["session", "topics"] },
+    OpSchema {
+        name: "replay",
+        about: "Controls what is played, or asks for its state.",
+        fields: &["action", "speed", "to", "by"],
+    },
+    OpSchema {
+        name: "fault",
+        about: "Impairs the connection, for tests of clients.",
+        fields: &["fault", "for_ms", "by_ms", "bytes_per_second", "code", "what"],
+    },
+    OpSchema {
+        name: "publish",
+        about: "Publishes a message, a state or a stroke of a channel.",
+        fields: &["topic", "from", "event", "data", "key", "ttl_ms"],
+    },
 ];
 
 /// The actions of a `replay` request, and the fields of each.
 pub const ACTIONS: [OpSchema; 5] = [
-    OpSchema { name: "play", fields: &[] },
-    OpSchema { name: "pause", fields: &[] },
-    OpSchema { name: "speed", fields: &["speed"] },
-    OpSchema { name: "seek", fields: &["to"] },
-    OpSchema { name: "step", fields: &["by"] },
+    OpSchema { name: "play", about: "Goes on, or begins again where it has ended.", fields: &[] },
+    OpSchema { name: "pause", about: "Stands still.", fields: &[] },
+    OpSchema { name: "speed", about: "Changes how fast it is played.", fields: &["speed"] },
+    OpSchema { name: "seek", about: "Goes to a moment.", fields: &["to"] },
+    OpSchema { name: "step", about: "Pauses, and goes on by a little.", fields: &["by"] },
 ];
 
 /// The faults of a `fault` request, and the fields of each.
 pub const FAULTS: [OpSchema; 6] = [
-    OpSchema { name: "none", fields: &[] },
-    OpSchema { name: "mute", fields: &["for_ms"] },
-    OpSchema { name: "delay", fields: &["for_ms", "by_ms"] },
-    OpSchema { name: "slow", fields: &["for_ms", "bytes_per_second"] },
-    OpSchema { name: "drop", fields: &["code"] },
-    OpSchema { name: "garble", fields: &["what"] },
+    OpSchema { name: "none", about: "All is well again.", fields: &[] },
+    OpSchema { name: "mute", about: "Nothing comes.", fields: &["for_ms"] },
+    OpSchema { name: "delay", about: "Everything comes later.", fields: &["for_ms", "by_ms"] },
+    OpSchema { name: "slow", about: "Few bytes a second come.", fields: &["for_ms", "bytes_per_second"] },
+    OpSchema { name: "drop", about: "The connection ends.", fields: &["code"] },
+    OpSchema { name: "garble", about: "One thing that cannot be read comes.", fields: &["what"] },
 ];
 
 /// An op, action or fault by name, and its fields.
@@ -360,6 +380,8 @@ pub const FAULTS: [OpSchema; 6] = [
 pub struct OpSchema {
     /// As requests have it.
     pub name: &'static str,
+    /// For people.
+    pub about: &'static str,
     /// Names of the fields that it may have.
     pub fields: &'static [&'static str],
 }

@@ -54,6 +54,9 @@ test("the pages work below a path of a proxy's", async ({ page }) => {
     await expect(page.getByTestId("connection")).toHaveText(/Live|Lagging/);
     await page.goto(`${proxy.url}ops`);
     await expect(page.getByText("Send latency p99")).toBeVisible();
+    await page.getByRole("link", { name: "API", exact: true }).click();
+    const command = page.getByLabel("Command for GET /v1/quotes", { exact: true });
+    await expect(command).toHaveText(`curl '${proxy.url}v1/quotes?symbols=AAPL,MSFT'`);
     await page.getByRole("link", { name: "Dashboard", exact: true }).click();
     await expect(page.getByTestId("connection")).toHaveText(/Live|Lagging/);
     expect(page.url().replace(/#.*/, "")).toBe(proxy.url);

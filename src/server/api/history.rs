@@ -419,8 +419,8 @@ mod tests {
     }
 
     proptest! {
-        /// Between any two pages the rings move. What a page should have begun with is there, or is told to be
-        /// gone; nothing comes twice.
+        /// Between any two pages the rings move. What a page should have begun with is there, or is told to
+        /// be gone; nothing comes twice.
         #[test]
         fn pages_of_rings_that_move_leave_nothing_out_untold(
             (is_bars, is_asc) in any::<(bool, bool)>(),

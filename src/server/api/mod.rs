@@ -1,11 +1,13 @@
 //! HTTP's answers about the market and the server.
 
 mod cursor; // page tokens
+mod documents;
 mod history;
 mod lists;
 mod represent;
 mod select;
 
+pub(super) use documents::{asyncapi, openapi};
 pub(super) use history::{bars, bars_of, trades, trades_of};
 pub(super) use lists::{instruments, quotes};
 pub(super) use select::query_of;
@@ -112,9 +114,10 @@ fn reset_meanwhile() -> Problem {
 
 /// Any other path.
 pub(super) fn not_found(uri: &axum::http::Uri) -> Problem {
-    const PATHS: [&str; 17] = [
+    const PATHS: [&str; 20] = [
         "/",
         "/ops",
+        "/docs",
         "/client.js",
         "/v1/ws",
         "/v1/publish",
@@ -127,6 +130,8 @@ pub(super) fn not_found(uri: &axum::http::Uri) -> Problem {
         "/v1/poll",
         "/v1/feed",
         "/v1/replay",
+        "/v1/openapi.json",
+        "/v1/asyncapi.json",
         "/metrics",
         "/readyz",
         "/version",

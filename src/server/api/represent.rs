@@ -470,7 +470,7 @@ fn text(value: &str) -> HeaderValue {
 
 /// Leads to the next page, wherever a proxy has put this one: only the query differs.
 fn link(query: &str, next: &str) -> String {
-    let mut target = form_urlencoded::Serializer::new("?".to_owned());
+    let mut target = form_urlencoded::Serializer::for_suffix("?".to_owned(), 1);
     for (name, value) in form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name != "page_token") {
         target.append_pair(&name, &value);
     }

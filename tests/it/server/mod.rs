@@ -2,12 +2,14 @@
 //! broken.
 #![warn(clippy::pedantic)]
 
+mod schemas;
 mod support;
 mod trap;
 
 mod channels;
 mod clock;
 mod commands;
+mod documents;
 mod doors;
 mod faults;
 mod framing;

@@ -138,9 +138,11 @@ async fn the_dashboard_is_sent_once() {
     assert_eq!((changed.status, changed.body.len()), (200, page.body.len()));
     let head = request(server.address, "HEAD", "/index.html", &[], b"").await;
     assert_eq!((head.status, head.body.len()), (200, 0));
-    let beside = server.get("/ops/").await;
-    assert_eq!((beside.status, beside.header("location")), (308, Some("../ops")));
-    for path in ["/ops", "/ops.html"] {
+    for (path, beside) in [("/ops/", "../ops"), ("/docs/", "../docs")] {
+        let moved = server.get(path).await;
+        assert_eq!((moved.status, moved.header("location")), (308, Some(beside)));
+    }
+    for path in ["/ops", "/ops.html", "/docs"] {
         let ops = server.get(path).await;
         assert_eq!(ops.status, 200, "{path}");
         assert!(ops.header("content-type").unwrap().starts_with("text/html"), "{path}");
