@@ -107,7 +107,7 @@ async fn several_namespaces_share_a_connection_and_each_is_left_by_itself() {
         assert_eq!((joined.kind, &joined.data["sid"]), (0, &json!(client.sid)), "{target}");
         let joined = seen.join(&mut client, "/one", json!({ "topics": ["quote:*"], "seed": 7 })).await;
         assert_eq!((joined.kind, &joined.data["sid"]), (0, &json!(client.sid)), "{target}");
-        // Both go on, each as far as its heartbeats are answered: with one that waits for a pong it would not.
+        // Both go on, each as far as its heartbeats are answered.
         for size in 2..40 {
             let published = server.publish(&trade("A", "1", size)).await;
             let position = published["position"].as_u64().unwrap();
