@@ -236,6 +236,24 @@ async fn a_connection_may_be_in_sixteen_namespaces() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pairs_of_sockets_are_bounded_for_all_connections_together() {
+    let server = TestServer::start_with(|config| config.max_http_connections = 2).await;
+    let (mut client, mut seen) = (Client::open(&server, WEBSOCKET).await, SeenIn::default());
+    assert_eq!(seen.join(&mut client, "/", Value::Null).await.kind, 0);
+    assert_eq!(seen.join(&mut client, "/one", json!({ "seed": 7 })).await.kind, 0);
+    let refused = seen.join(&mut client, "/two", json!({ "seed": 7 })).await;
+    assert_eq!((refused.kind, &refused.data["data"]["status"]), (4, &json!(503)), "{refused:?}");
+    // A connection with one namespace needs none, and one that leaves a namespace gives its own back.
+    let (mut other, mut seen_by_other) = (Client::open(&server, WEBSOCKET).await, SeenIn::default());
+    assert_eq!(seen_by_other.join(&mut other, "/", Value::Null).await.kind, 0);
+    client.say(1, "/one", None, &Value::Null).await;
+    assert_eq!(seen.join(&mut client, "/two", json!({ "seed": 7 })).await.kind, 0);
+    // One that is taken back when there is none is told to come back later.
+    other.say(0, "/one", None, &json!({ "seed": 7 })).await;
+    assert_eq!(other.closed().await.0, 1013);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_that_reads_seldom_gets_the_newest_of_each_namespace() {
     let server = TestServer::start().await;
     server.publish(&quote("A", "1", "2000000")).await;
