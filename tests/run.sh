@@ -44,7 +44,7 @@ main() {
 # Clients that were written elsewhere. These wait for packages and for time to pass, most of the time.
 other_languages() {
     VENV=$logs/venv step "python client" 300 lines check_protocol
-    VENV=$logs/venv-doors NODE_MODULES=$logs/doors step "doors" 300 lines check_doors
+    VENV=$logs/venv-doors NODE_MODULES=$logs/doors step "doors" 500 lines check_doors
     VENV=$logs/venv-exports step "exports" 900 lines check_exports
 }
 

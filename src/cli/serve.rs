@@ -10,6 +10,7 @@ use crate::market::{Instruments, Speed, Symbol, Timestamp};
 use crate::record::{Output, Written};
 use crate::server::{Config, ControlRule, PublishRule, Server};
 use crate::tape::{Epoch, MemoryLog};
+use crate::wire::engineio::Timing;
 use anyhow::{Context, Result, anyhow, bail};
 use std::fmt::Write as _;
 use std::io::Write;
@@ -263,7 +264,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         record,
         ops: args.ops,
         allow_faults: args.allow_faults,
-        protocol_echo: args.protocol_echo,
+        protocol_echo: args.protocol_echo.then_some(Timing::OF_SUITES),
     };
     let server = Server::start(config).await?;
     tell(&args.listen, server.addresses(), &about, topics);

@@ -45,6 +45,8 @@ pub(super) struct Connections {
     probes: Permits,
     /// Rejected clients that are reading why.
     sent_away: Permits,
+    /// Sessions of Socket.IO behind a pair of sockets. As many as may speak HTTP: one that polls has one.
+    pub pairs: Permits,
     /// Descriptors for connections of any kind.
     descriptors: usize,
     silent: Mutex<Silent>,
@@ -100,6 +102,7 @@ impl Connections {
             http: Permits::new(places.http),
             probes: Permits::new(HTTP.probes),
             sent_away: Permits::new(HTTP.probes),
+            pairs: Permits::new(places.http),
             descriptors: places.descriptors,
             silent: Mutex::default(),
             cut: Cut::default(),

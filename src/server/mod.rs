@@ -41,6 +41,7 @@ use crate::market::{Speed, Timestamp};
 use crate::record::{Failure, Output, Recording, RecordingStatus, Written};
 use crate::tape::Log;
 use crate::wire::CloseCode;
+use crate::wire::engineio::Timing;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
@@ -108,8 +109,9 @@ pub struct Config {
     pub ops: Option<bool>,
     /// Whether sessions may have their own connection impaired (`fault`), for tests.
     pub allow_faults: bool,
-    /// Whether the door of Socket.IO sends back what comes, as the public test suites want it.
-    pub protocol_echo: bool,
+    /// Lets the door of Socket.IO send back what comes, with heartbeats at these times, as the public test
+    /// suites want it ([`Timing::OF_SUITES`]).
+    pub protocol_echo: Option<Timing>,
 }
 
 /// A running server.
@@ -170,7 +172,7 @@ struct App {
     all_prints: bool,
     started: Timestamp,
     leaving: AtomicBool,
-    protocol_echo: bool,
+    protocol_echo: Option<Timing>,
 }
 
 /// Connections that may be queued to be accepted.
@@ -375,7 +377,7 @@ fn routes(app: Arc<App>) -> Router {
         .layer(compress::layer())
         .layer(map_response(compress::weaken));
     let mut routes = Router::new();
-    if app.protocol_echo {
+    if app.protocol_echo.is_some() {
         routes = routes.route("/engine.io/", any(doors::socketio::engine));
     }
     routes

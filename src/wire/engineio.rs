@@ -63,6 +63,15 @@ pub struct Timing {
     pub ping_timeout: Duration,
 }
 
+impl Timing {
+    /// Sessions send heartbeats of their own, more often than that.
+    pub const USUAL: Self =
+        Self { ping_interval: Duration::from_secs(25), ping_timeout: Duration::from_secs(20) };
+    /// As the public test suites expect it.
+    pub const OF_SUITES: Self =
+        Self { ping_interval: Duration::from_millis(300), ping_timeout: Duration::from_millis(200) };
+}
+
 impl<'a> Packet<'a> {
     /// Reads the text of one packet.
     ///

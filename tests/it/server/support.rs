@@ -58,7 +58,7 @@ impl TestServer {
             record: None,
             ops: Some(true),
             allow_faults: false,
-            protocol_echo: false,
+            protocol_echo: None,
         };
         change(&mut config);
         let server = Server::start(config).await.expect("a server on a free port");

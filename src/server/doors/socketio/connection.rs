@@ -149,7 +149,7 @@ impl Connection {
                 self.admit_again(app)
             }
             Taken::Joins { namespace, auth } => match self.admit(app, &namespace, &auth).await {
-                Ok(admitted) => self.join(namespace, admitted).await,
+                Ok(admitted) => self.join(app, namespace, admitted).await,
                 Err(refusal) => self.refuse(app, refusal),
             },
         }
@@ -186,12 +186,18 @@ impl Connection {
         self.admit_again(app)
     }
 
-    /// Opens the session of a namespace.
+    /// Opens the session of a namespace, if there is a pair of sockets for it.
     ///
     /// # Errors
-    /// The operating system has no pair of sockets, or its shard is gone.
-    pub async fn join(&self, name: String, admitted: Admitted) -> Result<(), End> {
-        let slot = Slot::open(admitted)
+    /// The operating system has none, or its shard is gone.
+    pub async fn join(&self, app: &App, name: String, admitted: Admitted) -> Result<(), End> {
+        let Some(pair) = app.connections.pairs.take() else {
+            drop(admitted);
+            let why = "as many namespaces share connections, or are polled, as may: connect by WebSocket with forceNew";
+            let data = json!({ "status": StatusCode::SERVICE_UNAVAILABLE.as_u16() });
+            return self.refuse(app, self.origin.parser.refused(&name, why, data));
+        };
+        let slot = Slot::open(admitted, pair)
             .await
             .map_err(|error| (CloseCode::OVERLOADED, format!("no session: {error}")))?;
         let connected = self.connected(&name);

@@ -25,9 +25,13 @@ impl Heartbeat {
         Self { timing, answered: now, sent: now, open: VecDeque::new() }
     }
 
-    /// When the door sends the next one, unless a session does before.
+    /// When the door sends the next one, unless a session does before. Not while one is unanswered.
     pub fn due(&self) -> Instant {
-        self.answered.max(self.sent) + self.timing.ping_interval
+        if self.open.is_empty() {
+            self.answered.max(self.sent) + self.timing.ping_interval
+        } else {
+            self.ends()
+        }
     }
 
     /// When the client is taken for gone.
@@ -63,7 +67,7 @@ mod tests {
         heartbeat.sent(Some(7), began + second);
         heartbeat.sent(None, began + 2 * second);
         heartbeat.sent(Some(8), began + 3 * second);
-        assert_eq!((heartbeat.due(), heartbeat.ends()), (began + 28 * second, began + 45 * second));
+        assert_eq!((heartbeat.due(), heartbeat.ends()), (began + 45 * second, began + 45 * second));
         let answers: Vec<_> = (4..8).map(|after| heartbeat.answered(began + after * second)).collect();
         assert_eq!(answers, [Some(7), None, Some(8), None]);
         assert_eq!((heartbeat.due(), heartbeat.ends()), (began + 32 * second, began + 52 * second));

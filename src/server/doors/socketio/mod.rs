@@ -49,6 +49,9 @@ use std::time::Duration;
 const SID_BYTES: usize = 15;
 /// What the protocol says to a client that names a namespace which cannot be.
 const INVALID_NAMESPACE: &str = "Invalid namespace";
+const CONNECT_TIME: Duration = Duration::from_secs(45);
+/// Bytes that the suites want to be told.
+const SUITES_PAYLOAD: usize = 1_000_000;
 /// The path of the suite of Engine.IO.
 const ENGINE_PATH: &str = "/engine.io";
 
@@ -65,25 +68,17 @@ struct Settings {
 }
 
 impl Settings {
-    const USUAL: Self = Self {
-        timing: Timing { ping_interval: Duration::from_secs(25), ping_timeout: Duration::from_secs(20) },
-        connect_time: Duration::from_secs(45),
-        max_payload: MAX_MESSAGE_BYTES,
-        echoes: false,
-    };
-    /// As the suites expect them.
-    const ECHO: Self = Self {
-        timing: Timing {
-            ping_interval: Duration::from_millis(300),
-            ping_timeout: Duration::from_millis(200),
-        },
-        max_payload: 1_000_000,
-        echoes: true,
-        ..Self::USUAL
-    };
-
     fn of(app: &App) -> Self {
-        if app.protocol_echo { Self::ECHO } else { Self::USUAL }
+        let usual = Self {
+            timing: Timing::USUAL,
+            connect_time: CONNECT_TIME,
+            max_payload: MAX_MESSAGE_BYTES,
+            echoes: false,
+        };
+        match app.protocol_echo {
+            Some(timing) => Self { timing, max_payload: SUITES_PAYLOAD, echoes: true, ..usual },
+            None => usual,
+        }
     }
 }
 

@@ -67,8 +67,8 @@ impl Namespaces {
         self.list.iter().map(|namespace| Arc::clone(&namespace.slot)).collect()
     }
 
-    /// Fetches what is there, in turn, up to about so many bytes. A session that has ended is removed, and its
-    /// namespace is returned.
+    /// Fetches what is there, in turn, up to about so many bytes. A session that has ended is removed, and
+    /// its namespace is returned.
     pub fn fetch(&mut self, bytes: usize, mut on: impl FnMut(u32, Data)) -> Option<(String, End)> {
         let mut left = bytes;
         for _ in 0..self.list.len() {

@@ -4,6 +4,7 @@
 
 use super::lock;
 use crate::server::doors::Admitted;
+use crate::server::permits::Permit;
 use crate::server::room::{Room, Seat};
 use crate::server::shard::slot_pair;
 use crate::wire::engineio::Data;
@@ -18,6 +19,7 @@ pub(super) struct Slot {
     pub unread: Mutex<Vec<u8>>,
     /// Where its session is, if it may get another socket.
     pub seat: Option<(Arc<Room>, Seat)>,
+    _pair: Permit,
 }
 
 /// What was fetched of a slot.
@@ -29,16 +31,21 @@ pub(super) struct Fetched {
 }
 
 impl Slot {
-    pub fn new(end: std::os::unix::net::UnixStream, seat: Option<(Arc<Room>, Seat)>) -> io::Result<Self> {
-        Ok(Self { end: UnixStream::from_std(end)?, unread: Mutex::default(), seat })
+    /// `pair`: a pair has descriptors beside those that sessions have permits for.
+    pub fn new(
+        end: std::os::unix::net::UnixStream,
+        seat: Option<(Arc<Room>, Seat)>,
+        pair: Permit,
+    ) -> io::Result<Self> {
+        Ok(Self { end: UnixStream::from_std(end)?, unread: Mutex::default(), seat, _pair: pair })
     }
 
     /// Opens a session whose shard has the other end.
-    pub async fn open(admitted: Admitted) -> io::Result<Self> {
+    pub async fn open(admitted: Admitted, pair: Permit) -> io::Result<Self> {
         let (end, shards) = slot_pair()?;
         let Admitted { opening, guest, room } = admitted;
         let seat = room.open_in(guest, opening, shards).await?;
-        Self::new(end, Some((room, seat)))
+        Self::new(end, Some((room, seat)), pair)
     }
 
     /// The packets that are there, up to about so many bytes.

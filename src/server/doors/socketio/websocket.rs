@@ -147,7 +147,9 @@ async fn move_over(app: Arc<App>, sid: &str, client: Arc<Client>, mut socket: So
         return serve(app, Arc::clone(connection), socket).await;
     };
     // No poll and no post has it any more.
-    let Some(Slot { end, unread, seat: Some((room, seat)) }) = Arc::into_inner(slot) else { return Ok(()) };
+    let Some(Slot { end, unread, seat: Some((room, seat)), .. }) = Arc::into_inner(slot) else {
+        return Ok(());
+    };
     let mut rest = std::mem::take(&mut socket.out);
     for packet in &outgoing {
         packet.write_frame(&mut rest);
@@ -182,11 +184,16 @@ async fn come_home(
     homecoming: Homecoming,
 ) -> io::Result<()> {
     let Homecoming { stream, early, rest, pings, end } = homecoming;
-    let connection = Connection::new(origin, Settings::of(&app), None);
-    connection.adopt(namespace, Slot::new(end, None)?, pings);
     let mut socket = Socket::new(TcpStream::from_std(stream)?);
     socket.out = rest;
     socket.feed(&early);
+    let Some(pair) = app.connections.pairs.take() else {
+        return socket
+            .close((CloseCode::OVERLOADED, "too many connections have several namespaces".to_owned()))
+            .await;
+    };
+    let connection = Connection::new(origin, Settings::of(&app), None);
+    connection.adopt(namespace, Slot::new(end, None, pair)?, pings);
     serve(app, Arc::new(connection), socket).await
 }
 
@@ -249,7 +256,7 @@ async fn serve(app: Arc<App>, connection: Arc<Connection>, mut socket: Socket) -
                     Ok(admitted) if connection.is_empty() && socket.messages.is_empty() => {
                         return hand_over(&app, &connection, namespace, admitted, socket).await;
                     }
-                    Ok(admitted) => connection.join(namespace, admitted).await,
+                    Ok(admitted) => connection.join(&app, namespace, admitted).await,
                     Err(refusal) => connection.refuse(&app, refusal),
                 };
                 if let Err(end) = done {

@@ -107,7 +107,7 @@ async fn several_namespaces_share_a_connection_and_each_is_left_by_itself() {
         assert_eq!((joined.kind, &joined.data["sid"]), (0, &json!(client.sid)), "{target}");
         let joined = seen.join(&mut client, "/one", json!({ "topics": ["quote:*"], "seed": 7 })).await;
         assert_eq!((joined.kind, &joined.data["sid"]), (0, &json!(client.sid)), "{target}");
-        // Both go on, each as far as its heartbeats are answered: with one that waits for a pong it would not.
+        // Both go on, each as far as its heartbeats are answered.
         for size in 2..40 {
             let published = server.publish(&trade("A", "1", size)).await;
             let position = published["position"].as_u64().unwrap();
@@ -233,6 +233,24 @@ async fn a_connection_may_be_in_sixteen_namespaces() {
             seen.ping(&mut client, room, id).await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pairs_of_sockets_are_bounded_for_all_connections_together() {
+    let server = TestServer::start_with(|config| config.max_http_connections = 2).await;
+    let (mut client, mut seen) = (Client::open(&server, WEBSOCKET).await, SeenIn::default());
+    assert_eq!(seen.join(&mut client, "/", Value::Null).await.kind, 0);
+    assert_eq!(seen.join(&mut client, "/one", json!({ "seed": 7 })).await.kind, 0);
+    let refused = seen.join(&mut client, "/two", json!({ "seed": 7 })).await;
+    assert_eq!((refused.kind, &refused.data["data"]["status"]), (4, &json!(503)), "{refused:?}");
+    // A connection with one namespace needs none, and one that leaves a namespace gives its own back.
+    let (mut other, mut seen_by_other) = (Client::open(&server, WEBSOCKET).await, SeenIn::default());
+    assert_eq!(seen_by_other.join(&mut other, "/", Value::Null).await.kind, 0);
+    client.say(1, "/one", None, &Value::Null).await;
+    assert_eq!(seen.join(&mut client, "/two", json!({ "seed": 7 })).await.kind, 0);
+    // One that is taken back when there is none is told to come back later.
+    other.say(0, "/one", None, &json!({ "seed": 7 })).await;
+    assert_eq!(other.closed().await.0, 1013);
 }
 
 #[tokio::test(flavor = "multi_thread")]
