@@ -233,15 +233,14 @@ impl Topic {
 impl TopicError {
     fn new(text: &str, nearest: Option<String>) -> Self {
         let text: String = text.chars().take(100).collect();
-        let hint = match &nearest {
-            Some(topic) => format!("did you mean {topic:?}?"),
-            None => {
-                let kinds = Kind::ALL.map(Kind::name).join(", ");
-                format!(
-                    "topics are KIND:SYMBOL, KIND:*, KIND:@SECTOR, messages:CHANNEL, states:CHANNEL, status or \
-                     stats, KIND one of {kinds}"
-                )
-            }
+        let hint = if let Some(topic) = &nearest {
+            format!("did you mean {topic:?}?")
+        } else {
+            let kinds = Kind::ALL.map(Kind::name).join(", ");
+            format!(
+                "topics are KIND:SYMBOL, KIND:*, KIND:@SECTOR, messages:CHANNEL, states:CHANNEL, status or stats, \
+                 KIND one of {kinds}"
+            )
         };
         Self { message: format!("unknown topic {text:?}: {hint}"), nearest }
     }

@@ -321,7 +321,7 @@ impl Owed for JsonUpdate {
         self.delivered += states.states.len() as u64;
         if let Some((_, notices)) = &mut self.notices {
             let event = |(key, data): &(&Word, Option<&Json>)| {
-                let data = data.map_or(Value::Null, |data| data.value());
+                let data = data.map_or(Value::Null, Json::value);
                 json!(["state", key.as_str(), data, channel.as_str()])
             };
             return notices.extend(states.states.iter().map(event));
@@ -329,7 +329,7 @@ impl Owed for JsonUpdate {
         let values = states
             .states
             .iter()
-            .map(|(key, data)| (key.as_str().to_owned(), data.map_or(Value::Null, |data| data.value())));
+            .map(|(key, data)| (key.as_str().to_owned(), data.map_or(Value::Null, Json::value)));
         let mut entry = one("topic", Topic::of(Kind::States, channel).to_string());
         if states.whole {
             entry.insert("whole".to_owned(), true.into());

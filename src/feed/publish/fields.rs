@@ -99,7 +99,6 @@ impl<'a> Fields<'a> {
             data: Value,
         }
         Ok(match (self.take("data"), self.source) {
-            (None, _) => None,
             (Some(_), Source::Json(text)) => Some(serde_json::from_str::<Data>(text)?.data),
             (Some(_), Source::MessagePack(bytes)) => {
                 let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
@@ -107,7 +106,7 @@ impl<'a> Fields<'a> {
                 Some(Data::deserialize(&mut deserializer)?.data)
             }
             (Some(Scalar::Text(text)), Source::Texts) => Some(Value::String(text.into_owned())),
-            (Some(_), Source::Texts) => None,
+            (None, _) | (Some(_), Source::Texts) => None,
         })
     }
 

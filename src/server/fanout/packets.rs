@@ -116,7 +116,10 @@ impl<L: Link> Fanout<L> {
                 self.tell_of(key, "left", &rooms);
                 Op::Unsubscribe { topics: topics_of(&rooms) }
             }
-            Ok(Said::Post { post, but_me }) => Op::Publish(self.signed(key, post, but_me)),
+            Ok(Said::Post { mut post, but_me }) => {
+                self.sign(key, &mut post, but_me);
+                Op::Publish(post)
+            }
             Ok(Said::State { channel, data, ttl }) => {
                 let state =
                     self.name(key).ok_or("a state is of somebody: say your name in auth").map(|name| {
@@ -189,7 +192,7 @@ impl<L: Link> Fanout<L> {
             if let Post::Message { message, .. } = &mut *post {
                 message.event = Word::new(event);
             }
-            let post = self.signed(key, post, true);
+            self.sign(key, &mut post, true);
             self.all_asked += 1;
             self.asked.push(AskedOfRoom { key, number: self.all_asked, task: Task::Post(post) });
         }
@@ -206,14 +209,13 @@ impl<L: Link> Fanout<L> {
         of_messages.collect()
     }
 
-    fn signed(&mut self, key: usize, mut post: Box<Post>, but_me: bool) -> Box<Post> {
+    fn sign(&mut self, key: usize, post: &mut Post, but_me: bool) {
         let from = self.name(key);
         let except = but_me.then(|| self.sender(key));
-        if let Post::Message { message, .. } = &mut *post {
+        if let Post::Message { message, .. } = post {
             message.from = from;
             message.except = except;
         }
-        post
     }
 
     fn name(&self, key: usize) -> Option<Word> {

@@ -96,7 +96,9 @@ impl Room {
 impl Drop for Posts {
     fn drop(&mut self) {
         let timed = self.timed.get_mut().unwrap_or_else(PoisonError::into_inner);
-        timed.values().for_each(|(_, timer)| timer.abort());
+        for (_, timer) in timed.values() {
+            timer.abort();
+        }
     }
 }
 
