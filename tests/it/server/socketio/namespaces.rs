@@ -113,7 +113,7 @@ async fn several_namespaces_share_a_connection_and_each_is_left_by_itself() {
             let position = published["position"].as_u64().unwrap();
             seen.until(&mut client, "its trade", |_, seen| seen.position("/") >= position).await;
         }
-        seen.until(&mut client, "the room", |_, seen| seen.updates("/one") >= 40).await;
+        seen.until(&mut client, "the room", |_, seen| seen.updates("/one") >= 8).await;
         let numbers = seen.0["/"].numbers("trades:A");
         assert_eq!(numbers, (0..numbers.len() as u64).collect::<Vec<u64>>());
         seen.ping(&mut client, "/one", 1).await;
@@ -131,7 +131,7 @@ async fn several_namespaces_share_a_connection_and_each_is_left_by_itself() {
         client.say(1, "/", None, &Value::Null).await;
         until_sessions(&server, 0, 1).await;
         let before = seen.updates("/one");
-        seen.until(&mut client, "more of the room", |_, seen| seen.updates("/one") > before + 5).await;
+        seen.until(&mut client, "more of the room", |_, seen| seen.updates("/one") > before + 2).await;
         client.say(1, "/one", None, &Value::Null).await;
         until_sessions(&server, 0, 0).await;
         // The connection goes on without a namespace, for another one.
@@ -186,7 +186,7 @@ async fn an_upgrade_takes_all_namespaces_along() {
     let numbers = seen.0["/"].numbers("trades:A");
     assert_eq!(numbers, (0..301).collect::<Vec<u64>>());
     let before = seen.updates("/one");
-    seen.until(&mut client, "more of the room", |_, seen| seen.updates("/one") > before + 5).await;
+    seen.until(&mut client, "more of the room", |_, seen| seen.updates("/one") > before + 2).await;
     seen.ping(&mut client, "/", 1).await;
     seen.ping(&mut client, "/one", 2).await;
 }
