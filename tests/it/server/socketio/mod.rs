@@ -1,6 +1,7 @@
 //! `/socket.io/`: the same sessions as over our own protocol, by WebSocket, by polls, and from one to the
 //! other.
 
+mod channels;
 mod namespaces;
 mod refusals;
 mod suites;
