@@ -25,7 +25,7 @@ impl TimeError {
 /// seconds, ms, µs or ns. Decimals beyond the nanosecond are cut off.
 ///
 /// # Errors
-/// [`TimeError`] with the text.
+/// A `TimeError` with the text.
 pub fn parse_time(text: &str) -> Result<Timestamp, TimeError> {
     let error = || TimeError::new(text, "RFC 3339, or whole seconds, ms, us or ns since 1970");
     if let Some((local, "Z" | "+00:00")) = split_local(text) {

@@ -1,7 +1,7 @@
 //! The messages of a channel, and the states in it. Pure; any thread.
 //!
-//! Invariant: what a channel keeps fits one update. A state that has ended is kept as such until [`STATES_KEPT`]
-//! others are, so that a subscriber that lags misses no end.
+//! Invariant: what a channel keeps fits one update. A state that has ended is kept as such until
+//! [`STATES_KEPT`] others are, so that a subscriber that lags misses no end.
 
 use super::ring::Ring;
 use crate::market::{Json, Message, State, Symbol, Word};

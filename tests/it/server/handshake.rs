@@ -93,7 +93,7 @@ async fn pages_of_strangers_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_misspelt_query_is_told_the_right_one() {
     check_refused("/v1/ws?topcis=quote:A", &[], 400, "did you mean \"topics\"?").await;
-    check_refused("/v1/ws?zzzzzzzzzz=1", &[], 400, "there are topics, max_hz").await;
+    check_refused("/v1/ws?zzzzzzzzzz=1", &[], 400, "there are topics, new, max_hz").await;
     check_refused("/v1/ws?max_hz=fast", &[], 400, "max_hz=\"fast\": expected a number from 0.1 to 1000")
         .await;
     check_refused("/v1/ws?max_hz=NaN", &[], 400, "max_hz").await;
