@@ -7,6 +7,7 @@ It exists to show that the text suffices: nobody who wrote it had seen how the s
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import re
 import time
@@ -21,7 +22,9 @@ from websockets.typing import Subprotocol
 QUOTE = ("bid", "bid_size", "ask", "ask_size")
 BAR = ("start", "open", "high", "low", "close", "volume", "trades", "vwap")
 DAY = BAR + ("previous_close",)
-FIELDS = {"quote": QUOTE, "bars.1s": BAR, "bars.1m": BAR, "day": DAY}
+FIELDS = {"quote": QUOTE, "bars.1s": BAR, "bars.1m": BAR, "day": DAY, "watchers": ("watchers",)}
+# By their numbers.
+INSTRUMENT_KINDS = ("quote", "trades", "bars.1s", "bars.1m", "day", "status", "watchers")
 PRICES = {"price", "bid", "ask", "open", "high", "low", "close", "previous_close", "vwap"}
 SIZES = {"size", "bid_size", "ask_size", "volume"}
 STATES = ("pre-open", "open", "halted", "closed")
@@ -99,6 +102,9 @@ class Market:
         self.instruments: dict[int, dict] = {}
         self.images: dict[tuple[int | None, str], dict] = {}
         self.rings: dict[tuple[int, str], Ring] = {}
+        # By channel; no part of the market, so a reset leaves them.
+        self.messages: dict[str, dict] = {}
+        self.states: dict[str, dict] = {}
         self.in_flush = False
         self.dropped = False  # in this connection: by a reset, or by an answer with `resumed: false`
         self.drops = 0
@@ -124,6 +130,8 @@ class Market:
         begins = message.get("begins")
         reached = [topic.reached for topic in self.topics.values() if topic.whole]
         if self.epoch is not None and self.epoch != message["epoch"]:
+            self.messages.clear()
+            self.states.clear()
             self.drop()
         elif begins is not None and any(position < begins for position in reached):
             self.drop()
@@ -246,9 +254,8 @@ class Market:
         for kept in (self.images, self.rings):
             for key in [key for key in kept if not self._covers(*key)]:
                 del kept[key]
-        kinds = ("quote", "trades", "bars.1s", "bars.1m", "day", "status")
         for number in list(self.instruments):
-            if not any(self._covers(number, kind) for kind in kinds):
+            if not any(self._covers(number, kind) for kind in INSTRUMENT_KINDS):
                 del self.instruments[number]
         self._changed()
 
@@ -316,6 +323,23 @@ class Market:
             for bit, field in enumerate(DAY):
                 if mask & 1 << bit:
                     image[field] = value(field, next(rest), anchor)
+        elif tag == 43:
+            image = self._image(number, "watchers")
+            if next(rest) & 1:
+                image["watchers"] = next(rest)
+        elif tag == 48:
+            self._messages(next(rest), next(rest), next(rest), rest)
+        elif tag == 49:
+            channel, whole, count = next(rest), next(rest), next(rest)
+            states = self.states.setdefault(channel, {})
+            if whole:
+                states.clear()
+            for _ in range(count):
+                key, data = next(rest), next(rest)
+                if data is None:
+                    states.pop(key, None)
+                else:
+                    states[key] = json.loads(data)
         elif tag in (44, 45, 46, 47):
             kind = "bars.1s" if tag in (44, 46) else "bars.1m"
             first = next(rest) if tag >= 46 else None
@@ -328,7 +352,7 @@ class Market:
             image = self._image(None, "feed")
             image["kind"], image["state"], image["speed"] = next(rest), next(rest), next(rest)
         elif tag in (57, 58):
-            key = number, ("quote", "trades", "bars.1s", "bars.1m", "day", "status")[next(rest)]
+            key = number, INSTRUMENT_KINDS[next(rest)]
             if tag == 58:
                 self.joined.add(key)
             else:
@@ -339,6 +363,16 @@ class Market:
             self.images[None, "stats"] = next(rest)
         else:
             raise Unreadable(f"unknown tag {tag}")
+
+    def _messages(self, channel: str, number: int, count: int, rest) -> None:
+        """Those of a channel, each once; what came before the subscription is not missed."""
+        known = self.messages.setdefault(channel, {"next": number, "missed": 0, "entries": []})
+        known["missed"] += max(0, number - known["next"])
+        for each in range(number, number + count):
+            ts_event, sender, event, data = self.time + next(rest), next(rest), next(rest), json.loads(next(rest))
+            if each >= known["next"]:
+                known["entries"].append({"number": each, "from": sender, "event": event, "data": data, "ts_event": ts_event})
+        known["next"] = max(known["next"], number + count)
 
     def _definition(self, number: int, new: dict) -> None:
         for field in ("tick_size", "anchor", "previous_close"):
