@@ -215,4 +215,20 @@ test.describe("with large prices and long symbols", () => {
       }
       expect(wrong.slice(0, 40)).toEqual([]);
     });
+
+  test("nothing is cut on a phone whose server is gone", async ({ desk, page }) => {
+    await desk.server.publish(events());
+    await page.setViewportSize({ width: 320, height: 900 });
+    await desk.open();
+    await desk.server.kill();
+    const wrong: string[] = [];
+    // The longest of what the badges say.
+    await expect(desk.connection).toHaveText(/^Reconnecting, attempt \d+ in \d+ s$/);
+    for (let width = 320; width <= 900; width += 20) {
+      await page.setViewportSize({ width, height: 900 });
+      for (const fault of await faults(page, ["List", "Chart", "Trades", "Movers"]))
+        wrong.push(`${width} ${fault}`);
+    }
+    expect(wrong).toEqual([]);
+  });
 });
