@@ -1,7 +1,7 @@
 use super::BenchError;
 use super::process::{Pinned, Process, get};
 use super::run::{CONNECTING, Progress, cores, growth, mib};
-use super::session::{Notes, Session, upgrade_request};
+use super::session::{Notes, Session};
 use super::swarm::{Swarm, Wake};
 use super::{Plan, Topics};
 use serde::Serialize;
@@ -49,10 +49,10 @@ pub fn idle(plan: &Plan, rounds: usize, progress: Progress<'_>) -> Result<Vec<Id
     let process = Process::start(&args, &server_cores, None)?;
     let _pinned = Pinned::to(&client_cores)?;
     let names: Vec<String> = topics.iter().map(ToString::to_string).collect();
-    let greeting: Arc<[u8]> =
-        upgrade_request(&process.address.to_string(), &names, plan.max_hz).into_bytes().into();
+    let greeting: Arc<[u8]> = plan.door.request(&process.address.to_string(), &names, plan.max_hz).into();
     let round = |clients: usize, progress: &mut dyn FnMut(usize)| -> Result<u64, BenchError> {
-        let sessions = (0..clients).map(|_| Session::new(Arc::clone(&greeting), None, false, false));
+        let sessions =
+            (0..clients).map(|_| Session::new(plan.door, Arc::clone(&greeting), None, false, false));
         let mut swarm =
             Swarm::new(Notes::default(), Wake::Looks).map_err(|error| BenchError::io("polling", error))?;
         let deadline = Instant::now() + CONNECTING;

@@ -5,6 +5,7 @@
 //! the server did meanwhile, and for a tick that was merged into a later one until that arrived. So a server
 //! that stalls cannot hide it by sending less.
 
+mod door;
 mod floor;
 mod idle;
 mod process;
@@ -15,6 +16,7 @@ mod session;
 mod swarm;
 mod workload;
 
+pub use door::Door;
 pub use floor::serve as serve_floor;
 pub use idle::{Idle, idle};
 pub use ramp::{Step, ramp};

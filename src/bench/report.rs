@@ -93,7 +93,8 @@ pub struct Slow {
     /// `None`: of a server elsewhere.
     pub rss_growth_mib: Option<f64>,
     pub most_unsent_kib: Option<f64>,
-    /// Bytes that a slow session read, once it read again, before it was up to date.
+    /// Frames and bytes that a slow session read, once it read again, before it was up to date.
+    pub old_frames_before_present: f64,
     pub old_kib_before_present: f64,
     pub ms_until_present: f64,
     /// Slow sessions that never became up to date.
@@ -338,6 +339,7 @@ const SECTIONS: &[(&str, Rows)] = &[
             ("/slow/healthy_entries_missed", "the others' entries missed", ""),
             ("/slow/rss_growth_mib", "growth of the server", "MiB"),
             ("/slow/most_unsent_kib", "unsent at most", "KiB"),
+            ("/slow/old_frames_before_present", "frames before the present", ""),
             ("/slow/old_kib_before_present", "read before the present", "KiB"),
             ("/slow/ms_until_present", "until the present", "ms"),
             ("/slow/clients_left_behind", "never got there", ""),

@@ -1,8 +1,9 @@
 use super::BenchError;
+use super::door::Door;
 use super::floor::Floor;
 use super::process::{self, Pinned, Process, Usage, get, get_json, own_cpu};
 use super::report::{Round, ServerSide, Slow};
-use super::session::{CatchUp, Clock, Notes, Session, upgrade_request};
+use super::session::{CatchUp, Clock, Notes, Session};
 use super::swarm::{Swarm, Wake};
 use super::workload::{Timeline, Timelines};
 use crate::hub::{Kind, Topic};
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub server: Server,
+    /// By which they come in.
+    pub door: Door,
     /// What the server plays; `None`: unknown, so updates are timed instead of ticks.
     pub feed: Option<Feed>,
     pub clients: usize,
@@ -346,7 +349,7 @@ fn sessions<'a>(
 ) -> impl Iterator<Item = Session> + use<'a> {
     let requests: Vec<Arc<[u8]>> = audience
         .iter()
-        .map(|(topics, _)| upgrade_request(&address.to_string(), topics, plan.max_hz).into_bytes().into())
+        .map(|(topics, _)| plan.door.request(&address.to_string(), topics, plan.max_hz).into())
         .collect();
     let slow = plan.stall.map_or(0, |stall| stall.clients);
     let logged = if audience.len() == 1 { 1 } else { LOGGED };
@@ -354,7 +357,7 @@ fn sessions<'a>(
         let set = client % audience.len();
         let timeline = audience[set].1.clone().filter(|_| client >= slow);
         let decode = (slow..slow + plan.decoded).contains(&client);
-        Session::new(Arc::clone(&requests[set]), timeline, decode, plan.floor && client < logged)
+        Session::new(plan.door, Arc::clone(&requests[set]), timeline, decode, plan.floor && client < logged)
     })
 }
 
@@ -527,7 +530,7 @@ fn slow(
     let growth = during.server.map(|server| server.rss_mib_max - mib(resident));
     let most_unsent = target.process.as_ref().map(Process::most_unsent);
     let resumed = Instant::now();
-    let watch = CatchUp { now: clock.tape_micros(resumed), old_bytes: 0, is_there: false };
+    let watch = CatchUp { now: clock.tape_micros(resumed), old_bytes: 0, old_frames: 0, is_there: false };
     swarm.peers().take(stall.clients).for_each(|peer| peer.watch = Some(watch));
     swarm.stall(stall.clients, false);
     swarm
@@ -538,6 +541,7 @@ fn slow(
     let until_present = resumed.elapsed();
     let watched: Vec<CatchUp> = swarm.peers().take(stall.clients).filter_map(|peer| peer.watch).collect();
     let old_bytes = watched.iter().map(|watch| watch.old_bytes).max();
+    let old_frames = watched.iter().map(|watch| watch.old_frames).max();
     let left_behind = watched.iter().filter(|watch| !watch.is_there).count();
     #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
     Ok(Slow {
@@ -552,6 +556,7 @@ fn slow(
         healthy_entries_missed: during.entries_missed + during.entries_untold,
         rss_growth_mib: growth,
         most_unsent_kib: most_unsent.map(|bytes| bytes as f64 / 1024.0),
+        old_frames_before_present: old_frames.unwrap_or(0) as f64,
         old_kib_before_present: old_bytes.unwrap_or(0) as f64 / 1024.0,
         ms_until_present: until_present.as_secs_f64() * 1e3,
         clients_left_behind: left_behind as f64,

@@ -1,9 +1,10 @@
+use super::door::{Door, Received, Rings};
 use super::swarm::Peer;
 use super::workload::Timeline;
 use crate::client::{Change, Image};
 use crate::market::Timestamp;
 use crate::tape::Position;
-use crate::wire::{Answer, Opcode, PROTOCOL_MSGPACK, UpdateDecoder};
+use crate::wire::{Answer, UpdateDecoder};
 use hdrhistogram::Histogram;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,15 +13,16 @@ use std::time::{Duration, Instant};
 const TIMED: usize = 8;
 /// The longest latency that is distinguished, in µs.
 const MAX_LATENCY: u64 = 120_000_000;
-/// The longest frame a server may send; its updates are at most 64 KiB.
-const MAX_FRAME: usize = 1 << 20;
+/// The longest message a server may send; its updates are at most 512 KiB.
+pub(super) const MAX_FRAME: usize = 1 << 20;
 
 /// One subscriber: reads just enough of each frame to know what it delivers, or all of it.
 #[derive(Debug)]
 pub struct Session {
+    door: Door,
     greeting: Arc<[u8]>,
     stage: Stage,
-    /// The beginning of an incomplete frame.
+    /// The beginning of an incomplete message.
     partial: Vec<u8>,
     /// As of the last update: µs on the tape's clock, and the position.
     micros: i64,
@@ -65,10 +67,15 @@ struct Due {
 /// A session that reads everything.
 #[derive(Debug)]
 struct Full {
-    decoder: UpdateDecoder,
-    image: Image,
+    reads: Reads,
     /// Trades and closed bars that were delivered, or reported as missed, since counting began.
     accounted: u64,
+}
+
+#[derive(Debug)]
+enum Reads {
+    MessagePack { decoder: UpdateDecoder, image: Image },
+    Json(Rings),
 }
 
 /// How a session that has not read for a while becomes up to date.
@@ -76,8 +83,9 @@ struct Full {
 pub struct CatchUp {
     /// On the tape's clock, µs: data later than this are up to date.
     pub now: i64,
-    /// Bytes read before that.
+    /// Bytes and frames read before that.
     pub old_bytes: u64,
+    pub old_frames: u64,
     pub is_there: bool,
 }
 
@@ -159,16 +167,26 @@ impl Default for Notes {
 }
 
 impl Session {
-    /// `greeting` as of [`upgrade_request`].
-    pub fn new(greeting: Arc<[u8]>, timeline: Option<Arc<Timeline>>, decode: bool, log: bool) -> Self {
+    /// `greeting` as of [`Door::request`].
+    pub fn new(
+        door: Door,
+        greeting: Arc<[u8]>,
+        timeline: Option<Arc<Timeline>>,
+        decode: bool,
+        log: bool,
+    ) -> Self {
         let full = || {
-            Box::new(Full {
-                decoder: UpdateDecoder::new(Position::START, Timestamp::default()),
-                image: Image::default(),
-                accounted: 0,
-            })
+            let reads = match door {
+                Door::Websocket => Reads::MessagePack {
+                    decoder: UpdateDecoder::new(Position::START, Timestamp::default()),
+                    image: Image::default(),
+                },
+                Door::SocketIo | Door::Sse | Door::Lines => Reads::Json(Rings::default()),
+            };
+            Box::new(Full { reads, accounted: 0 })
         };
         Self {
+            door,
             greeting,
             stage: Stage::Handshake,
             partial: Vec::new(),
@@ -184,8 +202,8 @@ impl Session {
 
     /// A session that receives another one's frames again, from a floor to which it sends the number of that
     /// log.
-    pub fn again(log: &Log, number: u32, timeline: Option<Arc<Timeline>>) -> Self {
-        let mut session = Self::new([].into(), timeline, false, false);
+    pub fn again(door: Door, log: &Log, number: u32, timeline: Option<Arc<Timeline>>) -> Self {
+        let mut session = Self::new(door, [].into(), timeline, false, false);
         session.greeting = number.to_be_bytes().into();
         session.stage = Stage::Open;
         (session.position, session.micros) = log.from;
@@ -260,7 +278,7 @@ impl Session {
             return Ok(0);
         };
         let head = String::from_utf8_lossy(&self.partial[..end]);
-        if !head.starts_with("HTTP/1.1 101 ") {
+        if !head.starts_with(self.door.accepted()) {
             let body = String::from_utf8_lossy(&self.partial[end + 4..]);
             let status = head.lines().next().unwrap_or_default();
             return Err(format!("the server answered {status:?} {body}"));
@@ -269,45 +287,38 @@ impl Session {
         Ok(end + 4)
     }
 
-    fn frame(
+    fn message(
         &mut self,
-        frame: &[u8],
-        payload: &[u8],
+        message: &[u8],
+        payload: usize,
         at: Instant,
         notes: &mut Notes,
         answer: &mut Vec<u8>,
     ) -> Result<(), String> {
-        const BINARY: u8 = 0x80 | Opcode::Binary as u8;
-        const PING: u8 = 0x80 | Opcode::Ping as u8;
-        const CLOSE: u8 = 0x80 | Opcode::Close as u8;
-        match frame[0] {
-            BINARY if is_update(payload) => self.update(frame, payload, at, notes),
-            BINARY => self.answered(payload),
-            PING => {
-                let len = u8::try_from(payload.len()).map_err(|_| "an overlong ping".to_owned())?;
-                answer.extend([0x80 | Opcode::Pong as u8, 0x80 | len, 0, 0, 0, 0]);
-                answer.extend_from_slice(payload);
+        match self.door.read(message, payload)? {
+            Received::Update(update) => self.update(message, update, at, notes),
+            Received::Answer(answer) => self.answered(answer),
+            Received::Asked(bytes) => {
+                answer.extend(bytes);
                 Ok(())
             }
-            CLOSE => {
-                let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
-                Err(format!(
-                    "the server closed with {code} {}",
-                    String::from_utf8_lossy(payload.get(2..).unwrap_or_default())
-                ))
-            }
-            other => Err(format!("a frame that begins with {other:#x}")),
+            Received::Nothing => Ok(()),
         }
     }
 
     fn answered(&mut self, payload: &[u8]) -> Result<(), String> {
-        match rmp_serde::from_slice::<Answer>(payload)
-            .map_err(|error| format!("an unreadable answer: {error}"))?
-        {
+        let answer = match self.door {
+            Door::Websocket => rmp_serde::from_slice::<Answer>(payload).map_err(|error| error.to_string()),
+            Door::SocketIo | Door::Sse | Door::Lines => {
+                serde_json::from_slice(payload).map_err(|error| error.to_string())
+            }
+        };
+        match answer.map_err(|error| format!("an unreadable answer: {error}"))? {
             Answer::Welcome { position, time, .. } => {
                 (self.position, self.micros) = (position, time);
-                if let Some(full) = &mut self.full {
-                    full.decoder = UpdateDecoder::new(Position::new(position), Timestamp::from_micros(time));
+                if let Some(Full { reads: Reads::MessagePack { decoder, .. }, .. }) = self.full.as_deref_mut()
+                {
+                    *decoder = UpdateDecoder::new(Position::new(position), Timestamp::from_micros(time));
                 }
                 Ok(())
             }
@@ -325,9 +336,9 @@ impl Session {
 
     fn update(&mut self, frame: &[u8], payload: &[u8], at: Instant, notes: &mut Notes) -> Result<(), String> {
         let len = frame.len();
-        let (positions, micros) = head(payload).ok_or("an update without a beginning")?;
-        self.position += positions;
-        self.micros += micros;
+        let from = (self.position, self.micros);
+        (self.position, self.micros) =
+            self.door.advance(payload, from).ok_or("an update without a beginning")?;
         notes.frames += 1;
         notes.bytes += len as u64;
         self.bytes += len as u64;
@@ -335,7 +346,10 @@ impl Session {
             && !watch.is_there
         {
             watch.is_there = self.micros >= watch.now;
-            watch.old_bytes += if watch.is_there { 0 } else { len as u64 };
+            if !watch.is_there {
+                watch.old_bytes += len as u64;
+                watch.old_frames += 1;
+            }
         }
         if let Some(log) = &mut self.log {
             log.frames.push((self.micros, u32::try_from(frame.len()).unwrap_or(u32::MAX)));
@@ -353,23 +367,39 @@ impl Session {
             notes.ticks += told as u64;
             notes.timed_frames += 1;
             notes.timed_bytes += len as u64;
-        } else if notes.times_updates && positions > 0 {
+        } else if notes.times_updates && self.position > from.0 {
             time(&[self.micros], at, notes);
         }
         if let Some(full) = &mut self.full {
-            let update = full.decoder.decode(payload).map_err(|error| error.to_string())?;
-            for change in full.image.apply(&update) {
-                match change {
-                    Change::Gap { missed, .. } => {
-                        notes.missed += missed;
-                        full.accounted += missed;
+            full.apply(payload, self.position, notes)?;
+        }
+        Ok(())
+    }
+}
+
+impl Full {
+    fn apply(&mut self, update: &[u8], position: u64, notes: &mut Notes) -> Result<(), String> {
+        match &mut self.reads {
+            Reads::MessagePack { decoder, image } => {
+                let update = decoder.decode(update).map_err(|error| error.to_string())?;
+                for change in image.apply(&update) {
+                    match change {
+                        Change::Gap { missed, .. } => {
+                            notes.missed += missed;
+                            self.accounted += missed;
+                        }
+                        Change::Trade { .. } | Change::ClosedBar { .. } => self.accounted += 1,
+                        _ => {}
                     }
-                    Change::Trade { .. } | Change::ClosedBar { .. } => full.accounted += 1,
-                    _ => {}
+                }
+                if decoder.position().get() != position {
+                    return Err("position and decoder disagree".to_owned());
                 }
             }
-            if full.decoder.position().get() != self.position {
-                return Err("position and decoder disagree".to_owned());
+            Reads::Json(rings) => {
+                let entries = rings.apply(update)?;
+                notes.missed += entries.missed;
+                self.accounted += entries.delivered + entries.missed;
             }
         }
         Ok(())
@@ -387,7 +417,7 @@ impl Peer for Session {
         answer: &mut Vec<u8>,
     ) -> Result<(), String> {
         let mut held = std::mem::take(&mut self.partial);
-        let mut rest = bytes;
+        let (mut rest, mut searched) = (bytes, held.len());
         if !held.is_empty() || matches!(self.stage, Stage::Handshake) {
             held.extend_from_slice(bytes);
             rest = &held;
@@ -399,12 +429,12 @@ impl Peer for Session {
                 return Ok(());
             }
             self.partial.clear();
-            rest = &rest[taken..];
+            (rest, searched) = (&rest[taken..], 0);
         }
-        while let Some((header, len)) = extent(rest)? {
-            let (frame, behind) = rest.split_at(header + len);
-            self.frame(frame, &frame[header..], at, notes, answer)?;
-            rest = behind;
+        while let Some((payload, len)) = self.door.extent(rest, searched)? {
+            let (message, more) = rest.split_at(len);
+            self.message(message, payload, at, notes, answer)?;
+            (rest, searched) = (more, 0);
         }
         self.partial.extend_from_slice(rest);
         Ok(())
@@ -424,22 +454,6 @@ fn latencies() -> Histogram<u64> {
     Histogram::new_with_bounds(1, MAX_LATENCY, 3).expect("bounds in order")
 }
 
-/// The handshake that subscribes to these topics.
-pub fn upgrade_request(authority: &str, topics: &[String], max_hz: Option<f64>) -> String {
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    query.append_pair("topics", &topics.join(","));
-    if let Some(hz) = max_hz {
-        query.append_pair("max_hz", &hz.to_string());
-    }
-    // The key is for the server to prove that it is one; that it does is tested elsewhere.
-    format!(
-        "GET /v1/ws?{} HTTP/1.1\r\nHost: {authority}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-         Sec-WebSocket-Protocol: {PROTOCOL_MSGPACK}\r\n\r\n",
-        query.finish()
-    )
-}
-
 /// Records the latencies of these: all if they are few, else of a sample.
 fn time(due: &[i64], at: Instant, notes: &mut Notes) {
     let Some(clock) = notes.clock else { return };
@@ -452,42 +466,6 @@ fn time(due: &[i64], at: Instant, notes: &mut Notes) {
     }
 }
 
-/// Lengths of the header and the payload of the frame that `bytes` begin with; `None` while it is incomplete.
-fn extent(bytes: &[u8]) -> Result<Option<(usize, usize)>, String> {
-    let (header, len) = match bytes {
-        [_, len @ 0..=125, ..] => (2, usize::from(*len)),
-        [_, 126, a, b, ..] => (4, usize::from(u16::from_be_bytes([*a, *b]))),
-        [_, 127, rest @ ..] => match rest.first_chunk::<8>() {
-            Some(len) => (10, usize::try_from(u64::from_be_bytes(*len)).unwrap_or(usize::MAX)),
-            None => return Ok(None),
-        },
-        [_, masked, ..] if masked & 0x80 != 0 => return Err("a masked frame".to_owned()),
-        _ => return Ok(None),
-    };
-    if len > MAX_FRAME {
-        return Err(format!("a frame of {len} bytes"));
-    }
-    Ok((bytes.len() >= header + len).then_some((header, len)))
-}
-
-/// Updates are arrays, answers are maps.
-fn is_update(payload: &[u8]) -> bool {
-    matches!(payload.first(), Some(0x90..=0x9f | 0xdc | 0xdd))
-}
-
-/// By how many positions and µs an update advances.
-fn head(mut payload: &[u8]) -> Option<(u64, i64)> {
-    rmp::decode::read_array_len(&mut payload).ok()?;
-    let positions = match payload.first()? {
-        0xc0 => {
-            payload = &payload[1..];
-            0
-        }
-        _ => rmp::decode::read_int(&mut payload).ok()?,
-    };
-    Some((positions, rmp::decode::read_int(&mut payload).ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -495,7 +473,7 @@ mod tests {
     #[test]
     fn a_frame_that_claims_to_tell_and_does_not_is_seen_through() {
         let timeline: Timeline = [1, 2, 3].into();
-        let mut session = Session::new([].into(), Some(Arc::new(timeline)), true, false);
+        let mut session = Session::new(Door::Websocket, [].into(), Some(Arc::new(timeline)), true, false);
         session.stage = Stage::Open;
         // By 3 positions and 3 µs further, without a change.
         session
@@ -508,7 +486,7 @@ mod tests {
     fn where_what_is_due_is_not_known_each_update_is_timed_from_the_moment_it_tells() {
         let clock = Clock { feed_micros: 3, here: Instant::now(), speed: 1.0 };
         let mut notes = Notes { clock: Some(clock), window: 0..10, times_updates: true, ..Notes::default() };
-        let mut session = Session::new([].into(), None, false, false);
+        let mut session = Session::new(Door::Websocket, [].into(), None, false, false);
         session.stage = Stage::Open;
         let at = clock.here + Duration::from_millis(5);
         session.received(&[0x82, 3, 0x92, 3, 3], at, &mut notes, &mut Vec::new()).unwrap();

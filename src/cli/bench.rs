@@ -1,8 +1,8 @@
 use super::raise_descriptor_limit;
 use super::watch::{duration, hz};
 use crate::bench::{
-    BenchError, Feed, Limits, Market, Plan, Report, Round, Server, Stall, Step, Timelines, Topics, Wake,
-    idle, measure, playing, ramp, record, serve_floor, show,
+    BenchError, Door, Feed, Limits, Market, Plan, Report, Round, Server, Stall, Step, Timelines, Topics,
+    Wake, idle, measure, playing, ramp, record, serve_floor, show,
 };
 use crate::client::Endpoint;
 use crate::hub::{Kind, Topic};
@@ -42,6 +42,7 @@ const SPARE: f64 = 20.0;
   tickcast bench --clients 5000 --symbols 500 --rate 20000 --watchlist 20
   tickcast bench --feed day.tape --speed 10 --topics 'trades:*' --json
   tickcast bench --idle --clients 10000                memory per connection
+  tickcast bench --door socket.io --turns 100ms        what another door costs
   tickcast bench --ramp --only-trades --symbols 200 --topics 'trades:*'
   tickcast bench --duration 5s --max-p99 10 --lossless        a gate for CI")]
 pub struct Args {
@@ -77,6 +78,10 @@ pub struct Args {
     /// Subscribers
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub clients: u32,
+
+    /// The door by which they come in
+    #[arg(long, value_enum, default_value_t)]
+    pub door: Door,
 
     /// What each of them subscribes to
     #[arg(long, value_delimiter = ',', default_value = "quote:*,trades:*", value_parser = topic)]
@@ -314,6 +319,7 @@ impl Args {
         }
         Ok(Plan {
             server,
+            door: self.door,
             feed: None,
             clients: self.clients as usize,
             topics: match self.watchlist {

@@ -85,8 +85,15 @@ impl Budget {
     pub const PRIVATE: Self = Self { waiting_batches: 8, rings: Some((512, 240)), steps_back: true };
 }
 
-/// Takes a connection back whose client names another namespace.
-pub(super) struct Home(pub Box<dyn FnOnce(Homecoming) + Send>);
+/// What a door keeps of a connection while a shard has it.
+pub(super) trait Home: Send {
+    /// The client names another namespace, so the door has the connection again.
+    fn take_back(self: Box<Self>, homecoming: Homecoming);
+
+    /// A copy in memory of the thread that calls this. The threads of requests put it among much that they
+    /// soon free, where it would hold a page.
+    fn copied(&self) -> Box<dyn Home>;
+}
 
 /// A connection that goes back to its door. The session stays in its shard, which has an end of a pair of
 /// sockets now.
@@ -111,7 +118,7 @@ pub(super) struct Replacement {
     pub rest: Vec<u8>,
     /// The other end.
     pub end: std::os::unix::net::UnixStream,
-    pub home: Home,
+    pub home: Box<dyn Home>,
 }
 
 enum Command {
@@ -120,7 +127,7 @@ enum Command {
         guest: Guest,
         opening: Opening,
         early: Vec<u8>,
-        home: Option<Home>,
+        home: Option<Box<dyn Home>>,
         /// For who wants to replace its socket later.
         key: Option<oneshot::Sender<usize>>,
     },
@@ -187,7 +194,8 @@ struct TcpLink {
     /// take 8 bytes of every connection.
     is_one_way: bool,
     reader: FrameReader,
-    home: Option<Box<Home>>,
+    /// Boxed once more, as few have one.
+    home: Option<Box<Box<dyn Home>>>,
     _guest: Guest,
 }
 
@@ -253,7 +261,7 @@ impl Shard {
         guest: Guest,
         opening: Opening,
         early: Vec<u8>,
-        home: Option<Home>,
+        home: Option<Box<dyn Home>>,
     ) {
         self.command(Command::Open { stream, guest, opening, early, home, key: None });
     }
@@ -556,7 +564,7 @@ impl Run {
         let registry = self.poll.registry();
         let _ = registry.deregister(&mut link.stream);
         link.stream = TcpStream::from_std(stream);
-        link.home = Some(Box::new(home));
+        link.home = Some(Box::new(home.copied()));
         let is_broken = link.register(registry, key).is_err();
         let (messages, broke) = link.take(&early, self.start.elapsed());
         self.fanout.relinked(key, rest);
@@ -598,7 +606,7 @@ impl Run {
         let swapped = swapped.and_then(|swapped| link.register(registry, key).map(|()| swapped));
         let Ok((stream, end)) = swapped else { return self.fanout.closed(key) };
         self.fanout.relinked(key, Vec::new());
-        home.0(Homecoming { stream: stream.into(), early, rest, pings, end });
+        home.take_back(Homecoming { stream: stream.into(), early, rest, pings, end });
     }
 }
 
@@ -612,20 +620,20 @@ pub(super) fn slot_pair() -> io::Result<(std::os::unix::net::UnixStream, std::ne
     Ok((end, std::net::TcpStream::from(std::os::fd::OwnedFd::from(shards))))
 }
 
-impl std::fmt::Debug for Home {
+impl std::fmt::Debug for dyn Home {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Home")
     }
 }
 
 impl TcpLink {
-    fn new(stream: std::net::TcpStream, guest: Guest, framing: Framing, home: Option<Home>) -> Self {
+    fn new(stream: std::net::TcpStream, guest: Guest, framing: Framing, home: Option<Box<dyn Home>>) -> Self {
         let is_one_way = !framing.has_close();
         Self {
             stream: TcpStream::from_std(stream),
             reader: FrameReader::default(),
             is_one_way,
-            home: home.map(Box::new),
+            home: home.map(|home| Box::new(home.copied())),
             _guest: guest,
         }
     }

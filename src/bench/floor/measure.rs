@@ -57,7 +57,7 @@ impl Floor {
         let peers = (0..plan.clients).map(|client| {
             let group = client % logs.len();
             let timeline = audience[group % audience.len()].1.clone();
-            Session::again(&logs[group], u32::try_from(group).expect("few groups"), timeline)
+            Session::again(plan.door, &logs[group], u32::try_from(group).expect("few groups"), timeline)
         });
         swarm
             .connect(process.address, peers, &plan.sources, Instant::now() + CONNECTING, |_| ())

@@ -136,7 +136,7 @@ impl Admitted {
         head: &[u8],
         mut stream: TcpStream,
         early: Vec<u8>,
-        home: Option<Home>,
+        home: Option<Box<dyn Home>>,
     ) -> io::Result<()> {
         tokio::time::timeout(HTTP.read_time, stream.write_all(head)).await??;
         let stream = stream.into_std()?;

@@ -261,7 +261,7 @@ impl Room {
         opening: Opening,
         stream: std::net::TcpStream,
         early: Vec<u8>,
-        home: Option<Home>,
+        home: Option<Box<dyn Home>>,
     ) {
         let next = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
         self.shards[next].open(stream, guest, opening, early, home);

@@ -83,7 +83,7 @@ impl Settings {
 }
 
 /// Where a connection comes from: what its first request says.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Origin {
     sid: String,
     pass: Pass,

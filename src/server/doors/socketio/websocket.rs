@@ -22,9 +22,10 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 
 /// How long an upgrade may take.
 const UPGRADE_TIME: Duration = Duration::from_secs(10);
@@ -162,11 +163,22 @@ async fn move_over(app: Arc<App>, sid: &str, client: Arc<Client>, mut socket: So
     Ok(())
 }
 
-/// How a shard gives a connection back, whose session is of that namespace.
-fn home(app: &Arc<App>, connection: &Connection, namespace: String) -> Home {
+/// A connection that a shard has, whose session is of one namespace.
+struct Away {
+    app: Weak<App>,
+    runtime: Handle,
+    origin: Arc<Origin>,
+    namespace: String,
+}
+
+fn home(app: &Arc<App>, connection: &Connection, namespace: String) -> Box<dyn Home> {
     let (app, origin) = (Arc::downgrade(app), Arc::clone(&connection.origin));
-    let runtime = tokio::runtime::Handle::current();
-    Home(Box::new(move |homecoming| {
+    Box::new(Away { app, runtime: Handle::current(), origin, namespace })
+}
+
+impl Home for Away {
+    fn take_back(self: Box<Self>, homecoming: Homecoming) {
+        let Self { app, runtime, origin, namespace } = *self;
         // A server that is gone has no connections.
         let Some(app) = app.upgrade() else { return };
         runtime.spawn(async move {
@@ -174,7 +186,16 @@ fn home(app: &Arc<App>, connection: &Connection, namespace: String) -> Home {
                 tracing::debug!("a connection with several namespaces broke: {error}");
             }
         });
-    }))
+    }
+
+    fn copied(&self) -> Box<dyn Home> {
+        Box::new(Self {
+            app: Weak::clone(&self.app),
+            runtime: self.runtime.clone(),
+            origin: Arc::new(Origin::clone(&self.origin)),
+            namespace: self.namespace.clone(),
+        })
+    }
 }
 
 async fn come_home(
