@@ -15,12 +15,18 @@ pub enum Dialect {
     WebSocket,
     /// Engine.IO 4 and Socket.IO 5 on a WebSocket.
     SocketIo,
+    /// Published by HTTP, subscribed by Server-Sent Events.
+    Events,
     /// NATS's own protocol.
     Nats,
     /// Published by HTTP, subscribed by WebSocket.
     Nchan,
     /// Trades published by HTTP, subscribed in the MessagePack form.
     Tickcast,
+    /// The same trades by its door of Socket.IO.
+    TickcastSocketIo,
+    /// The same trades as its Server-Sent Events.
+    TickcastEvents,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +74,20 @@ const PING: u8 = 9;
 const PONG: u8 = 10;
 
 impl Dialect {
+    /// Whether it is published to by requests of HTTP.
+    fn is_published_by_http(self) -> bool {
+        matches!(
+            self,
+            Self::Nchan | Self::Events | Self::Tickcast | Self::TickcastSocketIo | Self::TickcastEvents
+        )
+    }
+
     /// The first message of a connection.
     pub fn greeting(self, role: Role) -> Vec<u8> {
+        let get = |path: &str| {
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+                .into_bytes()
+        };
         let upgrade = |path: &str| {
             format!(
                 "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -78,13 +96,16 @@ impl Dialect {
             .into_bytes()
         };
         match (self, role) {
-            (Self::Bare, _) | (Self::Nchan | Self::Tickcast, Role::Publisher) => Vec::new(),
+            (Self::Bare, _) => Vec::new(),
+            (_, Role::Publisher) if self.is_published_by_http() => Vec::new(),
             (Self::WebSocket | Self::Nchan, Role::Subscriber) => upgrade("/subscribe"),
-            (Self::WebSocket, Role::Publisher) => upgrade("/publish"),
-            (Self::SocketIo, _) => upgrade("/socket.io/?EIO=4&transport=websocket"),
+            (Self::WebSocket | Self::Nchan, Role::Publisher) => upgrade("/publish"),
+            (Self::SocketIo | Self::TickcastSocketIo, _) => upgrade("/socket.io/?EIO=4&transport=websocket"),
+            (Self::Events, _) => get("/subscribe"),
+            (Self::TickcastEvents, _) => get("/v1/sse?topics=trades:X"),
             (Self::Nats, Role::Subscriber) => b"CONNECT {\"verbose\":false}\r\nSUB X 1\r\nPING\r\n".to_vec(),
             (Self::Nats, Role::Publisher) => b"CONNECT {\"verbose\":false}\r\nPING\r\n".to_vec(),
-            (Self::Tickcast, Role::Subscriber) => upgrade("/v1/ws?topics=trades:X"),
+            (Self::Tickcast, _) => upgrade("/v1/ws?topics=trades:X"),
         }
     }
 
@@ -106,8 +127,8 @@ impl Dialect {
                 frame(TEXT, true, format!("42[\"publish\",\"X\",\"{}\"]", message()).as_bytes())
             }
             Self::Nats => format!("PUB X {length}\r\n{}\r\n", message()).into_bytes(),
-            Self::Nchan => post("/publish", "text/plain", &message()),
-            Self::Tickcast => {
+            Self::Nchan | Self::Events => post("/publish", "text/plain", &message()),
+            Self::Tickcast | Self::TickcastSocketIo | Self::TickcastEvents => {
                 // A price that moves by ticks.
                 let cents = due / 1000 % 64;
                 let trade = format!(
@@ -129,7 +150,7 @@ impl Reader {
     pub fn new(dialect: Dialect, role: Role) -> Self {
         let stage = match (dialect, role) {
             (Dialect::Bare | Dialect::Nats, _) => Stage::Open,
-            (Dialect::Nchan | Dialect::Tickcast, Role::Publisher) => Stage::Unread,
+            (_, Role::Publisher) if dialect.is_published_by_http() => Stage::Unread,
             _ => Stage::Head,
         };
         Self { dialect, role, stage, rest: Vec::new(), message_bytes: 0 }
@@ -175,16 +196,38 @@ impl Reader {
             }
             Stage::Head => {
                 let Some(end) = bytes.windows(4).position(|end| end == b"\r\n\r\n") else { return Ok(None) };
-                ensure!(bytes.starts_with(b"HTTP/1.1 101"), "refused: {}", first_line(bytes));
+                let accepted: &[u8] = match self.dialect {
+                    Dialect::Events | Dialect::TickcastEvents => b"HTTP/1.1 200",
+                    _ => b"HTTP/1.1 101",
+                };
+                ensure!(bytes.starts_with(accepted), "refused: {}", first_line(bytes));
                 self.stage = Stage::Open;
-                if matches!(self.dialect, Dialect::WebSocket | Dialect::Nchan) {
+                if matches!(self.dialect, Dialect::WebSocket | Dialect::Nchan | Dialect::Events) {
                     hear(Heard::Ready);
                 }
                 Ok(Some(end + 4))
             }
             Stage::Open | Stage::Session(_) if self.dialect == Dialect::Nats => self.take_line(bytes, hear),
+            Stage::Open | Stage::Session(_)
+                if matches!(self.dialect, Dialect::Events | Dialect::TickcastEvents) =>
+            {
+                self.take_event_line(bytes, hear)
+            }
             Stage::Open | Stage::Session(_) => self.take_frame(bytes, hear),
         }
+    }
+
+    /// Takes a line of an event, or one around the chunks in which HTTP may bring them.
+    fn take_event_line(&mut self, bytes: &[u8], hear: &mut impl FnMut(Heard)) -> Result<Option<usize>> {
+        let Some(end) = bytes.iter().position(|&byte| byte == b'\n') else { return Ok(None) };
+        self.message_bytes += end as u64 + 1;
+        if let Some(data) = bytes[..end].strip_prefix(b"data:") {
+            match self.dialect {
+                Dialect::TickcastEvents => hear_trades(data, hear)?,
+                _ => hear(Heard::Message(due(data)?)),
+            }
+        }
+        Ok(Some(end + 1))
     }
 
     fn take_line(&mut self, bytes: &[u8], hear: &mut impl FnMut(Heard)) -> Result<Option<usize>> {
@@ -234,7 +277,7 @@ impl Reader {
 
     fn message(&mut self, payload: &[u8], hear: &mut impl FnMut(Heard)) -> Result<()> {
         match self.dialect {
-            Dialect::SocketIo => self.packet(payload, hear),
+            Dialect::SocketIo | Dialect::TickcastSocketIo => self.packet(payload, hear),
             Dialect::Tickcast => self.update_or_answer(payload, hear),
             Dialect::Bare if payload.is_empty() => {
                 hear(Heard::Ready);
@@ -249,8 +292,14 @@ impl Reader {
 
     fn packet(&mut self, packet: &[u8], hear: &mut impl FnMut(Heard)) -> Result<()> {
         match packet {
+            [b'0', ..] if self.dialect == Dialect::TickcastSocketIo => {
+                hear(Heard::Asked(frame(TEXT, true, b"40{\"topics\":\"trades:X\"}")));
+            }
             [b'0', ..] => hear(Heard::Asked(frame(TEXT, true, b"40"))),
             [b'2'] => hear(Heard::Asked(frame(TEXT, true, b"3"))),
+            [b'4', b'0' | b'2', rest @ ..] if self.dialect == Dialect::TickcastSocketIo => {
+                hear_trades(rest, hear)?;
+            }
             [b'4', b'0', ..] if self.role == Role::Publisher => hear(Heard::Ready),
             [b'4', b'0', ..] => hear(Heard::Asked(frame(TEXT, true, b"420[\"subscribe\",\"X\"]"))),
             [b'4', b'2', ..] => hear(Heard::Message(due(packet)?)),
@@ -283,6 +332,20 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// What a message of Tickcast's in JSON says.
+fn hear_trades(message: &[u8], hear: &mut impl FnMut(Heard)) -> Result<()> {
+    const MOMENT: &str = "\"ts_event\":\"";
+    let message = std::str::from_utf8(message)?;
+    if message.contains("\"type\":\"subscribed\"") {
+        hear(Heard::Ready);
+    }
+    for trade in message.split(MOMENT).skip(1) {
+        let moment: Timestamp = trade.split('"').next().unwrap_or_default().parse()?;
+        hear(Heard::Message(u64::try_from(moment.micros())?));
+    }
+    Ok(())
 }
 
 /// Length of a frame's header and of its payload; `None` if the header is incomplete.

@@ -14,6 +14,7 @@ mod load;
 mod measure;
 mod ours;
 mod peers;
+mod polls;
 mod report;
 mod server;
 
@@ -21,6 +22,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use measure::{Run, Workload};
 use peers::Peer;
+use polls::Polled;
 use report::{Measured, Report};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::{Ipv4Addr, TcpListener};
@@ -52,6 +54,10 @@ struct Args {
     /// Only these servers
     #[arg(long, value_delimiter = ',', value_enum)]
     only: Vec<Peer>,
+
+    /// Measure clients that poll once a second instead, of Tickcast and of nginx
+    #[arg(long)]
+    polls: bool,
 
     /// Print JSON, every run included
     #[arg(long)]
@@ -100,6 +106,10 @@ fn compare(args: &Args) -> Result<()> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peers");
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
 
+    if args.polls {
+        return compare_polls(args, server_core, &folder);
+    }
+
     let mut report = Report { work, rounds: args.rounds, measured: Vec::new(), missing: Vec::new() };
     for &peer in Peer::value_variants() {
         if args.only.is_empty() || args.only.contains(&peer) {
@@ -129,6 +139,38 @@ fn compare(args: &Args) -> Result<()> {
     } else {
         print!("{report}");
     }
+    Ok(())
+}
+
+/// Prints the processor time of a poll, of each round.
+fn compare_polls(args: &Args, core: usize, folder: &Path) -> Result<()> {
+    let (clients, seconds) = (args.clients as usize, args.seconds);
+    let nginx_path = peers::nginx()?;
+    println!(
+        "{clients} clients, each of which polls once a second, for {seconds} s. CPU of the server a poll:\n"
+    );
+    println!(
+        "{:>10} {:>12} {:>12} {:>8} {:>8} {:>6}",
+        "tickcast", "nginx", "÷ nginx", "bytes", "polls", "late"
+    );
+    let mut ratios = Vec::new();
+    for _ in 0..args.rounds {
+        let cost = |polled, name: &str, program: &dyn Fn(u16) -> Result<server::Program>| {
+            let port = free_port()?;
+            let log = folder.join(format!("{name}-polls.log"));
+            polls::run(&program(port)?, &polled, port, core, &log, clients, seconds)
+        };
+        let ours = cost(Polled::Quotes, "tickcast", &|port| Ok(polls::tickcast(port, clients)))?;
+        let bytes = ours.mean_bytes;
+        let nginx = cost(Polled::File, "nginx", &|port| polls::nginx(port, folder, bytes, &nginx_path))?;
+        let ratio = ours.cpu_micros / nginx.cpu_micros;
+        println!(
+            "{:>7.2} µs {:>9.2} µs {ratio:>12.2} {bytes:>8} {:>8} {:>6}",
+            ours.cpu_micros, nginx.cpu_micros, ours.polls, ours.late
+        );
+        ratios.push(ratio);
+    }
+    println!("\nmedian of the ratios: {:.2}", report::median(ratios.into_iter()));
     Ok(())
 }
 

@@ -14,6 +14,12 @@ pub enum Peer {
     Floor,
     /// This repository's server
     Tickcast,
+    /// … by its door of Socket.IO
+    #[value(name = "tickcast-socket.io")]
+    TickcastSocketIo,
+    /// … by Server-Sent Events
+    #[value(name = "tickcast-sse")]
+    TickcastEvents,
     /// axum's WebSocket and `tokio::sync::broadcast`
     Axum,
     /// npm's `ws`
@@ -25,6 +31,12 @@ pub enum Peer {
     Nats,
     /// nginx with its module Nchan
     Nchan,
+    /// … by Server-Sent Events
+    #[value(name = "nchan-sse")]
+    NchanEvents,
+    /// npm's `better-sse`
+    #[value(name = "better-sse")]
+    BetterSse,
 }
 
 /// Where nginx's modules are: Debian and its kin, Fedora and its kin.
@@ -40,6 +52,10 @@ impl Peer {
             Self::SocketIo => "socket.io",
             Self::Nats => "nats",
             Self::Nchan => "nchan",
+            Self::TickcastSocketIo => "tickcast-socket.io",
+            Self::TickcastEvents => "tickcast-sse",
+            Self::NchanEvents => "nchan-sse",
+            Self::BetterSse => "better-sse",
         }
     }
 
@@ -51,6 +67,9 @@ impl Peer {
             Self::Nats => Dialect::Nats,
             Self::Nchan => Dialect::Nchan,
             Self::Tickcast => Dialect::Tickcast,
+            Self::TickcastSocketIo => Dialect::TickcastSocketIo,
+            Self::TickcastEvents => Dialect::TickcastEvents,
+            Self::NchanEvents | Self::BetterSse => Dialect::Events,
         }
     }
 
@@ -61,9 +80,11 @@ impl Peer {
     pub fn find(self, folder: &Path) -> Result<String> {
         Ok(match self {
             Self::Floor => "bare sends".to_owned(),
-            Self::Tickcast => concat!("tickcast ", env!("CARGO_PKG_VERSION"), ", trades").to_owned(),
+            Self::Tickcast | Self::TickcastSocketIo | Self::TickcastEvents => {
+                concat!("tickcast ", env!("CARGO_PKG_VERSION"), ", trades").to_owned()
+            }
             Self::Axum => "axum 0.8, tokio broadcast".to_owned(),
-            Self::Ws | Self::SocketIo => {
+            Self::Ws | Self::SocketIo | Self::BetterSse => {
                 let node = debian("nodejs npm", version("node", "--version"))?;
                 install(folder)?;
                 let package = folder.join("node_modules").join(self.name()).join("package.json");
@@ -71,7 +92,7 @@ impl Peer {
                 format!("{} {}, node {node}", self.name(), package["version"].as_str().unwrap_or("?"))
             }
             Self::Nats => debian("nats-server", version("nats-server", "--version"))?,
-            Self::Nchan => {
+            Self::Nchan | Self::NchanEvents => {
                 let nginx = version("nginx", "-v").and_then(|nginx| nchan_module().map(|_| nginx));
                 let nginx = debian("nginx libnginx-mod-nchan", nginx)?;
                 format!("{nginx} with Nchan")
@@ -93,7 +114,7 @@ impl Peer {
                 program(this()?, &["serve-floor", &port, &work.clients.to_string(), &frame])
             }
             Self::Axum => program(this()?, &["serve-axum", &port]),
-            Self::Tickcast => {
+            Self::Tickcast | Self::TickcastSocketIo | Self::TickcastEvents => {
                 let listen = format!("127.0.0.1:{port}");
                 let clients = (work.clients + 1).to_string();
                 let arguments = [
@@ -109,14 +130,19 @@ impl Peer {
                 ];
                 program(env!("CARGO_BIN_EXE_tickcast").into(), &arguments)
             }
-            Self::Ws | Self::SocketIo => {
-                let script = if self == Self::Ws { "ws.mjs" } else { "socketio.mjs" };
+            Self::Ws | Self::SocketIo | Self::BetterSse => {
+                let script = match self {
+                    Self::Ws => "ws.mjs",
+                    Self::SocketIo => "socketio.mjs",
+                    _ => "events.mjs",
+                };
                 program("node".into(), &[&folder.join(script).to_string_lossy(), &port])
             }
             Self::Nats => program(sbin("nats-server"), &["--addr", "127.0.0.1", "--port", &port]),
-            Self::Nchan => {
+            Self::Nchan | Self::NchanEvents => {
+                let subscriber = if self == Self::Nchan { "websocket" } else { "eventsource" };
                 let configuration = folder.join("nginx.conf");
-                fs::write(&configuration, nginx_conf(&port, folder, &nchan_module()?))?;
+                fs::write(&configuration, nginx_conf(&port, folder, &nchan_module()?, subscriber))?;
                 let [folder, configuration] = [folder, &configuration].map(Path::to_string_lossy);
                 program(sbin("nginx"), &["-p", &folder, "-c", &configuration, "-e", "stderr"])
             }
@@ -147,13 +173,21 @@ fn sbin(program: &str) -> PathBuf {
     if path.exists() { path } else { program.into() }
 }
 
+/// Where nginx is.
+///
+/// # Errors
+/// It is not installed.
+pub fn nginx() -> Result<PathBuf> {
+    debian("nginx", version("nginx", "-v")).map(|_| sbin("nginx"))
+}
+
 fn nchan_module() -> Result<PathBuf> {
     let modules = NGINX_MODULES.map(|folder| Path::new(folder).join("ngx_nchan_module.so"));
     modules.into_iter().find(|module| module.exists()).context("nginx has no module nchan")
 }
 
 /// One worker, and Nchan with its defaults; only limits that the workload would exceed are raised.
-fn nginx_conf(port: &str, folder: &Path, module: &Path) -> String {
+fn nginx_conf(port: &str, folder: &Path, module: &Path, subscriber: &str) -> String {
     let (folder, module) = (folder.display(), module.display());
     format!(
         "load_module {module};
@@ -173,7 +207,7 @@ http {{
   scgi_temp_path {folder}/nginx-scgi;
   server {{
     listen 127.0.0.1:{port} backlog=4096;
-    location = /subscribe {{ nchan_subscriber websocket; nchan_channel_id X; }}
+    location = /subscribe {{ nchan_subscriber {subscriber}; nchan_channel_id X; }}
     location = /publish {{ nchan_publisher http; nchan_channel_id X; }}
   }}
 }}
@@ -188,6 +222,7 @@ fn install(folder: &Path) -> Result<()> {
         ("package.json", include_str!("package.json")),
         ("package-lock.json", LOCK),
         (".npmrc", include_str!(".npmrc")),
+        ("events.mjs", include_str!("events.mjs")),
         ("ws.mjs", include_str!("ws.mjs")),
         ("socketio.mjs", include_str!("socketio.mjs")),
     ];

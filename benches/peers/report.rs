@@ -67,14 +67,14 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "{:<10} {:>12} {:>8} {:>6} {:>9} {:>9} {:>11} {:>10} {:>9}  what it is",
+            "{:<18} {:>12} {:>8} {:>6} {:>9} {:>9} {:>11} {:>10} {:>9}  what it is",
             "server", "CPU/delivery", "÷ floor", "user", "p50", "p99", "RSS/conn.", "wire bytes", "received"
         )?;
         for measured in &self.measured {
             let times_floor = self.times_floor(measured);
             writeln!(
                 f,
-                "{:<10} {:>9.2} µs {:>8} {:>4.0} % {:>9} {:>9} {:>7.1} KiB {:>10.1} {:>7.2} %  {}",
+                "{:<18} {:>9.2} µs {:>8} {:>4.0} % {:>9} {:>9} {:>7.1} KiB {:>10.1} {:>7.2} %  {}",
                 measured.peer,
                 measured.median(|run| run.cpu_micros),
                 times_floor.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}")),
@@ -97,7 +97,7 @@ impl fmt::Display for Report {
             )?;
         }
         for (name, why) in &self.missing {
-            writeln!(f, "{name:<10} {why}")?;
+            writeln!(f, "{name:<18} {why}")?;
         }
         Ok(())
     }
@@ -107,7 +107,7 @@ fn millis(micros: f64) -> String {
     if micros.is_finite() { format!("{:.2} ms", micros / 1e3) } else { "never".to_owned() }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     match (values.len(), values.get(values.len() / 2)) {

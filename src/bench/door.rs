@@ -6,7 +6,7 @@ use crate::market::Timestamp;
 use crate::wire::{Opcode, PROTOCOL_MSGPACK};
 use clap::ValueEnum;
 use rustc_hash::FxHashMap;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A door of the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -23,9 +23,19 @@ pub enum Door {
     Lines,
 }
 
+/// What a client sends to subscribe.
+#[derive(Debug, Default)]
+pub struct Greeting {
+    pub request: Vec<u8>,
+    /// Once the server has accepted it.
+    pub then: Vec<u8>,
+}
+
 /// What a server has sent, by what a client has to do about it.
 #[derive(Debug)]
 pub enum Received<'a> {
+    /// The server has accepted the request, and waits for the rest of the greeting.
+    Accepted,
     /// In the form of the door.
     Update(&'a [u8]),
     /// Any other message, in MessagePack on the WebSocket, else in JSON.
@@ -36,15 +46,19 @@ pub enum Received<'a> {
 }
 
 impl Door {
-    /// The request that subscribes to these topics.
-    pub fn request(self, authority: &str, topics: &[String], max_hz: Option<f64>) -> Vec<u8> {
+    /// Subscribes to these topics.
+    pub fn greeting(self, authority: &str, topics: &[String], max_hz: Option<f64>) -> Greeting {
         let mut query = form_urlencoded::Serializer::new(String::new());
+        let mut then = Vec::new();
         if self == Self::SocketIo {
             query.append_pair("EIO", "4").append_pair("transport", "websocket");
-        }
-        query.append_pair("topics", &topics.join(","));
-        if let Some(hz) = max_hz {
-            query.append_pair("max_hz", &hz.to_string());
+            let auth = json!({ "topics": topics, "max_hz": max_hz });
+            then = client_frame(Opcode::Text, format!("40{auth}").as_bytes());
+        } else {
+            query.append_pair("topics", &topics.join(","));
+            if let Some(hz) = max_hz {
+                query.append_pair("max_hz", &hz.to_string());
+            }
         }
         let (path, query) = (self.path(), query.finish());
         // The key is for the server to prove that it is one; that it does is tested elsewhere.
@@ -55,7 +69,8 @@ impl Door {
             Self::SocketIo => upgrade.to_owned(),
             Self::Sse | Self::Lines => String::new(),
         };
-        format!("GET {path}?{query} HTTP/1.1\r\nHost: {authority}\r\n{fields}\r\n").into_bytes()
+        let request = format!("GET {path}?{query} HTTP/1.1\r\nHost: {authority}\r\n{fields}\r\n");
+        Greeting { request: request.into_bytes(), then }
     }
 
     fn path(self) -> &'static str {
@@ -121,7 +136,7 @@ impl Door {
             }
             BINARY => Ok(Received::Answer(payload)),
             TEXT if self == Self::SocketIo => read_packet(payload),
-            PING => Ok(Received::Asked(client_frame(Opcode::Pong, payload)?)),
+            PING => Ok(Received::Asked(client_frame(Opcode::Pong, payload))),
             CLOSE => {
                 let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
                 Err(format!(
@@ -151,8 +166,8 @@ impl Door {
 /// A packet of Engine.IO 4, with one of Socket.IO 5 in it.
 fn read_packet(packet: &[u8]) -> Result<Received<'_>, String> {
     match packet {
-        [b'0', ..] => Ok(Received::Asked(client_frame(Opcode::Text, b"40")?)),
-        [b'2'] => Ok(Received::Asked(client_frame(Opcode::Text, b"3")?)),
+        [b'0', ..] => Ok(Received::Accepted),
+        [b'2'] => Ok(Received::Asked(client_frame(Opcode::Text, b"3"))),
         [b'4', b'0', ..] => Ok(Received::Nothing),
         [b'4', b'2', event @ ..] => {
             let args = event.strip_suffix(b"]").and_then(|event| event.strip_prefix(b"[\""));
@@ -179,11 +194,22 @@ fn field<'a>(json: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 }
 
 /// Masked with zeros, which change nothing.
-fn client_frame(opcode: Opcode, payload: &[u8]) -> Result<Vec<u8>, String> {
-    let len = u8::try_from(payload.len()).ok().filter(|len| *len < 126).ok_or("an overlong ping")?;
-    let mut frame = vec![0x80 | opcode as u8, 0x80 | len, 0, 0, 0, 0];
+fn client_frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x80 | opcode as u8];
+    match u16::try_from(payload.len()) {
+        Ok(len @ ..126) => frame.push(0x80 | len.to_be_bytes()[1]),
+        Ok(len) => {
+            frame.push(0x80 | 126);
+            frame.extend(len.to_be_bytes());
+        }
+        Err(_) => {
+            frame.push(0x80 | 127);
+            frame.extend((payload.len() as u64).to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
     frame.extend_from_slice(payload);
-    Ok(frame)
+    frame
 }
 
 /// Where the payload of the frame begins that `bytes` begin with, and where it ends.

@@ -49,7 +49,7 @@ pub fn idle(plan: &Plan, rounds: usize, progress: Progress<'_>) -> Result<Vec<Id
     let process = Process::start(&args, &server_cores, None)?;
     let _pinned = Pinned::to(&client_cores)?;
     let names: Vec<String> = topics.iter().map(ToString::to_string).collect();
-    let greeting: Arc<[u8]> = plan.door.request(&process.address.to_string(), &names, plan.max_hz).into();
+    let greeting = Arc::new(plan.door.greeting(&process.address.to_string(), &names, plan.max_hz));
     let round = |clients: usize, progress: &mut dyn FnMut(usize)| -> Result<u64, BenchError> {
         let sessions =
             (0..clients).map(|_| Session::new(plan.door, Arc::clone(&greeting), None, false, false));

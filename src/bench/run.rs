@@ -1,5 +1,5 @@
 use super::BenchError;
-use super::door::Door;
+use super::door::{Door, Greeting};
 use super::floor::Floor;
 use super::process::{self, Pinned, Process, Usage, get, get_json, own_cpu};
 use super::report::{Round, ServerSide, Slow};
@@ -347,9 +347,9 @@ fn sessions<'a>(
     audience: &'a Audience,
     address: SocketAddr,
 ) -> impl Iterator<Item = Session> + use<'a> {
-    let requests: Vec<Arc<[u8]>> = audience
+    let greetings: Vec<Arc<Greeting>> = audience
         .iter()
-        .map(|(topics, _)| plan.door.request(&address.to_string(), topics, plan.max_hz).into())
+        .map(|(topics, _)| Arc::new(plan.door.greeting(&address.to_string(), topics, plan.max_hz)))
         .collect();
     let slow = plan.stall.map_or(0, |stall| stall.clients);
     let logged = if audience.len() == 1 { 1 } else { LOGGED };
@@ -357,7 +357,7 @@ fn sessions<'a>(
         let set = client % audience.len();
         let timeline = audience[set].1.clone().filter(|_| client >= slow);
         let decode = (slow..slow + plan.decoded).contains(&client);
-        Session::new(plan.door, Arc::clone(&requests[set]), timeline, decode, plan.floor && client < logged)
+        Session::new(plan.door, Arc::clone(&greetings[set]), timeline, decode, plan.floor && client < logged)
     })
 }
 

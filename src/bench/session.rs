@@ -1,4 +1,4 @@
-use super::door::{Door, Received, Rings};
+use super::door::{Door, Greeting, Received, Rings};
 use super::swarm::Peer;
 use super::workload::Timeline;
 use crate::client::{Change, Image};
@@ -20,7 +20,7 @@ pub(super) const MAX_FRAME: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Session {
     door: Door,
-    greeting: Arc<[u8]>,
+    greeting: Arc<Greeting>,
     stage: Stage,
     /// The beginning of an incomplete message.
     partial: Vec<u8>,
@@ -167,10 +167,10 @@ impl Default for Notes {
 }
 
 impl Session {
-    /// `greeting` as of [`Door::request`].
+    /// `greeting` as of [`Door::greeting`].
     pub fn new(
         door: Door,
-        greeting: Arc<[u8]>,
+        greeting: Arc<Greeting>,
         timeline: Option<Arc<Timeline>>,
         decode: bool,
         log: bool,
@@ -203,8 +203,8 @@ impl Session {
     /// A session that receives another one's frames again, from a floor to which it sends the number of that
     /// log.
     pub fn again(door: Door, log: &Log, number: u32, timeline: Option<Arc<Timeline>>) -> Self {
-        let mut session = Self::new(door, [].into(), timeline, false, false);
-        session.greeting = number.to_be_bytes().into();
+        let mut session = Self::new(door, Arc::default(), timeline, false, false);
+        session.greeting = Arc::new(Greeting { request: number.to_be_bytes().into(), then: Vec::new() });
         session.stage = Stage::Open;
         (session.position, session.micros) = log.from;
         // What was due at that moment was delivered.
@@ -298,6 +298,10 @@ impl Session {
         match self.door.read(message, payload)? {
             Received::Update(update) => self.update(message, update, at, notes),
             Received::Answer(answer) => self.answered(answer),
+            Received::Accepted => {
+                answer.extend_from_slice(&self.greeting.then);
+                Ok(())
+            }
             Received::Asked(bytes) => {
                 answer.extend(bytes);
                 Ok(())
@@ -441,7 +445,7 @@ impl Peer for Session {
     }
 
     fn greeting(&self) -> Vec<u8> {
-        self.greeting.to_vec()
+        self.greeting.request.clone()
     }
 
     fn is_open(&self) -> bool {
@@ -473,7 +477,8 @@ mod tests {
     #[test]
     fn a_frame_that_claims_to_tell_and_does_not_is_seen_through() {
         let timeline: Timeline = [1, 2, 3].into();
-        let mut session = Session::new(Door::Websocket, [].into(), Some(Arc::new(timeline)), true, false);
+        let mut session =
+            Session::new(Door::Websocket, Arc::default(), Some(Arc::new(timeline)), true, false);
         session.stage = Stage::Open;
         // By 3 positions and 3 µs further, without a change.
         session
@@ -486,7 +491,7 @@ mod tests {
     fn where_what_is_due_is_not_known_each_update_is_timed_from_the_moment_it_tells() {
         let clock = Clock { feed_micros: 3, here: Instant::now(), speed: 1.0 };
         let mut notes = Notes { clock: Some(clock), window: 0..10, times_updates: true, ..Notes::default() };
-        let mut session = Session::new(Door::Websocket, [].into(), None, false, false);
+        let mut session = Session::new(Door::Websocket, Arc::default(), None, false, false);
         session.stage = Stage::Open;
         let at = clock.here + Duration::from_millis(5);
         session.received(&[0x82, 3, 0x92, 3, 3], at, &mut notes, &mut Vec::new()).unwrap();

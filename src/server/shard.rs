@@ -1,3 +1,4 @@
+use super::doors::Away;
 use super::fanout::{AskedOfRoom, Done, Fanout, Opening, Report, Returned, Task};
 use super::inbox::{Inbox, Pending, WAITING_BATCHES};
 use super::link::{Breakable, Link};
@@ -85,16 +86,6 @@ impl Budget {
     pub const PRIVATE: Self = Self { waiting_batches: 8, rings: Some((512, 240)), steps_back: true };
 }
 
-/// What a door keeps of a connection while a shard has it.
-pub(super) trait Home: Send {
-    /// The client names another namespace, so the door has the connection again.
-    fn take_back(self: Box<Self>, homecoming: Homecoming);
-
-    /// A copy in memory of the thread that calls this. The threads of requests put it among much that they
-    /// soon free, where it would hold a page.
-    fn copied(&self) -> Box<dyn Home>;
-}
-
 /// A connection that goes back to its door. The session stays in its shard, which has an end of a pair of
 /// sockets now.
 pub(super) struct Homecoming {
@@ -118,7 +109,7 @@ pub(super) struct Replacement {
     pub rest: Vec<u8>,
     /// The other end.
     pub end: std::os::unix::net::UnixStream,
-    pub home: Box<dyn Home>,
+    pub away: Away,
 }
 
 enum Command {
@@ -127,7 +118,7 @@ enum Command {
         guest: Guest,
         opening: Opening,
         early: Vec<u8>,
-        home: Option<Box<dyn Home>>,
+        away: Option<Away>,
         /// For who wants to replace its socket later.
         key: Option<oneshot::Sender<usize>>,
     },
@@ -166,6 +157,10 @@ struct Run {
     answers: mpsc::Sender<Command>,
     waker: Arc<Waker>,
     service: Option<Service>,
+    /// What doors keep of connections that they may take back, by their keys. Not in boxes: those would lie
+    /// among what the threads of requests allocate and free, and each would hold a page of it. What is kept of
+    /// a connection that has ended stays until its key is given again.
+    away: Vec<Option<Away>>,
     /// Shared by the shards of a room, and the version that this one has seen.
     watchers: Arc<Watchers>,
     watchers_seen: u64,
@@ -194,8 +189,6 @@ struct TcpLink {
     /// take 8 bytes of every connection.
     is_one_way: bool,
     reader: FrameReader,
-    /// Boxed once more, as few have one.
-    home: Option<Box<Box<dyn Home>>>,
     _guest: Guest,
 }
 
@@ -231,6 +224,7 @@ impl Shard {
             answers: commands.clone(),
             waker: Arc::clone(&waker),
             service: None,
+            away: Vec::new(),
             watchers: Arc::clone(watchers),
             watchers_seen: 0,
             watched: Arc::clone(&watched),
@@ -261,9 +255,9 @@ impl Shard {
         guest: Guest,
         opening: Opening,
         early: Vec<u8>,
-        home: Option<Box<dyn Home>>,
+        away: Option<Away>,
     ) {
-        self.command(Command::Open { stream, guest, opening, early, home, key: None });
+        self.command(Command::Open { stream, guest, opening, early, away, key: None });
     }
 
     /// As [`Self::open`]; returns the session's key, `None` if the shard is gone.
@@ -274,7 +268,7 @@ impl Shard {
         opening: Opening,
     ) -> Option<usize> {
         let (key, opened) = oneshot::channel();
-        self.command(Command::Open { stream, guest, opening, early: Vec::new(), home: None, key: Some(key) });
+        self.command(Command::Open { stream, guest, opening, early: Vec::new(), away: None, key: Some(key) });
         opened.await.ok()
     }
 
@@ -515,16 +509,17 @@ impl Run {
         match command {
             Command::Serve(service) => self.service = Some(service),
             Command::Done { key, number, outcome } => self.fanout.answer_asked(key, number, outcome),
-            Command::Open { stream, guest, opening, early, home, key: told } => {
+            Command::Open { stream, guest, opening, early, away, key: told } => {
                 let registry = self.poll.registry();
                 let mut broken = false;
                 let (mut messages, mut broke) = (Vec::new(), None);
                 let key = self.fanout.open(&opening, |key| {
-                    let mut link = TcpLink::new(stream, guest, opening.form.framing(), home);
+                    let mut link = TcpLink::new(stream, guest, opening.form.framing());
                     broken = link.register(registry, key).is_err();
                     (messages, broke) = link.take(&early, self.start.elapsed());
                     Breakable::new(link)
                 });
+                self.keep(key, away);
                 if broken {
                     return self.fanout.closed(key);
                 }
@@ -558,21 +553,33 @@ impl Run {
         if SockRef::from(&link.stream).cookie().ok() != Some(cookie) {
             return;
         }
-        let Replacement { stream, early, mut rest, mut end, home } = replacement;
+        let Replacement { stream, early, mut rest, mut end, away } = replacement;
         // Until it would block: the shard, which writes, is here.
         let _ = end.read_to_end(&mut rest);
         let registry = self.poll.registry();
         let _ = registry.deregister(&mut link.stream);
         link.stream = TcpStream::from_std(stream);
-        link.home = Some(Box::new(home.copied()));
         let is_broken = link.register(registry, key).is_err();
         let (messages, broke) = link.take(&early, self.start.elapsed());
+        self.keep(key, Some(away));
         self.fanout.relinked(key, rest);
         if is_broken {
             return self.fanout.closed(key);
         }
         if !early.is_empty() {
             self.receive(key, messages, broke.as_ref());
+        }
+    }
+
+    /// Keeps what a door may want of a connection, in the place of an earlier one's.
+    fn keep(&mut self, key: usize, away: Option<Away>) {
+        match self.away.get_mut(key) {
+            Some(kept) => *kept = away,
+            None if away.is_some() => {
+                self.away.resize_with(key, || None);
+                self.away.push(away);
+            }
+            None => {}
         }
     }
 
@@ -589,8 +596,7 @@ impl Run {
     /// Gives a connection back to its door, which has several namespaces on it from here on. The session gets
     /// an end of a pair of sockets. A session that has one already has its door at the other end.
     fn give_back(&mut self, Returned { key, messages }: Returned) {
-        let Some(link) = self.fanout.link(key) else { return };
-        let Some(home) = link.inner_mut().home.take() else { return };
+        let Some(away) = self.away.get_mut(key).and_then(Option::take) else { return };
         let (rest, pings) = self.fanout.unlink(key);
         let Some(link) = self.fanout.link(key) else { return };
         let link = link.inner_mut();
@@ -606,7 +612,7 @@ impl Run {
         let swapped = swapped.and_then(|swapped| link.register(registry, key).map(|()| swapped));
         let Ok((stream, end)) = swapped else { return self.fanout.closed(key) };
         self.fanout.relinked(key, Vec::new());
-        home.take_back(Homecoming { stream: stream.into(), early, rest, pings, end });
+        away.take_back(Homecoming { stream: stream.into(), early, rest, pings, end });
     }
 }
 
@@ -620,20 +626,13 @@ pub(super) fn slot_pair() -> io::Result<(std::os::unix::net::UnixStream, std::ne
     Ok((end, std::net::TcpStream::from(std::os::fd::OwnedFd::from(shards))))
 }
 
-impl std::fmt::Debug for dyn Home {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Home")
-    }
-}
-
 impl TcpLink {
-    fn new(stream: std::net::TcpStream, guest: Guest, framing: Framing, home: Option<Box<dyn Home>>) -> Self {
+    fn new(stream: std::net::TcpStream, guest: Guest, framing: Framing) -> Self {
         let is_one_way = !framing.has_close();
         Self {
             stream: TcpStream::from_std(stream),
             reader: FrameReader::default(),
             is_one_way,
-            home: home.map(|home| Box::new(home.copied())),
             _guest: guest,
         }
     }

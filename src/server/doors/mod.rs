@@ -6,6 +6,8 @@ pub(super) mod socketio;
 pub(super) mod stream;
 pub(super) mod websocket;
 
+pub(super) use socketio::Away;
+
 use super::App;
 use super::fanout::Opening;
 use super::limits::{HTTP, SESSION};
@@ -13,7 +15,6 @@ use super::problem::Problem;
 use super::rights::Rights;
 use super::room::{Guest, Room};
 use super::rooms::{Entry, RoomRequest};
-use super::shard::Home;
 use crate::hint::hint;
 use crate::market::{Speed, Word};
 use crate::wire::{Encoding, Form, MAX_HZ, MIN_HZ, Resume};
@@ -130,19 +131,20 @@ impl Taken {
 }
 
 impl Admitted {
-    /// Sends `head`, and passes the connection to a shard. `home`: takes it back when its client says so.
+    /// Sends `head`, and passes the connection to a shard. `away`: what the door keeps of it, if it may take it
+    /// back.
     async fn hand_over(
         self,
         head: &[u8],
         mut stream: TcpStream,
         early: Vec<u8>,
-        home: Option<Box<dyn Home>>,
+        away: Option<Away>,
     ) -> io::Result<()> {
         tokio::time::timeout(HTTP.read_time, stream.write_all(head)).await??;
         let stream = stream.into_std()?;
         size_for_sessions(&stream)?;
         let Self { opening, guest, room } = self;
-        room.open(guest, opening, stream, early, home);
+        room.open(guest, opening, stream, early, away);
         Ok(())
     }
 }

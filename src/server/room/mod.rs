@@ -15,9 +15,10 @@ pub(super) use folded::Folded;
 pub(super) use presence::{Guest, Presence};
 pub(super) use pulse::Point;
 
+use super::doors::Away;
 use super::fanout::{Done, Opening, Task};
 use super::rights::{Denial, Rights};
-use super::shard::{Budget, Home, Look, Outcome, Replacement, Service, Shard};
+use super::shard::{Budget, Look, Outcome, Replacement, Service, Shard};
 use crate::feed::{Source, Span, Stop};
 use crate::hub::{Replica, ServerStats};
 use crate::market::{FeedKind, FeedState, Speed, Timestamp};
@@ -261,10 +262,10 @@ impl Room {
         opening: Opening,
         stream: std::net::TcpStream,
         early: Vec<u8>,
-        home: Option<Box<dyn Home>>,
+        away: Option<Away>,
     ) {
         let next = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-        self.shards[next].open(stream, guest, opening, early, home);
+        self.shards[next].open(stream, guest, opening, early, away);
     }
 
     /// Passes a session to the next shard, and returns where it is.

@@ -30,6 +30,7 @@ mod socket; // the bytes of a WebSocket
 mod websocket;
 
 pub(in crate::server) use polls::Polls;
+pub(in crate::server) use websocket::Away;
 
 use super::{Asked, Door};
 use crate::server::App;
@@ -43,10 +44,10 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::Value;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-const SID_BYTES: usize = 15;
 /// What the protocol says to a client that names a namespace which cannot be.
 const INVALID_NAMESPACE: &str = "Invalid namespace";
 const CONNECT_TIME: Duration = Duration::from_secs(45);
@@ -85,7 +86,7 @@ impl Settings {
 /// Where a connection comes from: what its first request says.
 #[derive(Clone, Debug)]
 struct Origin {
-    sid: String,
+    sid: Sid,
     pass: Pass,
     parser: Parser,
     /// Whether it is of the suite of Engine.IO.
@@ -93,6 +94,10 @@ struct Origin {
     /// The fields of its query that are for sessions.
     query: String,
 }
+
+/// The name of a connection: 20 characters of 6 random bits.
+#[derive(Clone, Copy, Debug)]
+struct Sid([u8; 20]);
 
 /// What the query of `/socket.io/` says of the transport, and the rest of it.
 #[derive(Debug, Default)]
@@ -164,11 +169,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Sid {
+    fn random() -> Self {
+        let (bits, mut text) = (rand::random::<[u8; 15]>(), [0; 20]);
+        BASE64_URL_SAFE_NO_PAD.encode_slice(bits, &mut text).expect("four characters for three bytes");
+        Self(text)
+    }
+}
+
+impl Deref for Sid {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        str::from_utf8(&self.0).expect("Base64 is ASCII")
+    }
+}
+
 impl Origin {
     fn new(request: &Request, pass: Pass, query: Query) -> Arc<Self> {
         let path = request.uri().path().trim_end_matches('/');
         Arc::new(Self {
-            sid: BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; SID_BYTES]>()),
+            sid: Sid::random(),
             pass,
             parser: if path.ends_with("/msgpack") { Parser::Msgpack } else { Parser::Json },
             is_engine: path == ENGINE_PATH,

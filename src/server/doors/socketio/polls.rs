@@ -188,7 +188,7 @@ impl Polls {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).header(header::RETRY_AFTER, "5")
             );
         }
-        let sid = origin.sid.clone();
+        let sid = origin.sid.to_string();
         let client = Client {
             connection: Arc::new(Connection::new(origin, settings, Some(permit))),
             posting: tokio::sync::Mutex::default(),

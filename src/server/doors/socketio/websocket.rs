@@ -12,13 +12,14 @@ use crate::server::App;
 use crate::server::doors::websocket::accept_key;
 use crate::server::doors::{self, Admitted, Takeover, size_for_sessions};
 use crate::server::problem::Problem;
-use crate::server::shard::{Home, Homecoming, Replacement};
+use crate::server::shard::{Homecoming, Replacement};
 use crate::wire::CloseCode;
 use crate::wire::engineio::{self, Data, handshake};
 use axum::extract::Request;
 use axum::http::Version;
 use serde_json::Value;
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -156,45 +157,48 @@ async fn move_over(app: Arc<App>, sid: &str, client: Arc<Client>, mut socket: So
         packet.write_frame(&mut rest);
     }
     rest.append(&mut unread.into_inner().unwrap_or_else(PoisonError::into_inner));
-    let home = home(&app, connection, namespace);
+    let away = Away::new(&app, connection, &namespace);
     let (stream, early) = socket.into_parts()?;
     size_for_sessions(&stream)?;
-    room.replace(seat, Replacement { stream, early, rest, end: end.into_std()?, home });
+    room.replace(seat, Replacement { stream, early, rest, end: end.into_std()?, away });
     Ok(())
 }
 
-/// A connection that a shard has, whose session is of one namespace.
-struct Away {
+/// What is kept of a connection that a shard has, whose session is of one namespace.
+pub(in crate::server) struct Away {
     app: Weak<App>,
     runtime: Handle,
-    origin: Arc<Origin>,
-    namespace: String,
+    origin: Origin,
+    /// The namespace without its slash: mostly empty, so that nothing is allocated.
+    name: Box<str>,
 }
 
-fn home(app: &Arc<App>, connection: &Connection, namespace: String) -> Box<dyn Home> {
-    let (app, origin) = (Arc::downgrade(app), Arc::clone(&connection.origin));
-    Box::new(Away { app, runtime: Handle::current(), origin, namespace })
-}
+impl Away {
+    fn new(app: &Arc<App>, connection: &Connection, namespace: &str) -> Self {
+        Self {
+            app: Arc::downgrade(app),
+            runtime: Handle::current(),
+            origin: Origin::clone(&connection.origin),
+            name: namespace.trim_start_matches('/').into(),
+        }
+    }
 
-impl Home for Away {
-    fn take_back(self: Box<Self>, homecoming: Homecoming) {
-        let Self { app, runtime, origin, namespace } = *self;
+    /// The client names another namespace, so the connection is here again.
+    pub fn take_back(self, homecoming: Homecoming) {
+        let Self { app, runtime, origin, name } = self;
         // A server that is gone has no connections.
         let Some(app) = app.upgrade() else { return };
         runtime.spawn(async move {
-            if let Err(error) = come_home(app, origin, namespace, homecoming).await {
+            if let Err(error) = come_home(app, Arc::new(origin), format!("/{name}"), homecoming).await {
                 tracing::debug!("a connection with several namespaces broke: {error}");
             }
         });
     }
+}
 
-    fn copied(&self) -> Box<dyn Home> {
-        Box::new(Self {
-            app: Weak::clone(&self.app),
-            runtime: self.runtime.clone(),
-            origin: Arc::new(Origin::clone(&self.origin)),
-            namespace: self.namespace.clone(),
-        })
+impl fmt::Debug for Away {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Away").field(&self.name).finish()
     }
 }
 
@@ -315,7 +319,7 @@ async fn hand_over(
     connection.fetch(0).packets.iter().for_each(|packet| socket.say(packet));
     socket.say(&connection.connected(&namespace));
     let head = std::mem::take(&mut socket.out);
-    let home = home(app, connection, namespace);
+    let away = Away::new(app, connection, &namespace);
     let (stream, early) = socket.into_parts()?;
-    admitted.hand_over(&head, TcpStream::from_std(stream)?, early, Some(home)).await
+    admitted.hand_over(&head, TcpStream::from_std(stream)?, early, Some(away)).await
 }
