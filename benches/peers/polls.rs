@@ -57,6 +57,8 @@ pub fn tickcast(port: u16, clients: usize) -> Program {
         "20",
         "--rate",
         "100",
+        "--max-connections",
+        "100",
         "--max-http-connections",
         &clients,
     ];

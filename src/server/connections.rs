@@ -79,10 +79,11 @@ pub(super) struct Cut {
 
 impl Places {
     /// As many as were asked for, if `limit` descriptors suffice for them and `reserved` for all else.
-    /// Otherwise both kinds get fewer.
+    /// Otherwise those for HTTP get what the sockets leave, a quarter at least, and the sockets the rest.
     pub fn within(limit: usize, reserved: usize, sockets: usize, http: usize) -> Self {
         let descriptors = limit - reserved.min(limit / 2);
-        let http = http.min(descriptors / 4).max(1);
+        let left = descriptors.saturating_sub(sockets + 2 * HTTP.probes);
+        let http = http.min(left.max(descriptors / 4)).max(1);
         let sockets = sockets.min(descriptors.saturating_sub(http + 2 * HTTP.probes));
         Self { sockets, http, descriptors }
     }
@@ -102,7 +103,8 @@ impl Connections {
             http: Permits::new(places.http),
             probes: Permits::new(HTTP.probes),
             sent_away: Permits::new(HTTP.probes),
-            pairs: Permits::new(places.http),
+            // Each takes two descriptors.
+            pairs: Permits::new(places.http.min(places.descriptors / 4)),
             descriptors: places.descriptors,
             silent: Mutex::default(),
             cut: Cut::default(),
@@ -309,6 +311,8 @@ mod tests {
     fn scarce_descriptors_leave_a_part_to_each_kind() {
         let whole = Places { sockets: 10_000, http: 1000, descriptors: 20_000 - 100 };
         assert_eq!(Places::within(20_000, 100, 10_000, 1000), whole);
+        let polled = Places { sockets: 100, http: 12_000, descriptors: 20_000 - 100 };
+        assert_eq!(Places::within(20_000, 100, 100, 12_000), polled);
         assert_eq!(
             Places::within(256, 100, 10_000, 1000),
             Places { sockets: 85, http: 39, descriptors: 156 }
