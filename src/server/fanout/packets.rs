@@ -153,7 +153,7 @@ impl<L: Link> Fanout<L> {
                 (ErrorCode::TooManyTopics, format!("a session may have {} topics", SESSION.topics));
             return self.request(key, Err(RequestError { id, code, message }));
         }
-        let is_new = |room: &&Symbol| !view.topics.iter().any(|topic| topic.is_messages_of(room));
+        let is_new = |room: &&Symbol| !view.topics.iter().any(|topic| topic.messages_of() == Some(room));
         let new: Vec<Symbol> = rooms.iter().filter(is_new).cloned().collect();
         self.add_channels(key, &new, None);
         self.tell_of(key, "joined", &new);
