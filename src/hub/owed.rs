@@ -210,7 +210,8 @@ fn tell_market(replica: &Replica, kind: Kind, since: Position, sink: &mut impl O
 fn tell_channel(channel: &Channel, kind: Kind, since: Position, upto: Position, sink: &mut impl Owed) {
     if kind == Kind::Messages {
         let run = channel.messages.owed(since, upto);
-        if run.broken || !run.is_empty() {
+        // Their number is news also to one to whom they are new.
+        if !run.is_empty() || run.gap || (run.broken && since == Position::START) {
             sink.messages(&channel.name, &run);
         }
     } else if let Some(states) = channel.states_since(since) {
@@ -244,7 +245,8 @@ fn tell_move(
                 if !was_there {
                     sink.joined(definition, kind);
                 }
-                let had = was_there.then_some(since.position);
+                // No other flush says more of it.
+                let had = was_there.then_some(since.position..Position::MAX);
                 // A number without entries would be taken for what the client has had.
                 let says = |entries: usize| was_there || entries > 0;
                 if kind.has_ring() && says(ring_owed(book, kind, since.position, upto)) {
@@ -268,7 +270,7 @@ fn tell_topic(
     let definition = &*book.definition;
     tell_definition(book, since.position, defined, sink);
     if kind.has_ring() {
-        tell_ring(book, kind, since, had, upto, sink);
+        tell_ring(book, kind, since, had.map(|had| had..upto), upto, sink);
     }
     if let Some((mask, image)) = book.changed(kind, since.position) {
         sink.image(definition, kind, mask, image);
@@ -291,13 +293,13 @@ fn tell_definition(book: &Book, since: Position, defined: &mut Option<Instrument
     }
 }
 
-/// `had`: up to where the client received the ring, if it did.
+/// `had`: if the client received the ring, up to where; and up to where it is told what it misses.
 #[inline]
 fn tell_ring(
     book: &Book,
     kind: Kind,
     since: Since,
-    had: Option<Position>,
+    had: Option<Range<Position>>,
     upto: Position,
     sink: &mut impl Owed,
 ) {
@@ -320,7 +322,7 @@ fn tell_ring(
 fn due_of<T: Clone>(
     ring: &Ring<T>,
     since: Since,
-    had: Option<Position>,
+    had: Option<Range<Position>>,
     upto: Position,
 ) -> Option<(bool, Run<'_, T>)> {
     let mut run = ring.owed(since.position, upto);

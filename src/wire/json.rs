@@ -252,7 +252,14 @@ impl Owed for JsonUpdate {
     }
 
     fn ring(&mut self, instrument: &Instrument, kind: Kind, _: bool, entries: Entries<'_>) {
-        let Some(schema) = schema::ring(kind).filter(|_| entries.count() > 0) else { return };
+        let Some(schema) = schema::ring(kind) else { return };
+        if entries.is_gap() {
+            self.gaps += 1;
+            self.notice("gap", || entry(kind, Some(instrument), one("next", entries.number())));
+        }
+        if entries.count() == 0 {
+            return;
+        }
         let list: Vec<Value> = match entries {
             Entries::Trades(run) => (run.number..)
                 .zip(run.iter())
@@ -265,10 +272,6 @@ impl Owed for JsonUpdate {
             }
         };
         self.delivered += entries.count();
-        if entries.is_gap() {
-            self.gaps += 1;
-            self.notice("gap", || entry(kind, Some(instrument), one("next", entries.number())));
-        }
         self.push(&entry(kind, Some(instrument), one(schema.list, list)));
     }
 
@@ -320,11 +323,12 @@ impl Owed for JsonUpdate {
     fn states(&mut self, channel: &Symbol, states: &StateRun<'_>) {
         self.delivered += states.states.len() as u64;
         if let Some((_, notices)) = &mut self.notices {
-            let event = |(key, data): &(&Word, Option<&Json>)| {
-                let data = data.map_or(Value::Null, Json::value);
-                json!(["state", key.as_str(), data, channel.as_str()])
+            let event = |key: Option<&Word>, data: Option<&Json>| {
+                json!(["state", key.map(Word::as_str), data.map(Json::value), channel.as_str()])
             };
-            return notices.extend(states.states.iter().map(event));
+            let ended = states.whole.then(|| event(None, None));
+            let told = states.states.iter().map(|&(key, data)| event(Some(key), data));
+            return notices.extend(ended.into_iter().chain(told));
         }
         let values = states
             .states
