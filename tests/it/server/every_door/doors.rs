@@ -119,18 +119,16 @@ impl Way {
     }
 
     fn query(&self, is_of_rate: bool, since: Option<Since>) -> String {
-        let mut query = format!("topics={}", self.topics.join(","));
-        if let Some(hz) = self.max_hz.filter(|_| is_of_rate) {
-            query += &format!("&max_hz={hz}");
-        }
-        if let Some(Since { epoch, position }) = since {
-            query += &if self.says_otherwise {
+        let topics = self.topics.join(",");
+        let hz = self.max_hz.filter(|_| is_of_rate).map(|hz| format!("&max_hz={hz}")).unwrap_or_default();
+        let since = match since {
+            None => String::new(),
+            Some(Since { epoch, position }) if self.says_otherwise => {
                 format!("&epoch={epoch}&position={position}")
-            } else {
-                format!("&since={epoch}-{position}")
-            };
-        }
-        query
+            }
+            Some(Since { epoch, position }) => format!("&since={epoch}-{position}"),
+        };
+        format!("topics={topics}{hz}{since}")
     }
 }
 
@@ -427,10 +425,9 @@ impl Door for Poll {
         if let Some(heard) = self.answer.take() {
             return Some(heard);
         }
-        let mut target = format!("/v1/poll?{}&delta={}&wait=20", self.way.query(false, None), self.way.delta);
-        if let Some(since) = &self.since {
-            target += &format!("&since={since}");
-        }
+        let (query, delta) = (self.way.query(false, None), self.way.delta);
+        let from = self.since.as_ref().map(|since| format!("&since={since}")).unwrap_or_default();
+        let target = format!("/v1/poll?{query}&delta={delta}&wait=20{from}");
         let mut link = self.way.dial(self.address, self.breaks_after).await;
         let response = request_over(&mut link, "GET", &target, &[], b"").await;
         self.breaks_after = link.breaks_after;

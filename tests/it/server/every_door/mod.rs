@@ -3,8 +3,8 @@
 //! all doors; a door is what connects and reads.
 //!
 //! To each door applies:
-//! - *exactness*: at the position that a client says it has reached, its images are what the model had there or
-//!   later, and it has each trade and message once and in order;
+//! - *exactness*: at the position that a client says it has reached, its images are what the model had there
+//!   or later, and it has each trade and message once and in order;
 //! - *conflation*: whatever it was told was so at some time, and never goes back; what it was not told of a
 //!   ring is said exactly, and was not kept any more;
 //! - *resume*: it goes on from where it was; on another tape it is told so, and begins anew.
@@ -151,11 +151,13 @@ impl<D: Door> World<D> {
 
     async fn publish(&mut self, ticks: &[Tick]) {
         let lines: Vec<Value> = ticks.iter().map(|tick| self.model.line(tick)).collect();
-        let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let body: String = lines.iter().map(|line| line.to_string() + "\n").collect();
         let answer = request(self.server.address, "POST", "/v1/publish", &[], body.as_bytes()).await.json();
         assert_eq!(answer["accepted"], lines.len(), "{answer}");
         let position = answer["position"].as_u64().expect("a position");
-        lines.iter().for_each(|line| self.model.take(line, position));
+        for line in &lines {
+            self.model.take(line, position);
+        }
     }
 
     async fn read_all(&mut self) {

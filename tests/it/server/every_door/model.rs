@@ -174,7 +174,7 @@ impl Model {
                 let ring = self.rings.entry(format!("messages:{}", text("channel"))).or_default();
                 ring.push((position, line["data"].clone(), bytes));
             }
-            "state" => self.set(text("channel"), text("key"), line["data"].clone()),
+            "state" => self.set(&text("channel"), text("key"), &line["data"]),
             other => panic!("{other}"),
         }
     }
@@ -188,9 +188,9 @@ impl Model {
         }
     }
 
-    fn set(&mut self, channel: String, key: String, data: Value) {
-        let data = Some(data).filter(|data| !data.is_null());
-        let states = self.states.entry(channel.clone()).or_default();
+    fn set(&mut self, channel: &str, key: String, data: &Value) {
+        let data = Some(data.clone()).filter(|data| !data.is_null());
+        let states = self.states.entry(channel.to_owned()).or_default();
         if states.get(&key).map_or(&None, |(known, _)| known) == &data {
             return;
         }
@@ -316,7 +316,9 @@ impl Known {
                 }
             }
         }
-        changed.iter().for_each(|topic| self.check_image(topic, 0, model));
+        for topic in &changed {
+            self.check_image(topic, 0, model);
+        }
         if let Some(position) = position {
             assert!(position >= self.position, "from {} back to {position}", self.position);
             self.position = position;
