@@ -3,15 +3,15 @@
 //! Invariant: what [`tell`] delivers depends only on the replica, the topics, `due` and `upto`. Two sessions
 //! for which these are equal get the same bytes.
 
-use super::channel::{Channel, StateRun};
+use super::channel::ChannelEntries;
 use super::image::Image;
 use super::replica::{Book, Replica};
 use super::ring::{Ring, Run};
 use super::stats::ServerStats;
 use super::topic::{Kind, Subject, TopicKey};
-use crate::market::{Bar, FeedStatus, Instrument, InstrumentId, Message, Status, Symbol, Timestamp, Trade};
+use crate::market::{Bar, FeedStatus, Instrument, InstrumentId, Status, Symbol, Timestamp, Trade};
 use crate::tape::Position;
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 /// Takes what is pending for a session, in the order of delivery. The wire's encoders implement it.
 pub trait Owed {
@@ -28,10 +28,8 @@ pub trait Owed {
     fn status(&mut self, instrument: Option<&Instrument>, status: &Status);
     fn feed(&mut self, feed: &FeedStatus);
     fn stats(&mut self, stats: &ServerStats);
-    /// Messages of a channel.
-    fn messages(&mut self, channel: &Symbol, messages: &Run<'_, Arc<Message>>);
-    /// States in a channel.
-    fn states(&mut self, channel: &Symbol, states: &StateRun<'_>);
+    /// Messages of a channel, or states in it.
+    fn channel(&mut self, channel: &Symbol, entries: &ChannelEntries<'_>);
     /// The topic joins the session's sets here; all of it follows.
     fn joined(&mut self, instrument: &Instrument, kind: Kind);
     /// The topic belongs to none of the session's topics any more: what the client knows of it goes stale.
@@ -163,8 +161,10 @@ pub fn tell<D: Into<Due>>(
                 continue;
             }
             Subject::Channel(channel) => {
-                if let Some(channel) = replica.channel(channel) {
-                    tell_channel(channel, topic.kind, since.position, upto, sink);
+                if let Some(channel) = replica.channel(channel)
+                    && let Some(entries) = channel.owed(topic.kind, since.position, upto)
+                {
+                    sink.channel(&channel.name, &entries);
                 }
                 continue;
             }
@@ -203,19 +203,6 @@ fn tell_market(replica: &Replica, kind: Kind, since: Position, sink: &mut impl O
         && *at > since
     {
         sink.feed(feed);
-    }
-}
-
-#[cold]
-fn tell_channel(channel: &Channel, kind: Kind, since: Position, upto: Position, sink: &mut impl Owed) {
-    if kind == Kind::Messages {
-        let run = channel.messages.owed(since, upto);
-        // Their number is news also to one to whom they are new.
-        if !run.is_empty() || run.gap || (run.broken && since == Position::START) {
-            sink.messages(&channel.name, &run);
-        }
-    } else if let Some(states) = channel.states_since(since) {
-        sink.states(&channel.name, &states);
     }
 }
 

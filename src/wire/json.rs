@@ -6,7 +6,9 @@
 use super::framing::Form;
 use super::schema::{self, BarFields, Fields};
 use super::socketio::{self, Parser};
-use crate::hub::{Entries, Image, Kind, Owed, Run, ServerStats, StateRun, Topic, Upto, bar_field};
+use crate::hub::{
+    ChannelEntries, Entries, Image, Kind, Owed, Run, ServerStats, StateRun, Topic, Upto, bar_field,
+};
 use crate::market::{
     Bar, FeedStatus, Instrument, Json, Message, Price, Sender, Size, Status, Symbol, Timestamp, Trade, Word,
     decimal_text,
@@ -228,6 +230,52 @@ impl JsonUpdate {
         }
         serde_json::to_writer(&mut self.entries, entry).expect("a Vec takes every byte");
     }
+
+    fn messages(&mut self, channel: &Symbol, messages: &Run<'_, Arc<Message>>) {
+        let topic = || one("topic", Topic::of(Kind::Messages, channel).to_string());
+        if messages.gap {
+            self.gaps += 1;
+            self.notice("gap", || {
+                let mut gap = topic();
+                gap.insert("next".to_owned(), messages.number.into());
+                Value::Object(gap)
+            });
+        }
+        if let Some((_, notices)) = &mut self.notices {
+            let is_own = |message: &Message| self.except.is_some() && message.except == self.except;
+            let others = messages.iter().filter(|message| !is_own(message));
+            return notices.extend(others.map(|message| socketio::message(message)));
+        }
+        let list: Vec<Value> =
+            (messages.number..).zip(messages.iter()).map(|(number, it)| message(number, it)).collect();
+        let mut entry = topic();
+        entry.insert("messages".to_owned(), list.into());
+        if messages.is_empty() {
+            entry.insert("next".to_owned(), messages.number.into());
+        }
+        self.push(&Value::Object(entry));
+    }
+
+    fn states(&mut self, channel: &Symbol, states: &StateRun<'_>) {
+        if let Some((_, notices)) = &mut self.notices {
+            let event = |key: Option<&Word>, data: Option<&Json>| {
+                json!(["state", key.map(Word::as_str), data.map(Json::value), channel.as_str()])
+            };
+            let ended = states.whole.then(|| event(None, None));
+            let told = states.states.iter().map(|&(key, data)| event(Some(key), data));
+            return notices.extend(ended.into_iter().chain(told));
+        }
+        let values = states
+            .states
+            .iter()
+            .map(|(key, data)| (key.as_str().to_owned(), data.map_or(Value::Null, Json::value)));
+        let mut entry = one("topic", Topic::of(Kind::States, channel).to_string());
+        if states.whole {
+            entry.insert("whole".to_owned(), true.into());
+        }
+        entry.insert("states".to_owned(), Value::Object(values.collect()));
+        self.push(&Value::Object(entry));
+    }
 }
 
 impl Owed for JsonUpdate {
@@ -294,52 +342,12 @@ impl Owed for JsonUpdate {
         self.delivered += 1;
     }
 
-    fn messages(&mut self, channel: &Symbol, messages: &Run<'_, Arc<Message>>) {
-        self.delivered += messages.len() as u64;
-        let topic = || one("topic", Topic::of(Kind::Messages, channel).to_string());
-        if messages.gap {
-            self.gaps += 1;
-            self.notice("gap", || {
-                let mut gap = topic();
-                gap.insert("next".to_owned(), messages.number.into());
-                Value::Object(gap)
-            });
+    fn channel(&mut self, channel: &Symbol, entries: &ChannelEntries<'_>) {
+        self.delivered += entries.count();
+        match entries {
+            ChannelEntries::Messages(run) => self.messages(channel, run),
+            ChannelEntries::States(run) => self.states(channel, run),
         }
-        if let Some((_, notices)) = &mut self.notices {
-            let is_own = |message: &Message| self.except.is_some() && message.except == self.except;
-            let others = messages.iter().filter(|message| !is_own(message));
-            return notices.extend(others.map(|message| socketio::message(message)));
-        }
-        let list: Vec<Value> =
-            (messages.number..).zip(messages.iter()).map(|(number, it)| message(number, it)).collect();
-        let mut entry = topic();
-        entry.insert("messages".to_owned(), list.into());
-        if messages.is_empty() {
-            entry.insert("next".to_owned(), messages.number.into());
-        }
-        self.push(&Value::Object(entry));
-    }
-
-    fn states(&mut self, channel: &Symbol, states: &StateRun<'_>) {
-        self.delivered += states.states.len() as u64;
-        if let Some((_, notices)) = &mut self.notices {
-            let event = |key: Option<&Word>, data: Option<&Json>| {
-                json!(["state", key.map(Word::as_str), data.map(Json::value), channel.as_str()])
-            };
-            let ended = states.whole.then(|| event(None, None));
-            let told = states.states.iter().map(|&(key, data)| event(Some(key), data));
-            return notices.extend(ended.into_iter().chain(told));
-        }
-        let values = states
-            .states
-            .iter()
-            .map(|(key, data)| (key.as_str().to_owned(), data.map_or(Value::Null, Json::value)));
-        let mut entry = one("topic", Topic::of(Kind::States, channel).to_string());
-        if states.whole {
-            entry.insert("whole".to_owned(), true.into());
-        }
-        entry.insert("states".to_owned(), Value::Object(values.collect()));
-        self.push(&Value::Object(entry));
     }
 
     fn joined(&mut self, instrument: &Instrument, kind: Kind) {

@@ -6,7 +6,7 @@
 use super::pace::Millis;
 use super::{AskedOfRoom, Fanout, Task, second};
 use crate::hub::{Kind, Scope, Topic, ViewKey};
-use crate::market::{Event, Json, Message, Post, Sender, State, Symbol, Word};
+use crate::market::{Event, Json, Message, Post, Posted, Sender, State, Symbol, Word};
 use crate::server::limits::SESSION;
 use crate::server::link::Link;
 use crate::server::rights::Action;
@@ -240,7 +240,7 @@ impl<L: Link> Fanout<L> {
             return;
         }
         for event in &batch.events {
-            let Event::Message(message) = event else { continue };
+            let Event::Posted(Posted::Message(message)) = event else { continue };
             let Some(&key) = message.except.as_ref().and_then(|sender| self.senders.get(sender)) else {
                 continue;
             };
