@@ -511,6 +511,7 @@ impl Session {
             out.push(Output::Event(Event::Update { position, time, changes }));
         }
         out.extend(self.channels.take(&update.entries).into_iter().map(Output::Event));
+        self.channels.settle(&settled);
         if !settled.is_empty() {
             out.push(Output::Event(Event::Settled { topics: settled }));
         }

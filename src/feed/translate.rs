@@ -87,8 +87,7 @@ impl Translator {
             Event::Instrument(_)
             | Event::Status(None, _)
             | Event::Feed(_)
-            | Event::Message(_)
-            | Event::State(_)
+            | Event::Posted(_)
             | Event::Reset => {}
         }
         Ok(())

@@ -3,8 +3,9 @@
 //! Invariant: what a channel keeps fits one update. A state that has ended is kept as such until
 //! [`STATES_KEPT`] others are, so that a subscriber that lags misses no end.
 
-use super::ring::Ring;
-use crate::market::{Json, Message, State, Symbol, Word};
+use super::ring::{Ring, Run};
+use super::topic::Kind;
+use crate::market::{Json, Message, Posted, State, Symbol, Word};
 use crate::tape::Position;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,6 +45,23 @@ pub struct StateRun<'a> {
     pub states: Vec<(&'a Word, Option<&'a Json>)>,
 }
 
+/// What is pending of a channel's topic.
+#[derive(Debug)]
+pub enum ChannelEntries<'a> {
+    Messages(Run<'a, Arc<Message>>),
+    States(StateRun<'a>),
+}
+
+impl ChannelEntries<'_> {
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        match self {
+            Self::Messages(run) => run.len() as u64,
+            Self::States(run) => run.states.len() as u64,
+        }
+    }
+}
+
 impl Channel {
     pub(super) fn new(name: Symbol) -> Self {
         Self {
@@ -55,7 +73,18 @@ impl Channel {
         }
     }
 
-    pub(super) fn push(&mut self, at: Position, message: &Arc<Message>) {
+    /// Takes an event in. Returns the kind of topic that has changed.
+    pub(super) fn take(&mut self, at: Position, posted: &Posted) -> Option<Kind> {
+        match posted {
+            Posted::Message(message) => {
+                self.push(at, message);
+                Some(Kind::Messages)
+            }
+            Posted::State(state) => self.set(at, state).then_some(Kind::States),
+        }
+    }
+
+    fn push(&mut self, at: Position, message: &Arc<Message>) {
         self.bytes += message.weight();
         while self.bytes > BYTES_KEPT || self.messages.len() >= MESSAGES_KEPT {
             let Some(oldest) = self.messages.pop() else { break };
@@ -65,7 +94,7 @@ impl Channel {
     }
 
     /// Returns whether anything changed: a state that is set again as it was is no news.
-    pub(super) fn set(&mut self, at: Position, state: &State) -> bool {
+    fn set(&mut self, at: Position, state: &State) -> bool {
         let known = self.states.get(&state.key);
         if known.map_or(state.data.is_none(), |known| known.data == state.data) {
             return false;
@@ -87,6 +116,18 @@ impl Channel {
             let newest = self.states.values().map(|kept| kept.changed_at).max();
             let ended = if kept.data.is_some() { newest } else { Some(kept.changed_at) };
             self.forgotten = self.forgotten.max(ended.unwrap_or(kept.changed_at));
+        }
+    }
+
+    /// What is pending of its topic of that kind, if anything is.
+    pub(super) fn owed(&self, kind: Kind, since: Position, upto: Position) -> Option<ChannelEntries<'_>> {
+        if kind == Kind::Messages {
+            let run = self.messages.owed(since, upto);
+            // Their number is news also to one to whom they are new.
+            let is_told = !run.is_empty() || run.gap || (run.broken && since == Position::START);
+            is_told.then_some(ChannelEntries::Messages(run))
+        } else {
+            self.states_since(since).map(ChannelEntries::States)
         }
     }
 

@@ -25,7 +25,7 @@ mod stats; // what the topic `stats` holds
 mod topic;
 mod view;
 
-pub use channel::{Channel, StateRun};
+pub use channel::{Channel, ChannelEntries, StateRun};
 pub use cohort::{COHORT, Changed, Cohort, CohortId, Flushed};
 pub use image::*; // a new image needs no line here
 pub use membership::Moves;

@@ -3,15 +3,15 @@
 //! Invariant: what [`tell`] delivers depends only on the replica, the topics, `due` and `upto`. Two sessions
 //! for which these are equal get the same bytes.
 
-use super::channel::{Channel, StateRun};
+use super::channel::ChannelEntries;
 use super::image::Image;
 use super::replica::{Book, Replica};
 use super::ring::{Ring, Run};
 use super::stats::ServerStats;
 use super::topic::{Kind, Subject, TopicKey};
-use crate::market::{Bar, FeedStatus, Instrument, InstrumentId, Message, Status, Symbol, Timestamp, Trade};
+use crate::market::{Bar, FeedStatus, Instrument, InstrumentId, Status, Symbol, Timestamp, Trade};
 use crate::tape::Position;
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 /// Takes what is pending for a session, in the order of delivery. The wire's encoders implement it.
 pub trait Owed {
@@ -28,10 +28,8 @@ pub trait Owed {
     fn status(&mut self, instrument: Option<&Instrument>, status: &Status);
     fn feed(&mut self, feed: &FeedStatus);
     fn stats(&mut self, stats: &ServerStats);
-    /// Messages of a channel.
-    fn messages(&mut self, channel: &Symbol, messages: &Run<'_, Arc<Message>>);
-    /// States in a channel.
-    fn states(&mut self, channel: &Symbol, states: &StateRun<'_>);
+    /// Messages of a channel, or states in it.
+    fn channel(&mut self, channel: &Symbol, entries: &ChannelEntries<'_>);
     /// The topic joins the session's sets here; all of it follows.
     fn joined(&mut self, instrument: &Instrument, kind: Kind);
     /// The topic belongs to none of the session's topics any more: what the client knows of it goes stale.
@@ -163,8 +161,10 @@ pub fn tell<D: Into<Due>>(
                 continue;
             }
             Subject::Channel(channel) => {
-                if let Some(channel) = replica.channel(channel) {
-                    tell_channel(channel, topic.kind, since.position, upto, sink);
+                if let Some(channel) = replica.channel(channel)
+                    && let Some(entries) = channel.owed(topic.kind, since.position, upto)
+                {
+                    sink.channel(&channel.name, &entries);
                 }
                 continue;
             }
@@ -206,18 +206,6 @@ fn tell_market(replica: &Replica, kind: Kind, since: Position, sink: &mut impl O
     }
 }
 
-#[cold]
-fn tell_channel(channel: &Channel, kind: Kind, since: Position, upto: Position, sink: &mut impl Owed) {
-    if kind == Kind::Messages {
-        let run = channel.messages.owed(since, upto);
-        if run.broken || !run.is_empty() {
-            sink.messages(&channel.name, &run);
-        }
-    } else if let Some(states) = channel.states_since(since) {
-        sink.states(&channel.name, &states);
-    }
-}
-
 /// Delivers a topic that joined or left the session's sets.
 #[cold]
 fn tell_move(
@@ -244,7 +232,8 @@ fn tell_move(
                 if !was_there {
                     sink.joined(definition, kind);
                 }
-                let had = was_there.then_some(since.position);
+                // No other flush says more of it.
+                let had = was_there.then_some(since.position..Position::MAX);
                 // A number without entries would be taken for what the client has had.
                 let says = |entries: usize| was_there || entries > 0;
                 if kind.has_ring() && says(ring_owed(book, kind, since.position, upto)) {
@@ -268,7 +257,7 @@ fn tell_topic(
     let definition = &*book.definition;
     tell_definition(book, since.position, defined, sink);
     if kind.has_ring() {
-        tell_ring(book, kind, since, had, upto, sink);
+        tell_ring(book, kind, since, had.map(|had| had..upto), upto, sink);
     }
     if let Some((mask, image)) = book.changed(kind, since.position) {
         sink.image(definition, kind, mask, image);
@@ -291,13 +280,13 @@ fn tell_definition(book: &Book, since: Position, defined: &mut Option<Instrument
     }
 }
 
-/// `had`: up to where the client received the ring, if it did.
+/// `had`: if the client received the ring, up to where; and up to where it is told what it misses.
 #[inline]
 fn tell_ring(
     book: &Book,
     kind: Kind,
     since: Since,
-    had: Option<Position>,
+    had: Option<Range<Position>>,
     upto: Position,
     sink: &mut impl Owed,
 ) {
@@ -320,7 +309,7 @@ fn tell_ring(
 fn due_of<T: Clone>(
     ring: &Ring<T>,
     since: Since,
-    had: Option<Position>,
+    had: Option<Range<Position>>,
     upto: Position,
 ) -> Option<(bool, Run<'_, T>)> {
     let mut run = ring.owed(since.position, upto);

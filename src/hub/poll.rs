@@ -4,18 +4,16 @@
 //! Invariant: it follows from the replica and the fields of [`Poll`] alone, and is what a session with these
 //! topics is owed at that position.
 
-use super::channel::StateRun;
+use super::channel::ChannelEntries;
 use super::image::Image;
 use super::membership::Membership;
 use super::owed::{Due, Entries, Owed, Since, tell};
 use super::replica::Replica;
-use super::ring::Run;
 use super::stats::ServerStats;
 use super::topic::{Kind, Topic, TopicKey};
 use super::view::{membership, resolve};
-use crate::market::{FeedStatus, Instrument, Message, Status, Symbol};
+use crate::market::{FeedStatus, Instrument, Status, Symbol};
 use crate::tape::Position;
-use std::sync::Arc;
 
 /// The topics of a client, and how far it has them.
 #[derive(Clone, Copy, Debug)]
@@ -105,11 +103,7 @@ impl Owed for Anything {
         self.0 = true;
     }
 
-    fn messages(&mut self, _: &Symbol, _: &Run<'_, Arc<Message>>) {
-        self.0 = true;
-    }
-
-    fn states(&mut self, _: &Symbol, _: &StateRun<'_>) {
+    fn channel(&mut self, _: &Symbol, _: &ChannelEntries<'_>) {
         self.0 = true;
     }
 

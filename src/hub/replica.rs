@@ -279,16 +279,10 @@ impl Replica {
                 touched.push(TopicKey::MARKET_STATUS);
             }
             Event::Snapshot(instrument, snapshot) => self.restore(*instrument, snapshot, touched),
-            Event::Message(message) => {
-                let id = self.open_channel(&message.channel);
-                self.channels[id.0 as usize].push(at, message);
-                touched.push(TopicKey::of_channel(id, Kind::Messages));
-            }
-            Event::State(state) => {
-                let id = self.open_channel(&state.channel);
-                if self.channels[id.0 as usize].set(at, state) {
-                    touched.push(TopicKey::of_channel(id, Kind::States));
-                }
+            Event::Posted(posted) => {
+                let id = self.open_channel(posted.channel());
+                let kind = self.channels[id.0 as usize].take(at, posted);
+                touched.extend(kind.map(|kind| TopicKey::of_channel(id, kind)));
             }
             Event::Reset => {
                 // The server's figures are not of the market, but a client drops them with a reset, too.

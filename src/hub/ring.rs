@@ -6,6 +6,7 @@
 use crate::market::{Recalled, Tail};
 use crate::tape::Position;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// The newest entries of a topic, each with its number and position.
 ///
@@ -29,12 +30,13 @@ pub struct Run<'a, T> {
     pub number: u64,
     /// Whether entries after that position are evicted, so that the number must be stated.
     pub broken: bool,
-    /// Whether the client, which had the topic before, misses them.
+    /// Whether the client, which had the topic before, misses them, and is to be told so here: see
+    /// [`Ring::misses`].
     pub gap: bool,
     /// Entries that are worked out from the restored past; they precede the others.
     recalled: Vec<T>,
     entries: &'a VecDeque<(Position, T)>,
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
 }
 
 impl<T> Ring<T> {
@@ -153,17 +155,18 @@ impl<T> Ring<T> {
             number: self.first + (told + from) as u64,
             recalled,
             broken: self.evicted_at > since,
-            gap: self.misses(since),
+            gap: self.misses(since..upto),
             entries: &self.entries,
             range: from..to.max(from),
         }
     }
 
-    /// Whether a client that has all up to `told` misses entries that came after.
+    /// Whether a client that has all up to the start of a flush misses entries that came after. If some that
+    /// came after its end are evicted, too, that is said by the next flush, which would say the same again.
     #[inline]
     #[must_use]
-    pub fn misses(&self, told: Position) -> bool {
-        self.evicted_at > told && told > Position::START
+    pub fn misses(&self, flush: Range<Position>) -> bool {
+        flush.start > Position::START && flush.start < self.evicted_at && self.evicted_at <= flush.end
     }
 
     /// The positions next to `since` at which what is pending changes: of the entries before and after it,
@@ -281,6 +284,19 @@ mod tests {
     #[test]
     fn a_cursor_behind_the_ring_is_owed_an_exact_gap() {
         check_owed(9, 4, 2, 9, "gap to 5: [5, 6, 7, 8]");
+    }
+
+    #[test]
+    fn what_is_lost_is_said_by_the_last_flush_that_would_say_it() {
+        let mut ring = Ring::new(4);
+        (1..=9).for_each(|at| ring.push(Position::new(at), at));
+        // All up to 5 is evicted.
+        let says = |since, upto| ring.owed(Position::new(since), Position::new(upto)).gap;
+        assert_eq!(
+            [says(0, 9), says(2, 3), says(2, 4), says(2, 5), says(2, 9)],
+            [false, false, false, true, true]
+        );
+        assert_eq!([says(4, 9), says(5, 9)], [true, false]);
     }
 
     #[test]

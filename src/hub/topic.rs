@@ -159,10 +159,13 @@ impl Topic {
         Self { kind, scope: Scope::Symbol(symbol.clone()) }
     }
 
-    /// Whether it is the messages of that channel.
+    /// The channel whose messages it is.
     #[must_use]
-    pub fn is_messages_of(&self, channel: &Symbol) -> bool {
-        self.kind == Kind::Messages && matches!(&self.scope, Scope::Symbol(name) if name == channel)
+    pub fn messages_of(&self) -> Option<&Symbol> {
+        match &self.scope {
+            Scope::Symbol(channel) if self.kind == Kind::Messages => Some(channel),
+            _ => None,
+        }
     }
 
     /// Whether this topic or set covers `kind` topics of that instrument.

@@ -37,6 +37,15 @@ pub struct State {
     pub data: Option<Json>,
 }
 
+/// What was posted to a channel, as an event of its tape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Posted {
+    /// A message.
+    Message(Arc<Message>),
+    /// A state, or the end of one.
+    State(Arc<State>),
+}
+
 /// What somebody posts to a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Post {
@@ -97,6 +106,25 @@ impl State {
     pub const MAX_TTL_MS: u64 = 24 * 60 * 60 * 1000;
 }
 
+impl Posted {
+    /// The channel's name.
+    #[must_use]
+    pub fn channel(&self) -> &Symbol {
+        match self {
+            Self::Message(message) => &message.channel,
+            Self::State(state) => &state.channel,
+        }
+    }
+
+    /// The time of the venue, where it has one, to be moved.
+    pub fn ts_event_mut(&mut self) -> Option<&mut Timestamp> {
+        match self {
+            Self::Message(message) => Some(&mut Arc::make_mut(message).ts_event),
+            Self::State(_) => None,
+        }
+    }
+}
+
 impl Post {
     /// A message without sender and event.
     #[must_use]
@@ -118,12 +146,12 @@ impl Post {
     /// The event on the tape.
     #[must_use]
     pub fn into_event(self, arrival: Timestamp) -> Event {
-        match self {
+        Event::Posted(match self {
             Self::Message { message, ts_event } => {
-                Event::Message(Arc::new(Message { ts_event: ts_event.unwrap_or(arrival), ..message }))
+                Posted::Message(Arc::new(Message { ts_event: ts_event.unwrap_or(arrival), ..message }))
             }
-            Self::State { state, .. } => Event::State(Arc::new(state)),
-        }
+            Self::State { state, .. } => Posted::State(Arc::new(state)),
+        })
     }
 }
 

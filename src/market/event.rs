@@ -1,4 +1,4 @@
-use super::{Counts, Instrument, InstrumentId, Message, Price, Size, Snapshot, State, Timestamp};
+use super::{Counts, Instrument, InstrumentId, Posted, Price, Size, Snapshot, Timestamp};
 use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::ops::RangeInclusive;
@@ -21,10 +21,8 @@ pub enum Event {
     /// All that is known of an instrument, in place of the events before: where reading a recording begins in
     /// the middle.
     Snapshot(InstrumentId, Arc<Snapshot>),
-    /// A message of a channel, which is no part of the market.
-    Message(Arc<Message>),
-    /// A state in a channel.
-    State(Arc<State>),
+    /// A message of a channel, or a state in one, which are no part of the market.
+    Posted(Posted),
     /// The tape goes on at another moment of what it plays: everything known of the market before is void,
     /// including the numbers of instruments. Comes first in its batch, whose other events rebuild the market
     /// there.
@@ -175,14 +173,14 @@ impl Event {
         match self {
             &Self::Quote(id, _) | &Self::Trade(id, _) | &Self::Snapshot(id, _) => Some(id),
             &Self::Status(id, _) => id,
-            Self::Instrument(_) | Self::Feed(_) | Self::Message(_) | Self::State(_) | Self::Reset => None,
+            Self::Instrument(_) | Self::Feed(_) | Self::Posted(_) | Self::Reset => None,
         }
     }
 
     /// Whether it is of the market: what recordings and exports hold.
     #[must_use]
     pub fn is_of_market(&self) -> bool {
-        !matches!(self, Self::Message(_) | Self::State(_))
+        !matches!(self, Self::Posted(_))
     }
 
     /// Passes each time in it to `change`. Those of a snapshot stay.
@@ -191,8 +189,8 @@ impl Event {
             Self::Quote(_, quote) => [&mut quote.ts_event, &mut quote.ts_recv].into_iter().for_each(change),
             Self::Trade(_, trade) => [&mut trade.ts_event, &mut trade.ts_recv].into_iter().for_each(change),
             Self::Status(_, status) => change(&mut status.ts_event),
-            Self::Message(message) => change(&mut Arc::make_mut(message).ts_event),
-            Self::Instrument(_) | Self::Feed(_) | Self::Snapshot(..) | Self::State(_) | Self::Reset => {}
+            Self::Posted(posted) => drop(posted.ts_event_mut().map(change)),
+            Self::Instrument(_) | Self::Feed(_) | Self::Snapshot(..) | Self::Reset => {}
         }
     }
 

@@ -23,7 +23,7 @@ mod turnover;
 mod universe;
 
 pub use bar::{Bar, Interval};
-pub use channel::{Json, Message, Post, Sender, State, TooLong, Word};
+pub use channel::{Json, Message, Post, Posted, Sender, State, TooLong, Word};
 pub use counts::Counts;
 pub use decimal::{decimal_text, parse_decimal, put_decimal};
 pub use event::*; // all of it: a new event is exported by being there

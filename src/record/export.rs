@@ -143,7 +143,7 @@ fn json_line(to: &mut Vec<u8>, event: &Event, instruments: &Instruments) -> io::
                 json_number(to, "previous_close", x.previous_close.units(), x.price_scale)?;
             }
         }
-        Event::Feed(_) | Event::Snapshot(..) | Event::Message(_) | Event::State(_) | Event::Reset => {
+        Event::Feed(_) | Event::Snapshot(..) | Event::Posted(_) | Event::Reset => {
             return Ok(());
         }
     }

@@ -311,7 +311,7 @@ impl<'a> Row<'a> {
             Event::Trade(..) => "trade",
             Event::Status(..) => "status",
             Event::Instrument(_) => "instrument",
-            Event::Feed(_) | Event::Snapshot(..) | Event::Message(_) | Event::State(_) | Event::Reset => {
+            Event::Feed(_) | Event::Snapshot(..) | Event::Posted(_) | Event::Reset => {
                 return None;
             }
         })

@@ -149,8 +149,7 @@ impl Summary {
                 }
                 Event::Status(..) => self.states += 1,
                 Event::Instrument(_) => self.definitions += 1,
-                Event::Feed(_) | Event::Snapshot(..) | Event::Message(_) | Event::State(_) | Event::Reset => {
-                }
+                Event::Feed(_) | Event::Snapshot(..) | Event::Posted(_) | Event::Reset => {}
             }
         }
         let first = self.span.map_or(time, |(first, _)| first);

@@ -357,7 +357,7 @@ fn put_event(to: &mut ByteBuf, event: &Event, anchors: &mut FxHashMap<Instrument
             }
         }
         // Filtered out by the caller.
-        Event::Message(_) | Event::State(_) | Event::Reset => {}
+        Event::Posted(_) | Event::Reset => {}
         Event::Snapshot(id, snapshot) => put_snapshot(to, *id, snapshot, anchor(id), time),
     }
 }

@@ -29,8 +29,7 @@ impl Numbering {
     ) {
         for event in events {
             let channel = match &event {
-                Event::Message(message) => Some(&message.channel),
-                Event::State(state) => Some(&state.channel),
+                Event::Posted(posted) => Some(posted.channel()),
                 _ => None,
             };
             if let Some(Err(error)) = channel.map(|channel| self.open(channel)) {

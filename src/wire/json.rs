@@ -6,7 +6,9 @@
 use super::framing::Form;
 use super::schema::{self, BarFields, Fields};
 use super::socketio::{self, Parser};
-use crate::hub::{Entries, Image, Kind, Owed, Run, ServerStats, StateRun, Topic, Upto, bar_field};
+use crate::hub::{
+    ChannelEntries, Entries, Image, Kind, Owed, Run, ServerStats, StateRun, Topic, Upto, bar_field,
+};
 use crate::market::{
     Bar, FeedStatus, Instrument, Json, Message, Price, Sender, Size, Status, Symbol, Timestamp, Trade, Word,
     decimal_text,
@@ -228,71 +230,8 @@ impl JsonUpdate {
         }
         serde_json::to_writer(&mut self.entries, entry).expect("a Vec takes every byte");
     }
-}
-
-impl Owed for JsonUpdate {
-    fn reset(&mut self) {
-        self.push(&json!({ "reset": true }));
-    }
-
-    fn definition(&mut self, definition: &Instrument) {
-        self.push(&json!({ "instrument": instrument(definition) }));
-    }
-
-    fn image(&mut self, instrument: &Instrument, kind: Kind, mask: u16, image: Image<'_>) {
-        let Some(schema) = schema::image(kind) else { return };
-        let mask = if self.images { schema.all } else { mask };
-        let mut fields = Fields::of(image, mask, self.times).json(instrument);
-        if schema::ring(kind).is_some() {
-            // An image with a ring next to it has a name.
-            fields = one(schema.name, fields);
-        }
-        self.push(&entry(kind, Some(instrument), fields));
-        self.delivered += 1;
-    }
-
-    fn ring(&mut self, instrument: &Instrument, kind: Kind, _: bool, entries: Entries<'_>) {
-        let Some(schema) = schema::ring(kind).filter(|_| entries.count() > 0) else { return };
-        let list: Vec<Value> = match entries {
-            Entries::Trades(run) => (run.number..)
-                .zip(run.iter())
-                .map(|(number, entry)| trade(instrument, number, entry))
-                .collect(),
-            Entries::Bars(run) => {
-                let fields = |bar: &Bar| BarFields::of(bar_field::BAR, Some(bar), Price::NONE);
-                let numbered = |(number, bar): (u64, &Bar)| closed_bar(instrument, number, &fields(bar));
-                (run.number..).zip(run.iter()).map(numbered).collect()
-            }
-        };
-        self.delivered += entries.count();
-        if entries.is_gap() {
-            self.gaps += 1;
-            self.notice("gap", || entry(kind, Some(instrument), one("next", entries.number())));
-        }
-        self.push(&entry(kind, Some(instrument), one(schema.list, list)));
-    }
-
-    fn status(&mut self, instrument: Option<&Instrument>, status: &Status) {
-        let entry = entry(Kind::Status, instrument, status_fields(status));
-        self.push(&entry);
-        self.notice("status", || entry);
-        self.delivered += 1;
-    }
-
-    fn feed(&mut self, status: &FeedStatus) {
-        let entry = entry(Kind::Status, None, one("feed", feed(status)));
-        self.push(&entry);
-        self.notice("status", || entry);
-        self.delivered += 1;
-    }
-
-    fn stats(&mut self, told: &ServerStats) {
-        self.push(&entry(Kind::Stats, None, one("stats", stats(told))));
-        self.delivered += 1;
-    }
 
     fn messages(&mut self, channel: &Symbol, messages: &Run<'_, Arc<Message>>) {
-        self.delivered += messages.len() as u64;
         let topic = || one("topic", Topic::of(Kind::Messages, channel).to_string());
         if messages.gap {
             self.gaps += 1;
@@ -318,13 +257,13 @@ impl Owed for JsonUpdate {
     }
 
     fn states(&mut self, channel: &Symbol, states: &StateRun<'_>) {
-        self.delivered += states.states.len() as u64;
         if let Some((_, notices)) = &mut self.notices {
-            let event = |(key, data): &(&Word, Option<&Json>)| {
-                let data = data.map_or(Value::Null, Json::value);
-                json!(["state", key.as_str(), data, channel.as_str()])
+            let event = |key: Option<&Word>, data: Option<&Json>| {
+                json!(["state", key.map(Word::as_str), data.map(Json::value), channel.as_str()])
             };
-            return notices.extend(states.states.iter().map(event));
+            let ended = states.whole.then(|| event(None, None));
+            let told = states.states.iter().map(|&(key, data)| event(Some(key), data));
+            return notices.extend(ended.into_iter().chain(told));
         }
         let values = states
             .states
@@ -336,6 +275,79 @@ impl Owed for JsonUpdate {
         }
         entry.insert("states".to_owned(), Value::Object(values.collect()));
         self.push(&Value::Object(entry));
+    }
+}
+
+impl Owed for JsonUpdate {
+    fn reset(&mut self) {
+        self.push(&json!({ "reset": true }));
+    }
+
+    fn definition(&mut self, definition: &Instrument) {
+        self.push(&json!({ "instrument": instrument(definition) }));
+    }
+
+    fn image(&mut self, instrument: &Instrument, kind: Kind, mask: u16, image: Image<'_>) {
+        let Some(schema) = schema::image(kind) else { return };
+        let mask = if self.images { schema.all } else { mask };
+        let mut fields = Fields::of(image, mask, self.times).json(instrument);
+        if schema::ring(kind).is_some() {
+            // An image with a ring next to it has a name.
+            fields = one(schema.name, fields);
+        }
+        self.push(&entry(kind, Some(instrument), fields));
+        self.delivered += 1;
+    }
+
+    fn ring(&mut self, instrument: &Instrument, kind: Kind, _: bool, entries: Entries<'_>) {
+        let Some(schema) = schema::ring(kind) else { return };
+        if entries.is_gap() {
+            self.gaps += 1;
+            self.notice("gap", || entry(kind, Some(instrument), one("next", entries.number())));
+        }
+        if entries.count() == 0 {
+            return;
+        }
+        let list: Vec<Value> = match entries {
+            Entries::Trades(run) => (run.number..)
+                .zip(run.iter())
+                .map(|(number, entry)| trade(instrument, number, entry))
+                .collect(),
+            Entries::Bars(run) => {
+                let fields = |bar: &Bar| BarFields::of(bar_field::BAR, Some(bar), Price::NONE);
+                let numbered = |(number, bar): (u64, &Bar)| closed_bar(instrument, number, &fields(bar));
+                (run.number..).zip(run.iter()).map(numbered).collect()
+            }
+        };
+        self.delivered += entries.count();
+        self.push(&entry(kind, Some(instrument), one(schema.list, list)));
+    }
+
+    fn status(&mut self, instrument: Option<&Instrument>, status: &Status) {
+        let entry = entry(Kind::Status, instrument, status_fields(status));
+        self.push(&entry);
+        self.notice("status", || entry);
+        self.delivered += 1;
+    }
+
+    fn feed(&mut self, status: &FeedStatus) {
+        let entry = entry(Kind::Status, None, one("feed", feed(status)));
+        self.push(&entry);
+        self.notice("status", || entry);
+        self.delivered += 1;
+    }
+
+    fn stats(&mut self, told: &ServerStats) {
+        self.push(&entry(Kind::Stats, None, one("stats", stats(told))));
+        self.delivered += 1;
+    }
+
+    fn channel(&mut self, channel: &Symbol, entries: &ChannelEntries<'_>) {
+        self.delivered += entries.count();
+        match entries {
+            ChannelEntries::Messages(run) => self.messages(channel, run),
+            ChannelEntries::States(run) => self.states(channel, run),
+        }
     }
 
     fn joined(&mut self, instrument: &Instrument, kind: Kind) {

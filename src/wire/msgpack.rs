@@ -8,7 +8,8 @@ use super::runs::Runs;
 use super::schema::{self, BarFields, Fields, SIDES, tag, trade_flag};
 use super::told::{Told, Written};
 use crate::hub::{
-    Entries, Image, Kind, Owed, Run, ServerStats, StateRun, TopicKey, Upto, bar_field, quote_field,
+    ChannelEntries, Entries, Image, Kind, Owed, Run, ServerStats, StateRun, TopicKey, Upto, bar_field,
+    quote_field,
 };
 use crate::market::{
     Bar, FeedStatus, Instrument, Message, Price, Quote, SAFE_INTEGER, Side, Size, Speed, Status, Symbol,
@@ -208,6 +209,38 @@ impl MsgpackUpdate {
         self.nil();
         self.uint(u64::from(tag));
     }
+
+    fn messages(&mut self, channel: &Symbol, messages: &Run<'_, Arc<Message>>) {
+        self.market_entry(tag::MESSAGES);
+        self.text(channel.as_str());
+        self.uint(messages.number);
+        self.uint(messages.len() as u64);
+        for message in messages.iter() {
+            self.moment(message.ts_event);
+            for word in [&message.from, &message.event] {
+                match word {
+                    Some(word) => self.text(word.as_str()),
+                    None => self.nil(),
+                }
+            }
+            self.text(message.data.as_str());
+        }
+        self.gaps += u64::from(messages.gap);
+    }
+
+    fn states(&mut self, channel: &Symbol, states: &StateRun<'_>) {
+        self.market_entry(tag::STATES);
+        self.text(channel.as_str());
+        self.uint(states.whole.into());
+        self.uint(states.states.len() as u64);
+        for (key, data) in &states.states {
+            self.text(key.as_str());
+            match data {
+                Some(data) => self.text(data.as_str()),
+                None => self.nil(),
+            }
+        }
+    }
 }
 
 fn write_int(value: i64, out: &mut Vec<u8>) {
@@ -366,38 +399,12 @@ impl Owed for MsgpackUpdate {
         self.delivered += 1;
     }
 
-    fn messages(&mut self, channel: &Symbol, messages: &Run<'_, Arc<Message>>) {
-        self.market_entry(tag::MESSAGES);
-        self.text(channel.as_str());
-        self.uint(messages.number);
-        self.uint(messages.len() as u64);
-        for message in messages.iter() {
-            self.moment(message.ts_event);
-            for word in [&message.from, &message.event] {
-                match word {
-                    Some(word) => self.text(word.as_str()),
-                    None => self.nil(),
-                }
-            }
-            self.text(message.data.as_str());
+    fn channel(&mut self, channel: &Symbol, entries: &ChannelEntries<'_>) {
+        self.delivered += entries.count();
+        match entries {
+            ChannelEntries::Messages(run) => self.messages(channel, run),
+            ChannelEntries::States(run) => self.states(channel, run),
         }
-        self.delivered += messages.len() as u64;
-        self.gaps += u64::from(messages.gap);
-    }
-
-    fn states(&mut self, channel: &Symbol, states: &StateRun<'_>) {
-        self.market_entry(tag::STATES);
-        self.text(channel.as_str());
-        self.uint(states.whole.into());
-        self.uint(states.states.len() as u64);
-        for (key, data) in &states.states {
-            self.text(key.as_str());
-            match data {
-                Some(data) => self.text(data.as_str()),
-                None => self.nil(),
-            }
-        }
-        self.delivered += states.states.len() as u64;
     }
 
     fn joined(&mut self, instrument: &Instrument, kind: Kind) {

@@ -78,9 +78,14 @@ impl PollQuery {
 
         let begin = if from == Position::START { upto } else { Upto { position: from, ..upto } };
         let is_refused = since.is_some() && known.is_none();
+        // Images are told as they are now. Who has all up to the end of this answer gets them with the next:
+        // the answer would be the same until there is another end, and the client would ask in vain.
+        let is_there =
+            from == upto.position && from > Position::START && rest.is_none() && self.new.is_empty();
         let mut update = PollUpdate::new(self.form, full);
         update.begin(self, begin, upto);
         let next = match &mut update {
+            _ if is_there => None,
             PollUpdate::Json(update) => tell(&poll, replica, is_refused, &mut **update),
             PollUpdate::MessagePack(update) => tell(&poll, replica, is_refused, &mut **update),
         };

@@ -4,11 +4,11 @@
 
 use super::framing::{Encoding, Form};
 use super::{json::JsonUpdate, msgpack::MsgpackUpdate};
-use crate::hub::{Entries, Image, Kind, Owed, Run, ServerStats, StateRun, TopicKey, Upto};
-use crate::market::{FeedStatus, Instrument, Message, Sender, Status, Symbol};
+use crate::hub::{ChannelEntries, Entries, Image, Kind, Owed, ServerStats, TopicKey, Upto};
+use crate::market::{FeedStatus, Instrument, Sender, Status, Symbol};
 use crate::tape::{Epoch, Position};
 use std::borrow::Cow;
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 /// The longest update, bytes. The exception: one with a full ring of numbers beyond 2^53 may be two and a
 /// half times as long. What does not fit is pending for the next one.
@@ -126,8 +126,7 @@ impl Owed for UpdateEncoder {
         status(instrument: Option<&Instrument>, status: &Status);
         feed(feed: &FeedStatus);
         stats(stats: &ServerStats);
-        messages(channel: &Symbol, messages: &Run<'_, Arc<Message>>);
-        states(channel: &Symbol, states: &StateRun<'_>);
+        channel(channel: &Symbol, entries: &ChannelEntries<'_>);
         joined(instrument: &Instrument, kind: Kind);
         left(instrument: &Instrument, kind: Kind);
     }

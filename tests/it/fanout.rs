@@ -1113,6 +1113,47 @@ fn each_gap_that_a_session_is_told_of_is_counted_once() {
 }
 
 #[test]
+fn what_is_lost_while_a_flush_goes_out_in_parts_is_told_once() {
+    // More than a ring keeps come to B between the two parts: all that the second part was to have is lost,
+    // and in the end some of what follows it.
+    for (more, next) in [(4, 2), (5, 3), (9, 7)] {
+        let mut world = World::new();
+        world.shards[0].keep(4, 4);
+        let trade = |symbol| Tick::Trade(symbol, 100, 1, false);
+        world.publish(&[trade(0), trade(1)]);
+        let pipe = watcher(&mut world, Form::SOCKET_IO, "trades:A,trades:B", None);
+        let go_on = |world: &mut World| {
+            world.shards[0].received(0, [request(b"3")], None);
+            world.shards[0].writable(0);
+            world.shards[0].flush();
+        };
+        (0..5).for_each(|_| go_on(&mut world));
+        pipe.borrow_mut().bytes.clear();
+        pipe.borrow_mut().room = 1;
+        world.publish(&[trade(0), trade(1)]);
+        world.shards[0].flush();
+        (0..more).for_each(|_| world.publish(&[trade(1)]));
+        pipe.borrow_mut().room = usize::MAX;
+        (0..5).for_each(|_| go_on(&mut world));
+        let texts = frames(&pipe).0.into_iter().map(|(_, text)| String::from_utf8(text).expect("UTF-8"));
+        let events = texts.filter_map(|text| text.strip_prefix("42").map(str::to_owned));
+        let told = events.flat_map(|event| {
+            let event: serde_json::Value = serde_json::from_str(&event).expect("JSON");
+            if event[0] == "gap" {
+                return vec![format!("{} from {}", event[1]["topic"].as_str().unwrap(), event[1]["next"])];
+            }
+            let entries = event[1]["updates"].as_array().expect("a list").iter();
+            let trades = entries.filter_map(|entry| entry["trades"].as_array()).flatten();
+            trades.map(|trade| trade["number"].to_string()).collect()
+        });
+        let numbers = (next..2 + more).map(|number| number.to_string());
+        let expected = ["1".to_owned(), format!("trades:B from {next}")].into_iter().chain(numbers);
+        assert_eq!(told.collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "{more}");
+        assert_eq!(world.shards[0].counters().gaps, 1, "{more}");
+    }
+}
+
+#[test]
 fn what_comes_within_a_flush_is_told_at_once_to_those_still_in_line_and_next_time_to_the_others() {
     let (mut world, pipes) = watchers(7, Form::JSON, "quote:A");
     let publish = |world: &mut World, price| world.publish(&[Tick::Quote(0, Some(price), 1, None, 0, false)]);

@@ -164,6 +164,22 @@ impl World {
     }
 }
 
+#[test]
+fn who_asks_again_before_there_is_another_end_is_told_nothing_twice() {
+    let mut world = World::new();
+    let bid = |world: &mut World, bid| world.publish(&[Tick::Quote(0, Some(bid), 1, None, 0, false)]);
+    bid(&mut world, 100);
+    let end = world.prompt().replica().position();
+    bid(&mut world, 101);
+    let replica = world.prompt().replica();
+    let mut poller = Poller::new(&["quote:A"], Form::LINES, usize::MAX);
+    assert!(poller.poll(replica, end).is_some());
+    // The quote has changed since, and comes with the next end.
+    assert_eq!(poller.poll(replica, end), None);
+    assert_eq!(poller.poll(replica, replica.position()).map(|entries| entries.len()), Some(1));
+    assert_eq!(poller.images["quote:A"]["bid"], "1.01");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: ProptestConfig::default().cases.max(256),

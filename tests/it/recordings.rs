@@ -101,12 +101,8 @@ impl Summary {
                 self.recv.add(trade.ts_recv);
             }
             Event::Status(..) => self.states += 1,
-            Event::Instrument(_)
-            | Event::Feed(_)
-            | Event::Snapshot(..)
-            | Event::Message(_)
-            | Event::State(_)
-            | Event::Reset => {}
+            Event::Instrument(_) | Event::Feed(_) | Event::Snapshot(..) | Event::Posted(_) | Event::Reset => {
+            }
         }
     }
 

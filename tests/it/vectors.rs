@@ -10,8 +10,9 @@ use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tickcast::hub::{
-    Entries, FeedStats, Image, Kind, LatencyStats, Owed, RecordingStats, Ring, Run, Scope, ServerStats,
-    SessionStats, ShardStats, SlowSession, StateRun, TapeStats, Topic, TopicStats, TopicsStats, Upto,
+    ChannelEntries, Entries, FeedStats, Image, Kind, LatencyStats, Owed, RecordingStats, Ring, Run, Scope,
+    ServerStats, SessionStats, ShardStats, SlowSession, StateRun, TapeStats, Topic, TopicStats, TopicsStats,
+    Upto,
 };
 use tickcast::market::{
     Bar, Conditions, Counts, FeedKind, FeedState, FeedStatus, Instrument, InstrumentId, Interval, Json,
@@ -469,32 +470,30 @@ fn channels() -> Script {
     ];
     let (whole, last) = (ring(&all, 3), ring(&all, 1));
     script.update("messages of a channel", 2, 1_000, |sink| {
-        sink.messages(&desk, &whole.owed(Position::START, Position::new(2)));
+        sink.channel(&desk, &ChannelEntries::Messages(whole.owed(Position::START, Position::new(2))));
     });
     script.update("one more, after a quote", 1, 1_000, |sink| {
         sink.definition(&apple());
         sink.quote(&apple(), 15, &quote(Some(18_941), 300, Some(18_943), 200, 0));
-        sink.messages(&desk, &whole.owed(Position::new(2), Position::MAX));
+        sink.channel(&desk, &ChannelEntries::Messages(whole.owed(Position::new(2), Position::MAX)));
     });
     script.update("those before are not kept any more", 1, 0, |sink| {
-        sink.messages(&desk, &last.owed(Position::new(1), Position::MAX));
+        sink.channel(&desk, &ChannelEntries::Messages(last.owed(Position::new(1), Position::MAX)));
     });
     script.update("a number without messages", 1, 0, |sink| {
-        sink.messages(&desk, &last.owed(Position::new(1), Position::new(2)));
+        sink.channel(&desk, &ChannelEntries::Messages(last.owed(Position::new(1), Position::new(2))));
     });
     let (ann, bob) = (word("Ann"), word("Bob"));
     let typing = json(&json!({ "typing": true }));
     script.update("all states of a channel", 1, 0, |sink| {
-        sink.states(
-            &desk,
-            &StateRun { whole: true, states: vec![(&ann, Some(&typing)), (&bob, Some(&typing))] },
-        );
+        let states = vec![(&ann, Some(&typing)), (&bob, Some(&typing))];
+        sink.channel(&desk, &ChannelEntries::States(StateRun { whole: true, states }));
     });
     script.update("one of them has ended", 1, 0, |sink| {
-        sink.states(&desk, &StateRun { whole: false, states: vec![(&ann, None)] });
+        sink.channel(&desk, &ChannelEntries::States(StateRun { whole: false, states: vec![(&ann, None)] }));
     });
     script.update("none is left", 1, 0, |sink| {
-        sink.states(&desk, &StateRun { whole: true, states: Vec::new() });
+        sink.channel(&desk, &ChannelEntries::States(StateRun { whole: true, states: Vec::new() }));
     });
     script.update("how many watch", 1, 0, |sink| {
         sink.image(&apple(), Kind::Watchers, 1, Image::Watchers(3));

@@ -366,7 +366,9 @@ class Market:
 
     def _messages(self, channel: str, number: int, count: int, rest) -> None:
         """Those of a channel, each once; what came before the subscription is not missed."""
-        known = self.messages.setdefault(channel, {"next": number, "missed": 0, "entries": []})
+        topic = self.topics.get(topic_of("messages", channel))
+        begin = 0 if topic and topic.whole else number
+        known = self.messages.setdefault(channel, {"next": begin, "missed": 0, "entries": []})
         known["missed"] += max(0, number - known["next"])
         for each in range(number, number + count):
             ts_event, sender, event, data = self.time + next(rest), next(rest), next(rest), json.loads(next(rest))

@@ -6,7 +6,7 @@
 use super::pace::Millis;
 use super::{AskedOfRoom, Fanout, Task, second};
 use crate::hub::{Kind, Scope, Topic, ViewKey};
-use crate::market::{Event, Json, Message, Post, Sender, State, Symbol, Word};
+use crate::market::{Event, Json, Message, Post, Posted, Sender, State, Symbol, Word};
 use crate::server::limits::SESSION;
 use crate::server::link::Link;
 use crate::server::rights::Action;
@@ -153,7 +153,7 @@ impl<L: Link> Fanout<L> {
                 (ErrorCode::TooManyTopics, format!("a session may have {} topics", SESSION.topics));
             return self.request(key, Err(RequestError { id, code, message }));
         }
-        let is_new = |room: &&Symbol| !view.topics.iter().any(|topic| topic.is_messages_of(room));
+        let is_new = |room: &&Symbol| !view.topics.iter().any(|topic| topic.messages_of() == Some(room));
         let new: Vec<Symbol> = rooms.iter().filter(is_new).cloned().collect();
         self.add_channels(key, &new, None);
         self.tell_of(key, "joined", &new);
@@ -240,7 +240,7 @@ impl<L: Link> Fanout<L> {
             return;
         }
         for event in &batch.events {
-            let Event::Message(message) = event else { continue };
+            let Event::Posted(Posted::Message(message)) = event else { continue };
             let Some(&key) = message.except.as_ref().and_then(|sender| self.senders.get(sender)) else {
                 continue;
             };

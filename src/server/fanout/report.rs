@@ -6,13 +6,12 @@
 use super::connection::Connection;
 use super::{Fanout, second};
 use crate::hub::{
-    Entries, Image, Kind, Owed, Run, ServerStats, Session, SlowSession, StateRun, Topic, TopicKey, tell,
+    ChannelEntries, Entries, Image, Kind, Owed, ServerStats, Session, SlowSession, Topic, TopicKey, tell,
 };
-use crate::market::{FeedStatus, Instrument, Message, Status, Symbol};
+use crate::market::{FeedStatus, Instrument, Status, Symbol};
 use crate::server::link::Link;
 use crate::tape::Position;
 use rustc_hash::FxHashMap;
-use std::sync::Arc;
 
 /// What a core reports of its sessions. It is put together between two turns, so the work is bounded,
 /// whatever sessions there are.
@@ -144,12 +143,8 @@ impl Owed for Count {
         self.0 += 1;
     }
 
-    fn messages(&mut self, _: &Symbol, messages: &Run<'_, Arc<Message>>) {
-        self.0 += messages.len() as u64;
-    }
-
-    fn states(&mut self, _: &Symbol, states: &StateRun<'_>) {
-        self.0 += states.states.len() as u64;
+    fn channel(&mut self, _: &Symbol, entries: &ChannelEntries<'_>) {
+        self.0 += entries.count();
     }
 
     fn joined(&mut self, _: &Instrument, _: Kind) {}

@@ -11,6 +11,7 @@ mod clock;
 mod commands;
 mod documents;
 mod doors;
+mod every_door;
 mod faults;
 mod framing;
 mod handshake;

@@ -145,7 +145,7 @@ impl Response {
     }
 }
 
-/// One request on a connection of its own.
+/// One request on a connection of its own, which does not break.
 pub async fn request(
     address: SocketAddr,
     method: &str,
@@ -153,6 +153,20 @@ pub async fn request(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Response {
+    request_over(&mut RawClient::dial(address).await, method, path, headers, body)
+        .await
+        .expect("a whole answer")
+}
+
+/// One request on that connection; `None` if it breaks before the answer is whole.
+pub async fn request_over(
+    client: &mut RawClient,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Option<Response> {
+    let address = client.stream.peer_addr().expect("it is connected");
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n");
     for (name, value) in headers {
         write!(head, "{name}: {value}\r\n").unwrap();
@@ -161,11 +175,10 @@ pub async fn request(
         write!(head, "Content-Length: {}\r\n", body.len()).unwrap();
     }
     head.push_str("\r\n");
-    let mut stream = RawClient::dial(address).await;
-    stream.send(head.as_bytes()).await;
+    client.send(head.as_bytes()).await;
     // A server that refuses may stop reading in the middle.
-    let _ = stream.stream.write_all(body).await;
-    stream.response(method).await
+    let _ = client.stream.write_all(body).await;
+    client.try_response(method).await
 }
 
 /// A WebSocket handshake as the RFC has it, the extra headers behind it.
@@ -210,12 +223,22 @@ pub const PONG: u8 = 0x8a;
 pub struct RawClient {
     pub stream: TcpStream,
     unread: Vec<u8>,
+    /// Its connection breaks once it has read so many bytes more.
+    pub breaks_after: Option<usize>,
 }
 
 impl RawClient {
     pub async fn dial(address: SocketAddr) -> Self {
         let stream = soon("connect", TcpStream::connect(address)).await.expect("a connection");
-        Self { stream, unread: Vec::new() }
+        Self { stream, unread: Vec::new(), breaks_after: None }
+    }
+
+    /// One whose kernel keeps little for it.
+    pub async fn dial_narrow(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let stream = soon("connect", socket.connect(address)).await.expect("a connection");
+        Self { stream, unread: Vec::new(), breaks_after: None }
     }
 
     /// A client with its handshake done; `early` goes out in one piece with it.
@@ -235,13 +258,13 @@ impl RawClient {
 
     /// Reads the head of a response, and its body where it has one.
     pub async fn response(&mut self, method: &str) -> Response {
-        let end = loop {
-            if let Some(at) = self.unread.windows(4).position(|four| four == b"\r\n\r\n") {
-                break at;
-            }
-            assert!(self.read().await, "no response: {:?}", String::from_utf8_lossy(&self.unread));
-        };
-        let head = String::from_utf8(self.unread.drain(..end + 4).collect()).expect("headers are text");
+        let response = self.try_response(method).await;
+        response.unwrap_or_else(|| panic!("no whole response: {:?}", String::from_utf8_lossy(&self.unread)))
+    }
+
+    /// The same; `None` if the connection ends before.
+    pub async fn try_response(&mut self, method: &str) -> Option<Response> {
+        let head = String::from_utf8(self.through(b"\r\n\r\n").await?).expect("headers are text");
         let mut lines = head.split("\r\n");
         let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
         let headers: Vec<(String, String)> = lines
@@ -252,39 +275,51 @@ impl RawClient {
         let length = response.header("content-length").map_or(0, |length| length.parse().unwrap());
         if method != "HEAD" && status != 304 {
             if response.header("transfer-encoding") == Some("chunked") {
-                response.body = self.chunks().await;
+                response.body = self.chunks().await?;
             } else {
-                response.body = self.take(length).await;
+                response.body = self.take(length).await?;
             }
         }
-        response
+        Some(response)
     }
 
     /// A body that does not say how long it is.
-    async fn chunks(&mut self) -> Vec<u8> {
+    async fn chunks(&mut self) -> Option<Vec<u8>> {
         let mut body = Vec::new();
         loop {
-            let end = loop {
-                if let Some(at) = self.unread.windows(2).position(|two| two == b"\r\n") {
-                    break at;
-                }
-                assert!(self.read().await, "the body breaks off");
-            };
-            let size = self.take(end + 2).await;
-            let size = usize::from_str_radix(std::str::from_utf8(&size[..end]).unwrap(), 16).unwrap();
-            body.extend_from_slice(&self.take(size).await);
-            assert_eq!(self.take(2).await, b"\r\n");
+            let size = self.through(b"\r\n").await?;
+            let size = std::str::from_utf8(&size).unwrap().trim_end();
+            let size = usize::from_str_radix(size, 16).unwrap();
+            body.extend_from_slice(&self.take(size).await?);
+            assert_eq!(self.take(2).await?, b"\r\n");
             if size == 0 {
-                return body;
+                return Some(body);
             }
         }
     }
 
-    async fn take(&mut self, length: usize) -> Vec<u8> {
-        while self.unread.len() < length {
-            assert!(self.read().await, "the body breaks off");
+    /// The bytes up to these and with them; `None` if the connection ends before.
+    pub async fn through(&mut self, end: &[u8]) -> Option<Vec<u8>> {
+        let mut searched = 0;
+        loop {
+            let found = self.unread[searched..].windows(end.len()).position(|bytes| bytes == end);
+            if let Some(at) = found {
+                return Some(self.unread.drain(..searched + at + end.len()).collect());
+            }
+            searched = self.unread.len().saturating_sub(end.len() - 1);
+            if !self.read().await {
+                return None;
+            }
         }
-        self.unread.drain(..length).collect()
+    }
+
+    async fn take(&mut self, length: usize) -> Option<Vec<u8>> {
+        while self.unread.len() < length {
+            if !self.read().await {
+                return None;
+            }
+        }
+        Some(self.unread.drain(..length).collect())
     }
 
     /// The next frame that is no ping. Pings are answered, as any library does that reads.
@@ -343,11 +378,15 @@ impl RawClient {
 
     /// Returns whether there was more.
     async fn read(&mut self) -> bool {
-        let mut buffer = vec![0; 16 * 1024];
+        let mut buffer = vec![0; self.breaks_after.unwrap_or(usize::MAX).min(16 * 1024)];
+        if buffer.is_empty() {
+            return false;
+        }
         match soon("read", self.stream.read(&mut buffer)).await {
             Ok(0) => false,
             Ok(read) => {
                 self.unread.extend_from_slice(&buffer[..read]);
+                self.breaks_after = self.breaks_after.map(|left| left - read);
                 true
             }
             Err(error) => panic!("the connection broke: {error}"),

@@ -197,7 +197,7 @@ export class Image {
   apply(update: WireUpdate, whole: Whole = () => false): Update {
     this.position = (this.position + (update.positions ?? 0)) as Position;
     this.time = (this.time + update.micros) as Micros;
-    const known: Whole = (kind, instrument) => !this.beginning && whole(kind, instrument);
+    const known: Whole = (kind, of) => !this.beginning && whole(kind, of);
     const changes = update.entries.map((entry) => this.applyEntry(entry, known));
     this.joined = null;
     if (update.positions !== null) {
@@ -298,7 +298,7 @@ export class Image {
         this.stats = entry.stats;
         return { kind: "stats", stats: entry.stats };
       case "messages":
-        return this.heard(entry);
+        return this.heard(entry, whole);
       case "states": {
         const { kind, channel, whole: all, states } = entry;
         let known = this.statesOf.get(channel);
@@ -330,10 +330,13 @@ export class Image {
     }
   }
 
-  private heard({ channel, number, messages: wire }: Entry<"messages">): Change {
+  private heard({ channel, number, messages: wire }: Entry<"messages">, whole: Whole): Change {
     let ring = this.channels.get(channel);
     // What came before the subscription is not missed.
-    if (!ring) this.channels.set(channel, (ring = newRing(number)));
+    if (!ring) {
+      ring = newRing(whole("messages", channel) ? 0 : number);
+      this.channels.set(channel, ring);
+    }
     const { first, missed, known } = take(ring, number, wire.length);
     const messages = wire.map(({ from, event, data, ts_event }, i): ChannelMessage => ({
       number: first + i,
@@ -471,7 +474,7 @@ interface Ring {
   seen: number;
 }
 
-type Whole = (kind: string, instrument: Instrument) => boolean;
+type Whole = (kind: string, of: Instrument | string) => boolean;
 /** An instrument as it was, and the kinds for which that counts. */
 interface Before {
   of: Instrument;

@@ -55,9 +55,9 @@ export class Subscriptions {
     this.whole.clear();
   }
 
-  /** Whether all that was pending for `kind` of `instrument` has come. */
-  isWhole(kind: string, instrument: Instrument): boolean {
-    return topicsOf(kind, instrument).some((topic) => this.whole.has(topic));
+  /** Whether all that was pending for `kind` of an instrument, or of a channel by its name, has come. */
+  isWhole(kind: string, of: Instrument | string): boolean {
+    return topicsOf(kind, of).some((topic) => this.whole.has(topic));
   }
 
   /** Whether what is kept of `kind` of an instrument, or of a channel by its name, is of any use still. */

@@ -2,7 +2,7 @@
 
 import { expect, test } from "vitest";
 import { Conflation } from "../src/conflation.js";
-import { DecodeError } from "../src/decode.js";
+import { DecodeError, type WireUpdate } from "../src/decode.js";
 import { Image } from "../src/image.js";
 import type { Change, Epoch, Micros, Position } from "../src/protocol.js";
 import { AAPL, applyTo, imageWithApple, MOMENT } from "./frames.js";
@@ -35,6 +35,18 @@ test("each message comes once, and a gap is exact", () => {
   expect(hear(20)).toEqual([7, 20, []]);
   const [said] = applyTo(image, 1, 5, ...messages(20, "e")).changes;
   expect(said).toMatchObject({ messages: [{ number: 20, from: "Ann", data: "e" }] });
+});
+
+test("what came to a channel that had no messages before is missed from its first one on", () => {
+  const image = new Image();
+  const wire: WireUpdate = {
+    type: "update",
+    positions: 1,
+    micros: 0,
+    entries: [{ kind: "messages", channel: "desk", number: 7, messages: [] }],
+  };
+  const [change] = image.apply(wire, (kind, of) => kind === "messages" && of === "desk").changes;
+  expect(heard(change)).toEqual([7, 7, []]);
 });
 
 test("a reset of the market leaves channels as they are, and another tape does not", () => {

@@ -126,6 +126,31 @@ async fn a_state_is_of_its_sender_and_ends_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn states_that_are_all_there_are_follow_the_word_that_the_others_have_ended() {
+    let server = TestServer::start().await;
+    let set = |key: &str, data: Value| {
+        json!({ "type": "state", "channel": "desk", "key": key, "data": data }).to_string() + "\n"
+    };
+    server.publish(&set("Ann", json!("away"))).await;
+    let auth = |since: Value| json!({ "topics": "states:desk", "since": since });
+    let mut client = Client::connect(&server, WEBSOCKET, auth(Value::Null)).await;
+    let epoch = client.next("welcome").await["epoch"].clone();
+    assert_eq!(heard(&mut client).await, json!(["state", null, null, "desk"]));
+    assert_eq!(heard(&mut client).await, json!(["state", "Ann", "away", "desk"]));
+    client.next("update").await;
+    let since = json!({ "epoch": epoch, "position": client.seen.position });
+    drop(client);
+    // So many that the end of Ann's is not kept.
+    let many: String = (0..64).map(|number| set(&format!("{number:02}"), json!(number))).collect();
+    server.publish(&(set("Ann", Value::Null) + &many)).await;
+    let mut back = Client::connect(&server, WEBSOCKET, auth(since)).await;
+    assert_eq!(heard(&mut back).await, json!(["state", null, null, "desk"]));
+    for number in 0..64 {
+        assert_eq!(heard(&mut back).await, json!(["state", format!("{number:02}"), number, "desk"]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_who_was_away_gets_what_was_said_meanwhile_and_one_who_is_new_nothing_of_before() {
     let server = TestServer::start().await;
     let mut ann = Client::connect(&server, WEBSOCKET, Value::Null).await;

@@ -8,23 +8,23 @@ mod suites;
 mod transports;
 
 use crate::server::support::{
-    BINARY, PATIENCE, RawClient, Response, Seen, TEXT, TestServer, frame, handshake, quote, request, soon,
-    trade,
+    BINARY, PATIENCE, RawClient, Response, Seen, TEXT, TestServer, frame, handshake, quote, request,
+    request_over, soon, trade,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
-const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
-const MSGPACK_WEBSOCKET: &str = "/socket.io/msgpack/?EIO=4&transport=websocket";
-const MSGPACK_POLLING: &str = "/socket.io/msgpack/?EIO=4&transport=polling";
+pub const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
+pub const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
+pub const MSGPACK_WEBSOCKET: &str = "/socket.io/msgpack/?EIO=4&transport=websocket";
+pub const MSGPACK_POLLING: &str = "/socket.io/msgpack/?EIO=4&transport=polling";
 /// Separates packets in a body.
 const BETWEEN: char = '\u{1e}';
 
 /// A client as the libraries are, with every packet to be seen.
-struct Client {
+pub struct Client {
     address: SocketAddr,
     path: String,
     transport: Transport,
@@ -33,6 +33,8 @@ struct Client {
     namespace: String,
     packets: VecDeque<Packet>,
     seen: Seen,
+    /// As for [`RawClient`], over all its polls.
+    breaks_after: Option<usize>,
 }
 
 enum Transport {
@@ -49,11 +51,11 @@ enum Packet {
 
 /// A packet of Socket.IO, whatever its parser.
 #[derive(Debug)]
-struct Said {
-    kind: u8,
+pub struct Said {
+    pub kind: u8,
     namespace: String,
     id: Option<u64>,
-    data: Value,
+    pub data: Value,
 }
 
 impl Client {
@@ -66,6 +68,7 @@ impl Client {
             namespace: "/".to_owned(),
             packets: VecDeque::new(),
             seen: Seen::default(),
+            breaks_after: None,
         };
         if target.contains("websocket") {
             client.transport = Transport::WebSocket(RawClient::connect(server, target, b"").await);
@@ -83,7 +86,7 @@ impl Client {
     }
 
     /// In the public market.
-    async fn connect(server: &TestServer, target: &str, auth: Value) -> Self {
+    pub async fn connect(server: &TestServer, target: &str, auth: Value) -> Self {
         let mut client = Self::open(server, target).await;
         client.say(0, "/", None, &auth).await;
         let Said { kind, namespace, id, data } = client.said().await;
@@ -101,6 +104,23 @@ impl Client {
 
     async fn poll(&self) -> Response {
         request(self.address, "GET", &self.polling(), &[], b"").await
+    }
+
+    /// Polls, unless its connection breaks meanwhile.
+    async fn try_poll(&mut self) -> Option<Response> {
+        let mut poll = RawClient::dial(self.address).await;
+        poll.breaks_after = self.breaks_after;
+        let response = request_over(&mut poll, "GET", &self.polling(), &[], b"").await;
+        self.breaks_after = poll.breaks_after;
+        response
+    }
+
+    /// Its connection breaks once it has read so many bytes more, whichever its transport.
+    pub fn break_after(&mut self, bytes: Option<usize>) {
+        match &mut self.transport {
+            Transport::WebSocket(socket) => socket.breaks_after = bytes,
+            Transport::Polling => self.breaks_after = bytes,
+        }
     }
 
     fn polling(&self) -> String {
@@ -152,16 +172,21 @@ impl Client {
 
     /// The next packet that is no heartbeat; those are answered.
     async fn packet(&mut self) -> Packet {
+        self.try_packet().await.expect("it goes on")
+    }
+
+    /// The same; `None` if its connection is over.
+    async fn try_packet(&mut self) -> Option<Packet> {
         loop {
             let packet = match (self.packets.pop_front(), &mut self.transport) {
                 (Some(packet), _) => packet,
-                (None, Transport::WebSocket(socket)) => match socket.data().await.expect("it goes on") {
+                (None, Transport::WebSocket(socket)) => match socket.data().await? {
                     (TEXT, text) => Packet::Text(String::from_utf8(text).unwrap()),
                     (BINARY, bytes) => Packet::Binary(bytes),
                     other => panic!("{other:?}"),
                 },
                 (None, Transport::Polling) => {
-                    let response = self.poll().await;
+                    let response = self.try_poll().await?;
                     assert_eq!(response.status, 200, "{}", response.text());
                     self.packets.extend(payload(&response));
                     continue;
@@ -170,7 +195,7 @@ impl Client {
             match &packet {
                 Packet::Text(text) if text == "2" => Box::pin(self.send("3")).await,
                 Packet::Text(text) if text == "6" => {}
-                _ => return packet,
+                _ => return Some(packet),
             }
         }
     }
@@ -184,7 +209,12 @@ impl Client {
 
     /// The next packet of Socket.IO.
     async fn said(&mut self) -> Said {
-        match self.packet().await {
+        self.try_said().await.expect("it goes on")
+    }
+
+    /// The same; `None` if its connection is over.
+    pub async fn try_said(&mut self) -> Option<Said> {
+        let said = match self.try_packet().await? {
             Packet::Binary(bytes) if self.is_msgpack() => {
                 let mut map: Value = rmp_serde::from_slice(&bytes).expect("a map");
                 Said {
@@ -215,7 +245,8 @@ impl Client {
                 }
             }
             other => panic!("{other:?}"),
-        }
+        };
+        Some(said)
     }
 
     /// The next event, or the next acknowledgement as `ack`.
@@ -256,7 +287,7 @@ impl Client {
     }
 
     /// Tries a WebSocket, and leaves the polls once it answers.
-    async fn begin_upgrade(&mut self) -> RawClient {
+    pub async fn begin_upgrade(&mut self) -> RawClient {
         let mut socket = self.dial_with_sid().await;
         socket.send(&frame(TEXT, b"2probe")).await;
         assert_eq!(socket.data().await, Some((TEXT, b"3probe".to_vec())));
@@ -272,7 +303,7 @@ impl Client {
         socket
     }
 
-    async fn end_upgrade(&mut self, mut socket: RawClient) {
+    pub async fn end_upgrade(&mut self, mut socket: RawClient) {
         socket.send(&frame(TEXT, b"5")).await;
         self.transport = Transport::WebSocket(socket);
     }

@@ -1,7 +1,7 @@
 //! What clients may not do, and what they are told.
 
 use super::{BETWEEN, Client, MSGPACK_POLLING, MSGPACK_WEBSOCKET, POLLING, Packet, WEBSOCKET};
-use crate::server::support::{RawClient, TestServer, request};
+use crate::server::support::{RawClient, TEXT, TestServer, frame, handshake, request, soon};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
@@ -27,6 +27,51 @@ async fn what_is_no_handshake_gets_the_errors_of_engine_io() {
     check("GET", POLLING, &[("Origin", "https://stranger.example")], 403, 4, "not let in").await;
     server.get(WEBSOCKET).await.check_problem(426, "speaks WebSocket");
     assert_eq!(request(server.address, "OPTIONS", POLLING, &[], b"").await.status, 204);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_that_is_no_handshake_gets_the_same_errors() {
+    let server = TestServer::start().await;
+    let upgrade = format!("{WEBSOCKET}&sid=nobody");
+    let stranger = [("Origin", "https://stranger.example")];
+    for (target, headers, status, code, says) in [
+        ("/socket.io/?EIO=3&transport=websocket", &[][..], 400, 5, "EIO=\"3\""),
+        (&upgrade, &[], 400, 1, "sid=\"nobody\""),
+        (WEBSOCKET, &stranger, 403, 4, "not let in"),
+        (&upgrade, &stranger, 403, 4, "not let in"),
+    ] {
+        let mut client = RawClient::dial(server.address).await;
+        client.send(handshake(server.address, target, headers).as_bytes()).await;
+        let response = client.response("GET").await;
+        response.check_problem(status, says);
+        assert_eq!(response.json()["code"], code, "{target}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_packet_over_a_websocket_is_none() {
+    let server = TestServer::start().await;
+    let mut listener = Client::connect(&server, WEBSOCKET, Value::Null).await;
+    let mut half = RawClient::connect(&server, WEBSOCKET, b"").await;
+    let packet = frame(TEXT, br#"42["chat message","half"]"#);
+    half.send(&[frame(TEXT, b"40"), packet[..packet.len() / 2].to_vec()].concat()).await;
+    drop(half);
+    let is_gone = async {
+        while !server.get("/metrics").await.text().contains("tickcast_connections{shard=\"0\"} 1\n") {}
+    };
+    soon("its end", is_gone).await;
+    server
+        .publish("{\"type\":\"message\",\"channel\":\"all\",\"event\":\"news\",\"data\":\"whole\"}\n")
+        .await;
+    let heard = async {
+        loop {
+            let said = listener.said().await;
+            if !matches!(said.data[0].as_str(), Some("welcome" | "subscribed" | "update")) {
+                return said.data;
+            }
+        }
+    };
+    assert_eq!(soon("what is whole", heard).await, json!(["news", "whole"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
