@@ -25,8 +25,8 @@ results=$logs/results
 trap 'rm -rf "$logs"' EXIT
 trap stop INT TERM
 
-# Two cores are kept busy by what builds, beside what waits most of the time: what builds gives way to it (`nice`). What
-# is measured runs alone, at the end.
+# Two cores are kept busy by what builds, beside what waits most of the time: what builds gives way to it (`nice`). Rust's
+# tests hold many things to their time, so little runs beside them. What is measured runs alone, at the end.
 main() {
     install_packages
     step "npm ci" 300 one install_node_modules
@@ -35,9 +35,25 @@ main() {
     step "release build" 1200 one cargo build --release --locked
     join
 
-    lane other_languages
     lane pages
-    rust
+    step "test build" 1200 one nice cargo test "${checked[@]}" --no-run
+    step "cargo clippy" 900 one nice cargo clippy "${checked[@]}" --all-targets -- -D warnings
+    step "client alone" 600 one nice cargo clippy "${checked[@]}" --lib --no-default-features -- -D warnings
+    RUSTDOCFLAGS="-D warnings" step "cargo doc" 600 one nice cargo doc "${checked[@]}" --no-deps
+    RUSTDOCFLAGS="-D warnings" step "client's doc" 600 one \
+        nice cargo doc "${checked[@]}" --no-deps --lib --no-default-features
+    join
+
+    lane other_languages
+    # Many of them wait most of the time: four of them keep two cores busy.
+    RUST_TEST_THREADS=4 step "cargo test" 1500 cargo cargo test "${checked[@]}" --no-fail-fast
+    ignored_of "clocks" 300 --test-threads=1 server::clock::
+    ignored_of "damaged files" 600 formats::
+    if [[ -d $TICKCAST_DATA ]]; then
+        ignored_of "recordings" 900 recordings:: sizes:: real_session::
+    else
+        printf '\nThe tests of the source recordings are skipped: %s is not there\n' "$TICKCAST_DATA"
+    fi
     join
 
     ignored_of "pacing" 300 --test-threads=1 server::pacing::
@@ -47,22 +63,6 @@ main() {
 
     not_run
     conclude
-}
-
-rust() {
-    step "test build" 1200 one nice cargo test "${checked[@]}" --no-run
-    # Many of them wait most of the time: four of them keep two cores busy.
-    RUST_TEST_THREADS=4 step "cargo test" 1500 cargo cargo test "${checked[@]}" --no-fail-fast
-    step "cargo clippy" 900 one nice cargo clippy "${checked[@]}" --all-targets -- -D warnings
-    step "client alone" 600 one nice cargo clippy "${checked[@]}" --lib --no-default-features -- -D warnings
-    RUSTDOCFLAGS="-D warnings" step "cargo doc" 600 one nice cargo doc "${checked[@]}" --no-deps
-    ignored_of "clocks" 300 --test-threads=1 server::clock::
-    ignored_of "damaged files" 600 formats::
-    if [[ -d $TICKCAST_DATA ]]; then
-        ignored_of "recordings" 900 recordings:: sizes:: real_session::
-    else
-        printf '\nThe tests of the source recordings are skipped: %s is not there\n' "$TICKCAST_DATA"
-    fi
 }
 
 pages() {
