@@ -6,6 +6,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use tickcast::cli;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Live market-data push: simulate, replay or publish a market, and watch it move.
 ///
@@ -39,15 +42,16 @@ enum Command {
 fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let args = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let filter =
-        tracing_subscriber::EnvFilter::try_from_env("TICKCAST_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let filter = std::env::var("TICKCAST_LOG").ok().and_then(|filter| filter.parse().ok());
+    let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         // It would tell of a log that cannot be written where that cannot be written either, and panic.
-        .log_internal_errors(false)
+        .log_internal_errors(false);
+    tracing_subscriber::registry()
+        .with(filter.unwrap_or(Targets::new().with_default(LevelFilter::INFO)))
+        .with(log)
         .init();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

@@ -11,7 +11,12 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
 : "${TICKCAST_DATA:=$PWD/../shared/data}"
 export TICKCAST_DATA
-export TICKCAST_BIN=${CARGO_TARGET_DIR:-$PWD/target}/release/tickcast
+target=${CARGO_TARGET_DIR:-$PWD/target}
+export TICKCAST_BIN=$target/release/tickcast
+# The libraries are built once, for the released program and for the tests of it.
+export CARGO_BUILD_BUILD_DIR=$target
+# What tests start has overflow and assertions checked, and its place beside the released program.
+checked=(--release --config tests/checked.toml --locked --target-dir "$target/checked")
 
 logs=$(mktemp -d)
 child=
@@ -20,25 +25,48 @@ results=$logs/results
 trap 'rm -rf "$logs"' EXIT
 trap stop INT TERM
 
+# Two cores are kept busy by what builds, beside what waits most of the time: what builds gives way to it (`nice`). Rust's
+# tests hold many things to their time, so little runs beside them. What is measured runs alone, at the end.
 main() {
     install_packages
     step "npm ci" 300 one install_node_modules
-
-    step "cargo fmt" 60 one cargo fmt --check
-    step "cargo clippy" 900 one cargo clippy --locked --all-targets -- -D warnings
-    step "client alone" 600 one cargo clippy --locked --lib --no-default-features -- -D warnings
-    RUSTDOCFLAGS="-D warnings" step "cargo doc" 600 one cargo doc --locked --no-deps
-    # Many of them wait most of the time: four of them keep two cores busy.
-    RUST_TEST_THREADS=4 step "cargo test" 1500 cargo cargo test --locked --no-fail-fast
-    step "release build" 1200 one cargo build --release --locked
-    ignored
-    lane other_languages
     lane web
+    step "cargo fmt" 60 one cargo fmt --check
+    step "release build" 1200 one cargo build --release --locked
     join
-    browser "browser" 1500 --project pages
+
+    lane pages
+    step "test build" 1200 one nice cargo test "${checked[@]}" --no-run
+    step "cargo clippy" 900 one nice cargo clippy "${checked[@]}" --all-targets -- -D warnings
+    step "client alone" 600 one nice cargo clippy "${checked[@]}" --lib --no-default-features -- -D warnings
+    RUSTDOCFLAGS="-D warnings" step "cargo doc" 600 one nice cargo doc "${checked[@]}" --no-deps
+    RUSTDOCFLAGS="-D warnings" step "client's doc" 600 one \
+        nice cargo doc "${checked[@]}" --no-deps --lib --no-default-features
+    join
+
+    lane other_languages
+    # Many of them wait most of the time: four of them keep two cores busy.
+    RUST_TEST_THREADS=4 step "cargo test" 1500 cargo cargo test "${checked[@]}" --no-fail-fast
+    ignored_of "clocks" 300 --test-threads=1 server::clock::
+    ignored_of "damaged files" 600 formats::
+    if [[ -d $TICKCAST_DATA ]]; then
+        ignored_of "recordings" 900 recordings:: sizes:: real_session::
+    else
+        printf '\nThe tests of the source recordings are skipped: %s is not there\n' "$TICKCAST_DATA"
+    fi
+    join
+
+    ignored_of "pacing" 300 --test-threads=1 server::pacing::
+    ignored_of "memory" 300 memory::
+    ignored_of "recorder" 300 record::
     browser "measured page" 600 --project measured
 
+    not_run
     conclude
+}
+
+pages() {
+    browser "browser" 1500 --project pages
 }
 
 # Clients that were written elsewhere. These wait for packages and for time to pass, most of the time.
@@ -150,30 +178,22 @@ check_exports() {
     PYTHONDONTWRITEBYTECODE=1 "$VENV/bin/python" tests/exports/check.py
 }
 
-# Ignored tests: those that take long, those of the released program, and those of the recordings, which run where the
-# recordings are.
-ignored() {
-    local log=$logs/cargo\ test.log run=0 rest
-    # One after the other, as one of them measures lateness and another takes a core.
-    ignored_of "long tests" 300 --test-threads=1 server::
-    ignored_of "memory" 300 memory::
-    ignored_of "recorder" 300 record::
-    ignored_of "damaged files" 600 formats::
-    if [[ -d $TICKCAST_DATA ]]; then
-        ignored_of "recordings" 900 recordings:: sizes:: real_session::
-    else
-        printf '\nThe tests of the source recordings are skipped: %s is not there\n' "$TICKCAST_DATA"
-    fi
-    rest=$(($(grep -cE '^test .* \.\.\. ignored' "$log" || true) - run))
+# ignored_of NAME SECONDS FILTER...: ignored tests with that in their names. Ignored are those that take long, those of
+# the released program, those that measure, and those of the recordings, which run where the recordings are.
+ignored_of() {
+    step "$1" "$2" cargo cargo test "${checked[@]}" --test it -- --ignored --nocapture "${@:3}"
+    ((ignored_run += passes + failures)) || true
+}
+
+ignored_run=0
+
+# What stayed ignored.
+not_run() {
+    local rest
+    rest=$(($(grep -cE '^test .* \.\.\. ignored' "$logs/cargo test.log" || true) - ignored_run))
     if ((rest > 0)); then
         row "not run" 0 0 "$rest" 0
     fi
-}
-
-# ignored_of NAME SECONDS FILTER...: the ignored ones with that in their names.
-ignored_of() {
-    step "$1" "$2" cargo cargo test --locked --test it -- --ignored --nocapture "${@:3}"
-    ((run += passes + failures)) || true
 }
 
 # step NAME SECONDS COUNT COMMAND...: runs a command, and counts by COUNT: one (the step is the test), cargo, json,

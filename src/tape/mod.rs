@@ -1,8 +1,8 @@
 //! The ordered log: every event gets its position here, and a reader needs only a position to resume.
 //!
-//! Producers append [`Submission`]s to a [`Log`]; what is read back from it is numbered ([`Numbering`]) and
+//! Producers append `Submission`s to a `Log`; what is read back from it is numbered (`Numbering`) and
 //! goes to all readers as [`Batch`]es. One thread, the tape thread, does both. The player, which plays a feed
-//! at its pace, is one producer; those who publish by a [`Handle`] are others.
+//! at its pace, is one producer; those who publish by a `Handle` are others.
 //!
 //! Invariant: the same log makes the same batches, at the same positions, on every node.
 //!

@@ -1,4 +1,4 @@
-use crate::server::support::{Client, PING, PONG, RawClient, TestServer, frame, quote, soon, trade};
+use crate::server::support::{Client, PING, PONG, RawClient, TEXT, TestServer, frame, quote, soon, trade};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
@@ -78,7 +78,12 @@ async fn one_that_sends_without_end_does_not_keep_the_shard_to_itself() {
     neighbour.text().await;
     for _ in 0..20 {
         neighbour.send(&frame(PING, b"?")).await;
-        assert_eq!(neighbour.frame().await, Some((PONG, b"?".to_vec())));
+        // Where the machine is busy, an update that only tells the time comes between.
+        let mut answer = neighbour.frame().await;
+        while matches!(answer, Some((TEXT, _))) {
+            answer = neighbour.frame().await;
+        }
+        assert_eq!(answer, Some((PONG, b"?".to_vec())));
     }
     senders.iter().for_each(tokio::task::JoinHandle::abort);
 }
