@@ -1,5 +1,5 @@
-//! Clients that poll once a second: Tickcast, whose market moves, beside nginx, which answers with a file of the
-//! same length.
+//! Clients that poll once a second: Tickcast, whose market moves, beside nginx, which answers with a file of
+//! the same length.
 
 use crate::server::{Program, Server};
 use anyhow::{Context, Result, bail, ensure};

@@ -47,6 +47,7 @@ pub enum Received<'a> {
 
 impl Door {
     /// Subscribes to these topics.
+    #[must_use]
     pub fn greeting(self, authority: &str, topics: &[String], max_hz: Option<f64>) -> Greeting {
         let mut query = form_urlencoded::Serializer::new(String::new());
         let mut then = Vec::new();
@@ -83,6 +84,7 @@ impl Door {
     }
 
     /// How the answer to an accepted request begins.
+    #[must_use]
     pub fn accepted(self) -> &'static str {
         match self {
             Self::Websocket | Self::SocketIo => "HTTP/1.1 101 ",
@@ -149,6 +151,7 @@ impl Door {
     }
 
     /// Position and µs on the tape's clock after an update, from those before it.
+    #[must_use]
     pub fn advance(self, update: &[u8], (position, micros): (u64, i64)) -> Option<(u64, i64)> {
         if self == Self::Websocket {
             let (positions, more) = head(update)?;
@@ -197,13 +200,13 @@ fn field<'a>(json: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 fn client_frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode as u8];
     match u16::try_from(payload.len()) {
-        Ok(len @ ..126) => frame.push(0x80 | len.to_be_bytes()[1]),
+        Ok(len @ ..126) => frame.push(0x80 + len.to_be_bytes()[1]),
         Ok(len) => {
-            frame.push(0x80 | 126);
+            frame.push(0x80 + 126);
             frame.extend(len.to_be_bytes());
         }
         Err(_) => {
-            frame.push(0x80 | 127);
+            frame.push(0x80 + 127);
             frame.extend((payload.len() as u64).to_be_bytes());
         }
     }

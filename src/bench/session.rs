@@ -74,7 +74,7 @@ struct Full {
 
 #[derive(Debug)]
 enum Reads {
-    MessagePack { decoder: UpdateDecoder, image: Image },
+    MessagePack(Box<(UpdateDecoder, Image)>),
     Json(Rings),
 }
 
@@ -177,10 +177,10 @@ impl Session {
     ) -> Self {
         let full = || {
             let reads = match door {
-                Door::Websocket => Reads::MessagePack {
-                    decoder: UpdateDecoder::new(Position::START, Timestamp::default()),
-                    image: Image::default(),
-                },
+                Door::Websocket => Reads::MessagePack(Box::new((
+                    UpdateDecoder::new(Position::START, Timestamp::default()),
+                    Image::default(),
+                ))),
                 Door::SocketIo | Door::Sse | Door::Lines => Reads::Json(Rings::default()),
             };
             Box::new(Full { reads, accounted: 0 })
@@ -320,9 +320,8 @@ impl Session {
         match answer.map_err(|error| format!("an unreadable answer: {error}"))? {
             Answer::Welcome { position, time, .. } => {
                 (self.position, self.micros) = (position, time);
-                if let Some(Full { reads: Reads::MessagePack { decoder, .. }, .. }) = self.full.as_deref_mut()
-                {
-                    *decoder = UpdateDecoder::new(Position::new(position), Timestamp::from_micros(time));
+                if let Some(Full { reads: Reads::MessagePack(read), .. }) = self.full.as_deref_mut() {
+                    read.0 = UpdateDecoder::new(Position::new(position), Timestamp::from_micros(time));
                 }
                 Ok(())
             }
@@ -384,7 +383,8 @@ impl Session {
 impl Full {
     fn apply(&mut self, update: &[u8], position: u64, notes: &mut Notes) -> Result<(), String> {
         match &mut self.reads {
-            Reads::MessagePack { decoder, image } => {
+            Reads::MessagePack(read) => {
+                let (decoder, image) = &mut **read;
                 let update = decoder.decode(update).map_err(|error| error.to_string())?;
                 for change in image.apply(&update) {
                     match change {

@@ -158,8 +158,8 @@ struct Run {
     waker: Arc<Waker>,
     service: Option<Service>,
     /// What doors keep of connections that they may take back, by their keys. Not in boxes: those would lie
-    /// among what the threads of requests allocate and free, and each would hold a page of it. What is kept of
-    /// a connection that has ended stays until its key is given again.
+    /// among what the threads of requests allocate and free, and each would hold a page of it. What is kept
+    /// of a connection that has ended stays until its key is given again.
     away: Vec<Option<Away>>,
     /// Shared by the shards of a room, and the version that this one has seen.
     watchers: Arc<Watchers>,

@@ -338,6 +338,15 @@ impl Model {
         })
     }
 
+    /// Whether a symbol had left a sector by when its trades before `next` were made.
+    fn has_left_by(&self, symbol: &str, next: u64) -> bool {
+        let trades = self.trades(symbol);
+        self.sectors[symbol]
+            .iter()
+            .skip(1)
+            .any(|&(until, _)| trades.partition_point(|&(traded, ..)| traded < until) as u64 <= next)
+    }
+
     /// Whether a symbol of which a client has had the trades before `next` can have left its sector there:
     /// whatever came while it was in it has been had, or was counted as missed.
     fn can_leave(&self, symbol: &str, next: Option<u64>) -> bool {
@@ -820,8 +829,9 @@ impl World {
                     // Of what has left before it was subscribed nothing is owed, and it may be said all the
                     // same.
                     let is_old = next.is_none() && !model(&instrument).left_after(symbol, granted_at);
-                    let can_leave =
-                        is_repeated || is_old || can_leave(next) || (maybe.is_some() && can_leave(maybe));
+                    // A snapshot that was cut off may have brought more than there was when it left.
+                    let had = |maybe| can_leave(Some(maybe)) || model(&instrument).has_left_by(symbol, maybe);
+                    let can_leave = is_repeated || is_old || can_leave(next) || maybe.is_some_and(had);
                     assert!(can_leave, "{symbol}: left behind trade {next:?}");
                     let known = maybe_next.entry(symbol.to_owned()).or_default();
                     *known = next.or(*known);

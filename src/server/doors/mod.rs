@@ -131,8 +131,8 @@ impl Taken {
 }
 
 impl Admitted {
-    /// Sends `head`, and passes the connection to a shard. `away`: what the door keeps of it, if it may take it
-    /// back.
+    /// Sends `head`, and passes the connection to a shard. `away`: what the door keeps of it, if it may take
+    /// it back.
     async fn hand_over(
         self,
         head: &[u8],

@@ -21,8 +21,11 @@ fn a_killed_server_leaves_all_but_the_last_second() {
     let path = folder.path().join("day.tape");
     let mut server =
         Server::start(&["--symbols", "50", "--rate", "4000", "--record", path.to_str().unwrap()]);
-    // Long enough for several frames and a checkpoint, which comes after 64 KiB.
+    // Long enough for several frames and a checkpoint, which comes after 64 KiB; the market's past is there at
+    // once. On a busy machine all threads are late, so it is killed right after a frame was written.
     server.wait_until("tickcast_recorded_bytes_total", |bytes| bytes > 600_000);
+    let written = server.metric("tickcast_recorded_bytes_total");
+    server.wait_until("tickcast_recorded_bytes_total", |bytes| bytes > written + 20_000);
 
     let (recorded, now) = (server.metric("tickcast_tape_position"), Timestamp::now());
     // SIGKILL: nothing of the process runs any more.
@@ -172,7 +175,7 @@ fn a_client_that_records_begins_another_file_with_a_seek() {
     assert!(recorder.wait().unwrap().success());
     let mut told = String::new();
     recorder.stderr.take().unwrap().read_to_string(&mut told).unwrap();
-    assert!(told.contains("wound to 2024-08-08T23:54:16Z") && told.contains("in 2 files"), "{told}");
+    assert!(told.contains("wound to 2024-08-08T23:54:16") && told.contains("in 2 files"), "{told}");
 
     let trades = |batches: &[Batch]| -> Vec<Timestamp> {
         let events = batches.iter().flat_map(|batch| &batch.2);
