@@ -36,12 +36,12 @@ main() {
     join
 
     lane pages
-    step "test build" 1200 one nice cargo test "${checked[@]}" --no-run
-    step "cargo clippy" 900 one nice cargo clippy "${checked[@]}" --all-targets -- -D warnings
-    step "client alone" 600 one nice cargo clippy "${checked[@]}" --lib --no-default-features -- -D warnings
-    RUSTDOCFLAGS="-D warnings" step "cargo doc" 600 one nice cargo doc "${checked[@]}" --no-deps
+    step "test build" 1200 one nice -n 19 cargo test "${checked[@]}" --no-run
+    step "cargo clippy" 900 one nice -n 19 cargo clippy "${checked[@]}" --all-targets -- -D warnings
+    step "client alone" 600 one nice -n 19 cargo clippy "${checked[@]}" --lib --no-default-features -- -D warnings
+    RUSTDOCFLAGS="-D warnings" step "cargo doc" 600 one nice -n 19 cargo doc "${checked[@]}" --no-deps
     RUSTDOCFLAGS="-D warnings" step "client's doc" 600 one \
-        nice cargo doc "${checked[@]}" --no-deps --lib --no-default-features
+        nice -n 19 cargo doc "${checked[@]}" --no-deps --lib --no-default-features
     join
 
     lane other_languages
@@ -59,7 +59,7 @@ main() {
     ignored_of "pacing" 300 --test-threads=1 server::pacing::
     ignored_of "memory" 300 memory::
     ignored_of "recorder" 300 record::
-    browser "measured page" 600 --project measured
+    browser "measured page" 600 --project measured --workers 1
 
     not_run
     conclude

@@ -4,8 +4,8 @@ export default defineConfig({
   testDir: "tests",
   // What is measured has the machine to itself: run it as a step of its own.
   projects: [
-    { name: "pages", testIgnore: "measured.spec.ts" },
-    { name: "measured", testMatch: "measured.spec.ts" },
+    { name: "pages", grepInvert: /@measured/ },
+    { name: "measured", grep: /@measured/ },
   ],
   // Half of a test is waiting: for a server, a second of market, a frame. Another one is run meanwhile.
   workers: 2,

@@ -76,7 +76,7 @@ test("the sample of the README lives after the back button", async () => {
   await page.close();
 });
 
-test("a handler that is slow is shown the present", async () => {
+test("a handler that is slow is shown the present", { tag: "@measured" }, async () => {
   const page = await browser.newPage();
   await page.goto(origin);
   await expect.poll(() => told(page, ({ client }) => client.state.kind)).toBe("live");

@@ -21,8 +21,8 @@ fn a_killed_server_leaves_all_but_the_last_second() {
     let path = folder.path().join("day.tape");
     let mut server =
         Server::start(&["--symbols", "50", "--rate", "4000", "--record", path.to_str().unwrap()]);
-    // Long enough for several frames and a checkpoint, which comes after 64 KiB; the market's past is there at
-    // once. On a busy machine all threads are late, so it is killed right after a frame was written.
+    // Long enough for several frames and a checkpoint, which comes after 64 KiB; the market's past is there
+    // at once. On a busy machine all threads are late, so it is killed right after a frame was written.
     server.wait_until("tickcast_recorded_bytes_total", |bytes| bytes > 600_000);
     let written = server.metric("tickcast_recorded_bytes_total");
     server.wait_until("tickcast_recorded_bytes_total", |bytes| bytes > written + 20_000);
