@@ -18,9 +18,9 @@ export default defineConfig({
   use: {
     viewport: { width: 1440, height: 900 },
     colorScheme: "dark",
-    // No film of each test: where no graphics card draws, its pictures take half of the processor. The state of the page at each
-    // step is in the trace, and a picture is taken of what failed.
-    trace: { mode: "retain-on-failure", screenshots: false },
+    // No film of each test, and no copy of the document at each step: where no graphics card draws, pictures take half of the
+    // processor, and the copies another tenth. The steps are in the trace, and a picture is taken of what failed.
+    trace: { mode: "retain-on-failure", screenshots: false, snapshots: false },
     screenshot: "only-on-failure",
     launchOptions: {
       // The distribution's browser: Playwright's own is never downloaded.

@@ -49,14 +49,19 @@ async function expectColoursOfThePage(page: Page): Promise<void> {
     .toEqual([true, true]);
 }
 
+/** The chart has its past, too. */
+async function expectBars(page: Page): Promise<void> {
+  await expect
+    .poll(async () => Number(await page.locator(".chart").getAttribute("data-bars")))
+    .toBeGreaterThan(3);
+}
+
 test("the chart has the colours of the theme and palette that are chosen, at once", async ({
   desk,
   page,
 }) => {
   await desk.open();
-  await expect
-    .poll(async () => Number(await page.locator(".chart").getAttribute("data-bars")))
-    .toBeGreaterThan(3);
+  await expectBars(page);
   const root = page.locator("html");
   await expect(root).toHaveAttribute("data-theme", "dark");
   await expectColoursOfThePage(page);
@@ -77,6 +82,7 @@ test("the chart has the colours of the theme and palette that are chosen, at onc
   await page.evaluate(() => localStorage.clear());
   await page.reload();
   await desk.open();
+  await expectBars(page);
   await page.keyboard.press("Space");
   const bars = await page.locator(".chart").getAttribute("data-bars");
   for (const colorScheme of ["light", "dark"] as const) {

@@ -159,6 +159,7 @@ const PICTURED = [320, 360, 600, 910, 1280, 1440, 1920];
 const launched = config.use!.launchOptions!;
 
 test.use({
+  everyFrame: true,
   flags: "--feed none",
   // A trace takes a copy of each of seven hundred layouts.
   trace: "off",

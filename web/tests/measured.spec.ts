@@ -39,7 +39,7 @@ interface Measured {
 type Stretch = readonly [from: number, to: number];
 
 // A trace takes pictures all the time, which halves the frames.
-test.use({ flags: "--symbols 10000 --rate 50000 --seed 7", trace: "off" });
+test.use({ flags: "--symbols 10000 --rate 50000 --seed 7", everyFrame: true, trace: "off" });
 
 test(
   "10,000 symbols at 50,000 ticks a second leave the page smooth, small and quick",

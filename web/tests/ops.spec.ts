@@ -61,7 +61,7 @@ test("an operator sees sessions come and go, what they watch, and how the server
   page,
 }, info) => {
   const errors = watchErrors(page);
-  await server.start();
+  await server.start("--symbols 60 --rate 2000 --seed 7");
   await page.goto(`${server.url}ops`);
   await expect(page.getByTestId("mode")).toHaveText("SIMULATED");
   await expect(page.getByTestId("connection")).toHaveText("Live");

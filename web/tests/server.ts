@@ -25,7 +25,7 @@ export class Server {
 
   /** Starts it, and waits until it says that it is ready. */
   async start(flags = ""): Promise<void> {
-    const all = `serve --listen 127.0.0.1:${this.port} ${flags || "--symbols 60 --rate 2000 --seed 7"}`;
+    const all = `serve --listen 127.0.0.1:${this.port} ${flags || "--symbols 60 --rate 300 --seed 7"}`;
     const child = spawn(this.binary, all.split(" "));
     this.process = child;
     let failed: Error | null = null;
