@@ -161,7 +161,7 @@ const launched = config.use!.launchOptions!;
 test.use({
   everyFrame: true,
   flags: "--feed none",
-  // A trace takes a copy of each of seven hundred layouts.
+  // A trace would tell of seven hundred layouts, one like the other.
   trace: "off",
   // The frames that a layout takes come as soon as they can, and not sixty a second as on a screen.
   launchOptions: {
