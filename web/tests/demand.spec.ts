@@ -4,6 +4,9 @@ import type { Server } from "./server.js";
 
 /** What a page costs its server: connections, subscriptions and frames follow what is seen of it. */
 
+// How much a page asks for hangs on how often it draws, and on how much it has to draw.
+test.use({ everyFrame: true, flags: "--symbols 60 --rate 2000 --seed 7" });
+
 /** The sum of a metric over its labels. */
 async function metric(server: Server, name: string): Promise<number> {
   const text = await (await fetch(`${server.url}metrics`)).text();

@@ -84,7 +84,7 @@ test("a column is sorted by a press anywhere on its head but its edge", async ({
 });
 
 test.describe("of a market that hardly moves", () => {
-  // It is asked as much of as one of two thousand a second, and leaves the processor to the tests beside it.
+  // It is asked as much of as one of many ticks a second, and leaves the processor to the tests beside it.
   test.use({ flags: "--symbols 60 --rate 20 --seed 7" });
 
   test("the first minute of a young market costs few requests", async ({ desk, page }) => {

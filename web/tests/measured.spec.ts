@@ -19,6 +19,8 @@ const CALM_SECONDS = Math.min(SECONDS, 30);
 /** The heap is looked at so often. */
 const LOOKS = 5;
 const SCROLLED_FRAMES = 240;
+/** In CSS pixels a frame. */
+const SCROLLED_BY = 210;
 const BUDGET = STRICT
   ? { firstPrice: 1_000, fps: 55, scrollingFps: 58, longTasks: 0 }
   : { firstPrice: 3_000, fps: 35, scrollingFps: 25, longTasks: 1_000 };
@@ -27,6 +29,8 @@ const BUDGET = STRICT
  * the machine is then does not count, nor does waiting for others.
  */
 const SCROLLING_RATIO = 4;
+/** What a frame of the bare list took where the wide bounds were set, in ms: a slower machine has them wider by as much. */
+const BARE_MS = 5;
 const KILOBYTES = 120;
 const ROWS = 80;
 
@@ -54,10 +58,11 @@ test(
         scripts.set(pathname, gzipSync(await response.body()).length);
     });
     const now = () => page.evaluate(() => performance.now());
-    const devtools = await page.context().newCDPSession(page);
-    await devtools.send("Performance.enable", { timeDomain: "threadTicks" });
     await page.setContent(BARE_LIST);
-    const bareMs = await scroll(page.locator("main"), devtools);
+    const bareMs = await scroll(page, page.locator("main"));
+    await expect(
+      page.getByText(`${Math.floor((SCROLLED_FRAMES * SCROLLED_BY) / 20)}000`),
+    ).toBeVisible();
 
     await desk.open();
     await expect(page.getByTestId("count")).toHaveText("10,000 symbols");
@@ -87,7 +92,7 @@ test(
 
     // All of the universe goes by, some rows a frame.
     const scrolled = await now();
-    const frameMs = await scroll(page.getByRole("grid"), devtools);
+    const frameMs = await scroll(page, page.getByRole("grid"));
     const scrolling = pace(await measured(page), [[scrolled, await now()]]);
     await expect(desk.row(2_540)).toBeVisible();
     await page.getByRole("grid").evaluate((grid) => (grid.scrollTop = grid.scrollHeight));
@@ -143,10 +148,11 @@ test(
       expect(last - first, `MB that the heap of the ${of} grew`).toBeLessThan(2.5 + 0.2 * minutes);
     }
     expect(frameMs / bareMs).toBeLessThan(SCROLLING_RATIO);
-    expect(fps).toBeGreaterThanOrEqual(BUDGET.fps);
-    expect(scrolling.fps).toBeGreaterThanOrEqual(BUDGET.scrollingFps);
-    expect(lost).toBeLessThanOrEqual(BUDGET.longTasks);
-    expect(still.firstPrice).toBeLessThan(BUDGET.firstPrice);
+    const slower = STRICT ? 1 : Math.max(1, bareMs / BARE_MS);
+    expect(fps * slower).toBeGreaterThanOrEqual(BUDGET.fps);
+    expect(scrolling.fps * slower).toBeGreaterThanOrEqual(BUDGET.scrollingFps);
+    expect(lost).toBeLessThanOrEqual(BUDGET.longTasks * slower);
+    expect(still.firstPrice).toBeLessThan(BUDGET.firstPrice * slower);
   },
 );
 
@@ -175,22 +181,26 @@ const BARE_LIST = `
   </script>`;
 
 /** Scrolls `list` by some rows a frame. Returns the processor's time that the page's thread spent on a frame, in ms. */
-async function scroll(list: Locator, devtools: CDPSession): Promise<number> {
+async function scroll(page: Page, list: Locator): Promise<number> {
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send("Performance.enable", { timeDomain: "threadTicks" });
   const spent = await taskSeconds(devtools);
   await list.evaluate(
-    (list, frames) =>
+    (list, { frames, by }) =>
       new Promise<void>((done) => {
         let steps = 0;
         const step = () => {
-          list.scrollTop += 210;
+          list.scrollTop += by;
           if (++steps < frames) requestAnimationFrame(step);
           else done();
         };
         step();
       }),
-    SCROLLED_FRAMES,
+    { frames: SCROLLED_FRAMES, by: SCROLLED_BY },
   );
-  return (1_000 * ((await taskSeconds(devtools)) - spent)) / SCROLLED_FRAMES;
+  const seconds = (await taskSeconds(devtools)) - spent;
+  await devtools.detach();
+  return (1_000 * seconds) / SCROLLED_FRAMES;
 }
 
 /** Runs in the page, before anything of it. */

@@ -129,12 +129,32 @@ const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 /** Runs in a page, before anything of it. One frame of four is drawn: in software, sixty a second take a core for each page. */
 function drawSome(): void {
   const next = globalThis.requestAnimationFrame.bind(globalThis);
-  globalThis.requestAnimationFrame = (draw) => next(() => next(() => next(() => next(draw))));
+  const cancel = globalThis.cancelAnimationFrame.bind(globalThis);
+  /** What each request waits for now. */
+  const waits = new Map<number, number>();
+  globalThis.requestAnimationFrame = (draw) => {
+    let skipped = 0;
+    const step = (now: number) => {
+      if (++skipped < 4) {
+        waits.set(request, next(step));
+      } else {
+        waits.delete(request);
+        draw(now);
+      }
+    };
+    const request = next(step);
+    return request;
+  };
+  globalThis.cancelAnimationFrame = (request) => {
+    cancel(waits.get(request) ?? request);
+    waits.delete(request);
+  };
 }
 
 /** A test of the dashboard: it has one of a fresh server, and no page of it may report an error or ask another host. */
 export const test = base.extend<{ desk: Dashboard; flags: string; everyFrame: boolean }>({
   flags: ["", { option: true }],
+  /** For what hangs on how often a page draws. */
   everyFrame: [false, { option: true }],
   desk: async ({ page, flags, everyFrame }, use) => {
     const server = await Server.on();
